@@ -1,0 +1,50 @@
+"""The command line: a config, a working directory, and what to do with them.
+
+python main.py --config=configs/uncrop.py:tiny --workdir=runs/tiny
+python main.py --mode=evaluate --workdir=runs/tiny
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # Before TensorFlow is imported.
+
+import jax
+from absl import app, flags
+
+from palette_jax import build, parallel
+from palette_jax.programs import flags as program_flags
+from palette_jax.training import logs
+
+
+def main(argv: list[str]) -> int:
+    """Checks the config and hands over to the program."""
+    del argv
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    try:
+        build.check(config)
+        parallel.use_cpu_cores(
+            [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+        )
+        build.check(config, num_devices=jax.device_count())
+    except build.ConfigError as error:
+        sys.exit(f"error: {error}")
+    parallel.cache_compilations()
+    logs.set_up_logging()
+
+    # The programs import TensorFlow: seconds that a wrong config should not cost.
+    from palette_jax.programs import describe, evaluate, sample, train
+
+    if flags.FLAGS.dry_run:
+        return describe.describe(config)
+    programs = {
+        "train": train.train,
+        "sample": sample.sample,
+        "evaluate": evaluate.evaluate,
+    }
+    return programs[flags.FLAGS.mode](config, workdir)
+
+
+if __name__ == "__main__":
+    program_flags.define()
+    app.run(main, flags_parser=program_flags.parse)

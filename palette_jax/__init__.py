@@ -1,0 +1,3 @@
+"""Palette image-to-image diffusion models in JAX."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,424 @@
+"""From a ConfigDict to objects: the only reader of the config, and its checks.
+
+All that can be known to be wrong from the config alone is said here, before a device
+is touched or a picture is read.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from palette_jax import parallel
+from palette_jax.diffusion import samplers, schedules
+from palette_jax.models.unet import UNet
+from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
+from palette_jax.training.optimizer import make_optimizer as _adam
+from palette_jax.types import Params
+
+TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_MODEL_NAMES = {
+    "attention": ("global", "local", "dilated", "more_blocks", "none"),
+    "resize": ("block", "conv", "conv_pad_end"),
+    "conditioning": ("scale_shift", "shift"),
+    "level_position": ("log_snr", "step", "gamma"),
+}
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message says what to change."""
+
+
+def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
+    """Raises `ConfigError` for what can be known to be wrong before anything runs."""
+    _check_names(config)
+    _check_picture_size(config)
+    if schedule_end(config) > 1e-4:
+        raise ConfigError(
+            "expected a training schedule that ends in noise, a last gamma below 1e-4,"
+            f" got {schedule_end(config):.2g}; raise diffusion.beta_max or num_steps"
+        )
+    sampler = make_sampler(config)
+    if sampler.gamma[0] > 1e-4:
+        raise ConfigError(
+            "expected a sampling schedule that starts from noise, a first gamma below"
+            f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
+        )
+    for key in ("train.num_steps", "train.batch_size", "sample.num_samples"):
+        group, name = key.split(".")
+        if config[group][name] < 1:
+            raise ConfigError(f"expected {key} >= 1, got {config[group][name]}")
+    if num_devices is not None:
+        _check_batch(config, num_devices)
+
+
+def _check_names(config: ml_collections.ConfigDict) -> None:
+    _known("task", config.task, (*TASKS, "multitask"))
+    _known(
+        "data.source", config.data.source, ("tfds", "folder", "paired", "sample_photos")
+    )
+    _known("model.dtype", config.model.dtype, _DTYPES)
+    for name, valid in _MODEL_NAMES.items():
+        _known(f"model.{name}", config.model[name], valid)
+    _known("diffusion.loss_norm", config.diffusion.loss_norm, ("l1", "l2"))
+    _known("sample.schedule", config.sample.schedule, ("paper", "trimmed"))
+    _known("sample.variance", config.sample.variance, ("large", "small"))
+    _known(
+        "eval.inpaint_mask",
+        config.eval.inpaint_mask,
+        ("center", "mixed", "free_form", "rectangles"),
+    )
+    _known(
+        "eval.uncrop_side",
+        config.eval.uncrop_side,
+        ("left", "right", "top", "bottom", "all", "mixed"),
+    )
+    needs = {"folder": ["folder"], "paired": ["input_folder", "target_folder"]}
+    for key in needs.get(config.data.source, []):
+        if not config.data[key]:
+            raise ConfigError(
+                f"expected data.{key} with data.source={config.data.source}, got none;"
+                f" add --config.data.{key}=..."
+            )
+    if (config.task == "paired") != (config.data.source == "paired"):
+        raise ConfigError(
+            "expected task and data.source to be paired both or neither, got"
+            f" task={config.task} and data.source={config.data.source}"
+        )
+    if config.task == "multitask":
+        unknown = set(config.mix) - set(TASKS)
+        weights = [config.mix[name] for name in config.mix]
+        if unknown or min(weights) < 0 or sum(weights) == 0:
+            raise ConfigError(
+                f"expected weights >= 0, not all 0, for tasks out of {', '.join(TASKS)}"
+                f" in mix, got {config.mix.to_dict()}"
+            )
+
+
+def _check_picture_size(config: ml_collections.ConfigDict) -> None:
+    size, levels = config.data.image_size, len(config.model.feature_multipliers)
+    multiple = 2 ** (levels - 1)
+    if size % multiple or size < 1:
+        raise ConfigError(
+            f"expected data.image_size to be a multiple of {multiple}, since"
+            f" {levels} levels halve it {levels - 1} times, got {size}; take"
+            f" {max(round(size / multiple), 1) * multiple}, or fewer"
+            " model.feature_multipliers"
+        )
+    sizes = [size >> level for level in range(levels)]
+    for resolution in config.model.attn_resolutions:
+        if resolution not in sizes:
+            raise ConfigError(
+                f"expected model.attn_resolutions out of {sizes}, the sizes of the"
+                f" levels in pixels, got {resolution}"
+            )
+
+
+def _check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
+    if fsdp < 1 or num_devices % fsdp:
+        raise ConfigError(
+            f"expected parallel.fsdp to divide the {num_devices} devices, got {fsdp}"
+        )
+    for key, parts in (
+        ("train.batch_size", num_devices * accumulate),
+        ("eval.batch_size", num_devices),
+    ):
+        group, name = key.split(".")
+        batch_size = config[group][name]
+        if batch_size % parts:
+            enough = math.ceil(batch_size / parts) * parts
+            raise ConfigError(
+                f"expected {key} to be a multiple of {parts} (devices x accumulated"
+                f" parts), got {batch_size}; take {enough}"
+            )
+
+
+def schedule_end(config: ml_collections.ConfigDict) -> float:
+    """Returns the smallest gamma that the network is trained on."""
+    return float(make_schedule(config).gamma[-1])
+
+
+def make_schedule(config: ml_collections.ConfigDict) -> schedules.NoiseSchedule:
+    """Builds the noise levels to train on."""
+    diffusion = config.diffusion
+    return schedules.linear_schedule(
+        diffusion.num_steps, diffusion.beta_min, diffusion.beta_max
+    )
+
+
+def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
+    """Builds the sampler with its schedule."""
+    sample = config.sample
+    # The paper's 1000 steps define the curve; num_steps only says how to walk it.
+    curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
+    floor = schedule_end(config) if sample.schedule == "trimmed" else 0.0
+    schedule = schedules.respace(curve, sample.num_steps, gamma_floor=floor)
+    makers = {
+        "ddpm": lambda: samplers.ddpm(schedule, variance=sample.variance),
+        "ddim": lambda: samplers.ddim(schedule, eta=sample.eta),
+        "dpmpp_2m": lambda: samplers.dpmpp_2m(schedule),
+    }
+    _known("sample.sampler", sample.sampler, makers)
+    return makers[sample.sampler]()
+
+
+def make_network(config: ml_collections.ConfigDict) -> UNet:
+    """Builds the network, without parameters."""
+    model = config.model
+    return UNet(
+        base_features=model.base_features,
+        feature_multipliers=tuple(model.feature_multipliers),
+        num_res_blocks=model.num_res_blocks,
+        attention=model.attention,
+        attn_resolutions=tuple(model.attn_resolutions),
+        image_size=config.data.image_size,
+        head_features=model.head_features,
+        num_heads=model.num_heads,
+        dropout=model.dropout,
+        remat=model.remat,
+        dtype=_DTYPES[model.dtype],
+        resize=model.resize,
+        conditioning=model.conditioning,
+        norm_groups=model.norm_groups,
+        norm_epsilon=model.norm_epsilon,
+        level_position=model.level_position,
+        level_freq_shift=model.level_freq_shift,
+    )
+
+
+def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
+    """Draws the parameters of the network."""
+    size = config.data.image_size
+    image = jnp.zeros((1, size, size, 3))
+    return make_network(config).init(key, image, image, jnp.ones((1,)))["params"]
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+    """Builds Adam."""
+    optim = config.optim
+    return _adam(
+        optim.learning_rate,
+        optim.warmup_steps,
+        b1=optim.b1,
+        b2=optim.b2,
+        clip_norm=optim.clip_norm or None,
+    )
+
+
+def task_names(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the tasks a model is trained for, and evaluated on one by one."""
+    if config.task != "multitask":
+        return [config.task]
+    return [name for name in TASKS if config.mix.get(name, 0) > 0]
+
+
+def _task(config: ml_collections.ConfigDict, name: str) -> Any:
+    """Returns the training form of a task."""
+    from palette_jax.data import tasks
+
+    if name == "multitask":
+        names = task_names(config)
+        weights = [config.mix[name] for name in names]
+        return tasks.multitask([_task(config, name) for name in names], weights)
+    makers = {
+        "colorize": tasks.colorize,
+        "inpaint": tasks.inpaint,
+        "uncrop": tasks.uncrop,
+        "jpeg": tasks.jpeg,
+        "paired": tasks.paired,
+    }
+    return makers[name]()
+
+
+def _eval_task(config: ml_collections.ConfigDict, name: str) -> Any:
+    """Returns the form of a task that results are compared on."""
+    from palette_jax.data import tasks
+
+    quality = config.eval.jpeg_quality
+    makers = {
+        "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
+        "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
+        "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
+    }
+    return makers[name]() if name in makers else _task(config, name)
+
+
+def _sources(config: ml_collections.ConfigDict) -> Any:
+    """Returns the training sources with their weights, and the evaluation source."""
+    from palette_jax.data import sources
+    from palette_jax.data.tfds_source import tfds
+
+    data = config.data
+    tfds_dir = data.tfds_dir or None
+    if data.source == "tfds":
+        train = tfds(data.tfds_name, data.train_split, data_dir=tfds_dir)
+        held_out = tfds(data.tfds_name, data.eval_split, data_dir=tfds_dir)
+    else:
+        makers = {
+            "folder": lambda: sources.folder(data.folder),
+            "paired": lambda: sources.paired(data.input_folder, data.target_folder),
+            "sample_photos": sources.sample_photos,
+        }
+        train, held_out = sources.hold_out(makers[data.source](), data.num_eval)
+    if data.eval_list:
+        held_out = sources.restrict(held_out, data.eval_list)
+    weighted = [(train, 1.0)]
+    if data.extra_folder or data.extra_tfds_name:
+        if data.extra_folder:
+            extra = sources.folder(data.extra_folder)
+        else:
+            extra = tfds(data.extra_tfds_name, data.train_split, data_dir=tfds_dir)
+        weight = data.extra_weight
+        weighted = [(train, 1.0 - weight), (extra, weight)]
+    return weighted, held_out
+
+
+def train_batches(
+    config: ml_collections.ConfigDict, *, start_step: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this host's share of the training batches from a step on."""
+    # TensorFlow is needed to read data, and by nothing else that is built here.
+    from palette_jax.data import pipeline
+
+    weighted, _ = _sources(config)
+    return pipeline.train_batches(
+        weighted,
+        _task(config, config.task),
+        image_size=config.data.image_size,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        min_scale=config.data.min_scale,
+        min_side=config.data.min_side,
+        max_broken_share=config.data.max_broken_share,
+    )
+
+
+def eval_batches(
+    config: ml_collections.ConfigDict, task: str
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this host's share of the evaluation batches of a task."""
+    from palette_jax.data import pipeline
+
+    _, source = _sources(config)
+    if config.eval.num_images:
+        source = source.select(range(min(config.eval.num_images, len(source))))
+    return pipeline.eval_batches(
+        source,
+        _eval_task(config, task),
+        image_size=config.data.image_size,
+        batch_size=config.eval.batch_size,
+        seed=config.seed,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        min_side=config.data.min_side,
+    )
+
+
+def held_out_batches(
+    config: ml_collections.ConfigDict,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns a few evaluation pictures, degraded as in training, to watch a run."""
+    from palette_jax.data import pipeline
+
+    _, source = _sources(config)
+    return pipeline.eval_batches(
+        source.select(range(min(config.data.num_eval, len(source)))),
+        _task(config, config.task),
+        image_size=config.data.image_size,
+        batch_size=config.eval.batch_size,
+        seed=config.seed,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        min_side=config.data.min_side,
+    )
+
+
+def make_restore(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> Callable[..., np.ndarray]:
+    """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
+    network, sampler = make_network(config), make_sampler(config)
+    gamma_floor = schedule_end(config)
+
+    def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
+        eps: Any = network.apply({"params": params}, x, y_t, gamma)
+        return eps
+
+    def restore(
+        params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0
+    ) -> np.ndarray:
+        arrays = {name: batch[name] for name in ("x", "hole", "id")}
+        arrays = parallel.to_global(mesh, arrays)
+        return parallel.to_host(
+            restore_batch(
+                image_keys(config.seed, arrays["id"], sample_index=sample_index),
+                noise_predictor(apply, params, gamma_floor=gamma_floor),
+                arrays["x"],
+                arrays["hole"],
+                sampler,
+                clip=config.sample.clip,
+            )
+        )
+
+    return restore
+
+
+def differences(
+    before: ml_collections.ConfigDict, now: ml_collections.ConfigDict
+) -> list[str]:
+    """Returns a line for each key whose value is not the same."""
+    flat = [dict(flatten(config.to_dict())) for config in (before, now)]
+    return [
+        f"{key}: expected {flat[0].get(key)!r}, got {flat[1].get(key)!r}"
+        for key in sorted(flat[0].keys() | flat[1].keys())
+        if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Yields the values of a nested dict under names such as `data.image_size`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", item) for key, item in flatten(value))
+        else:
+            yield name, value
+
+
+def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: tuples(item) for name, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ml_collections.ConfigDict(tuples(values)).lock()
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Returns `; did you mean ...?` if one of the words is close, else nothing."""
+    match = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _known(key: str, value: str, valid: Iterable[str]) -> None:
+    valid = list(valid)
+    if value not in valid:
+        raise ConfigError(
+            f"expected {key} out of {', '.join(valid)}, got"
+            f" {value!r}{nearest(str(value), valid)}"
+        )

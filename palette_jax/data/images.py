@@ -1,0 +1,140 @@
+"""Decoding and squaring of single pictures, as TensorFlow graph operations."""
+
+import tensorflow as tf
+
+# The discrete cosine transform that Pillow uses: the decoded bytes are then the same.
+JPEG_DCT = "INTEGER_ACCURATE"
+
+# The first orientation tag (0x0112, one 16-bit number) of an EXIF block, whose numbers
+# are stored with the high byte first (MM) or last (II). \C is any byte.
+_ORIENTATION = (
+    r"(?s)\C*?Exif\x00\x00"
+    r"(?:MM\C*?\x01\x12\x00\x03\x00\x00\x00\x01\x00(\C)"
+    r"|II\C*?\x12\x01\x03\x00\x01\x00\x00\x00(\C))\C*"
+)
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns a JPEG, PNG, GIF, WebP or BMP file as uint8 RGB [height, width, 3].
+
+    Gray is repeated, transparency dropped, 16 bits cut to 8; of an animation the first
+    frame is taken, and a JPEG is turned upright. What is none of these is an error.
+    """
+    # In the order of the branches below; the last one is reached when none matches.
+    signatures = [b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM"]
+    matches = [tf.strings.substr(encoded, 0, len(s)) == s for s in signatures]
+    kind = tf.argmax(tf.stack([*matches, True]), output_type=tf.int32)
+    branches = [_jpeg, _png, _gif, _webp, _bmp, _unknown]
+    image = tf.switch_case(kind, [lambda f=branch: f(encoded) for branch in branches])
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def random_square(
+    seed: tf.Tensor, image: tf.Tensor, size: int, min_scale: float
+) -> tf.Tensor:
+    """Returns a random square window of an image, resized to `size`.
+
+    Args:
+      seed: an integer pair; images of one size get the same window from it.
+      image: uint8, [height, width, channels].
+      size: side of the result, in pixels.
+      min_scale: the window's side is uniform in [min_scale, 1] of the short side; 1 is
+        the largest square at a random place, as ColTran and Palette train.
+    """
+    scale, down, right = tf.unstack(tf.random.stateless_uniform([3], seed))
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    short = tf.cast(tf.minimum(height, width), tf.float32)
+    side = tf.cast(tf.round(short * (min_scale + (1 - min_scale) * scale)), tf.int32)
+    side = tf.maximum(side, 1)
+    top = tf.cast(down * tf.cast(height - side + 1, tf.float32), tf.int32)
+    left = tf.cast(right * tf.cast(width - side + 1, tf.float32), tf.int32)
+    return resize(image[top : top + side, left : left + side], size, size)
+
+
+def center_square(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the largest centred square of an image, resized to `size`."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    side = tf.minimum(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image[top : top + side, left : left + side], size, size)
+
+
+def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the image resized by area when it shrinks, else by a bicubic curve."""
+    shape = tf.shape(image)
+    shrinks = tf.logical_and(shape[0] >= height, shape[1] >= width)
+    resized = tf.cond(
+        shrinks,
+        lambda: tf.image.resize(image, [height, width], "area"),
+        lambda: tf.image.resize(image, [height, width], "bicubic"),
+    )
+    # A bicubic curve overshoots at edges; a bare cast would wrap around and truncate.
+    return tf.saturate_cast(tf.round(resized), tf.uint8)
+
+
+def flip(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Returns the image mirrored left to right for one half of all seeds."""
+    mirror = tf.random.stateless_uniform([], seed) < 0.5
+    return tf.cond(mirror, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_jpeg(encoded, channels=3, dct_method=JPEG_DCT)
+    orientation = _exif_orientation(encoded)
+    is_turned = tf.logical_and(orientation >= 2, orientation <= 8)
+    return tf.cond(is_turned, lambda: _turn_upright(image, orientation), lambda: image)
+
+
+def _png(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(encoded, channels=3)
+
+
+def _gif(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_gif(encoded)[0]
+
+
+def _webp(encoded: tf.Tensor) -> tf.Tensor:
+    # It refuses to drop the alpha channel, which all animations have, by itself.
+    return tf.io.decode_webp(encoded)[0, ..., :3]
+
+
+def _bmp(encoded: tf.Tensor) -> tf.Tensor:
+    bits = tf.io.decode_raw(tf.strings.substr(encoded, 28, 2), tf.uint16)
+    # TensorFlow takes the indices into a palette for gray levels.
+    known = tf.reduce_any(bits == tf.constant([24, 32], tf.uint16))
+    check = tf.Assert(known, ["BMP with a palette: save as PNG. Bits a pixel:", bits])
+    with tf.control_dependencies([check]):
+        image = tf.io.decode_bmp(encoded)
+    return image[..., :3]
+
+
+def _unknown(encoded: tf.Tensor) -> tf.Tensor:
+    start = tf.strings.substr(encoded, 0, 8)
+    message = "Neither a JPEG, PNG, GIF, WebP nor BMP file. It starts with:"
+    with tf.control_dependencies([tf.Assert(False, [message, start])]):
+        return tf.zeros([1, 1, 3], tf.uint8)
+
+
+def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation noted in a JPEG file; without one, not 1 to 8."""
+    head = tf.strings.substr(encoded, 0, 4096)
+    found = tf.strings.regex_replace(head, _ORIENTATION, r"\1\2", replace_global=False)
+    # Where nothing matched, `found` is the whole head, which starts with 255.
+    return tf.cast(
+        tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0], tf.int32
+    )
+
+
+def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Returns the image as its EXIF orientation 1 to 8 says that it is to be seen."""
+
+    def is_one_of(*values: int) -> tf.Tensor:
+        return tf.reduce_any(orientation == tf.constant(values))
+
+    for flag, turn in (
+        (is_one_of(5, 6, 7, 8), lambda i: tf.transpose(i, [1, 0, 2])),
+        (is_one_of(3, 4, 7, 8), lambda i: tf.reverse(i, [0])),
+        (is_one_of(2, 3, 6, 7), lambda i: tf.reverse(i, [1])),
+    ):
+        image = tf.cond(flag, lambda f=turn, i=image: f(i), lambda i=image: i)
+    return image

@@ -1,0 +1,265 @@
+"""Batches for training and evaluation.
+
+Everything random follows from the seed and the place of an example in the training, or
+in evaluation from the seed and the picture's name. So a run can start at any step, and
+the examples do not depend on how many hosts share them.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from palette_jax.data import images, pictures
+from palette_jax.data.sources import Source
+from palette_jax.data.tasks import Picture, Task
+
+Batch = dict[str, np.ndarray]
+
+# A broken picture is replaced by the next in the order of the epoch, this many times.
+_ATTEMPTS = 16
+
+
+class BrokenDataError(ValueError):
+    """Too many pictures cannot be used."""
+
+
+class Batches(Iterator[Batch]):
+    """Batches of numpy arrays, and an account of the pictures that were left out.
+
+    Attributes:
+      broken: for the name of each such picture so far on this host, the reason.
+    """
+
+    def __init__(self, batches: Iterator[Batch], broken: dict[str, str]):
+        """Wraps an iterator that adds to `broken` as it goes."""
+        self.broken = broken
+        self._batches = batches
+
+    def __next__(self) -> Batch:
+        """Returns the next batch."""
+        return next(self._batches)
+
+
+def train_batches(
+    sources: Sequence[tuple[Source, float]],
+    task: Task,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    host_index: int = 0,
+    host_count: int = 1,
+    min_scale: float = 1.0,
+    min_side: int = 32,
+    max_broken_share: float = 0.01,
+) -> Batches:
+    """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
+
+    Args:
+      sources: with their weights. One source is shuffled anew in each epoch. Of several
+        each example draws one; it then takes what stands at the example's place in the
+        source's own order, so that all its pictures are equally likely.
+      task: from `tasks`.
+      image_size: side of the pictures.
+      batch_size: of all hosts together.
+      seed: another one gives another order, other windows and other degradations.
+      start_step: the step whose batch comes first, which costs nothing.
+      host_index: whose share of each batch to return.
+      host_count: how many hosts share a batch.
+      min_scale: the smallest side of a window, as a share of the picture's short side.
+      min_side: a picture with a shorter side counts as broken.
+      max_broken_share: of the pictures; more broken ones (and more than one) stop the
+        run. A broken picture is replaced by another, and no other example changes.
+    """
+    host_batch_size = _share(batch_size, host_count)
+    lengths = tf.constant([len(source) for source, _ in sources], tf.int64)
+    weights = np.array([weight for _, weight in sources], np.float64)
+    bounds = (np.cumsum(weights) / weights.sum())[:-1].astype(np.float32)
+
+    def draw_seeds(position: tf.Tensor) -> list[tf.Tensor]:
+        example_seed = tf.stack([tf.constant(seed, tf.int64), position])
+        return tf.unstack(tf.random.split(example_seed, 4))
+
+    def locate(position: tf.Tensor, attempt: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        draw = tf.random.stateless_uniform([], draw_seeds(position)[0])
+        chosen = tf.reduce_sum(tf.cast(draw >= bounds, tf.int64))
+        length = lengths[chosen]
+        epoch = position // length
+        order = tf.stack([seed, epoch * len(sources) + chosen])
+        place = (position + attempt) % length
+        return chosen, tf.random.experimental.index_shuffle(place, order, length - 1)
+
+    def example(row: tf.Tensor) -> dict[str, tf.Tensor]:
+        position = _position(row, batch_size, host_batch_size, host_index)
+        _, seed_window, seed_flip, seed_task = draw_seeds(position)
+
+        def load(attempt: tf.Tensor) -> Picture:
+            chosen, index = locate(position, attempt)
+            reads = [lambda s=source: s.read(index) for source, _ in sources]
+            encoded = tf.switch_case(tf.cast(chosen, tf.int32), reads)
+            picture = pictures.load(encoded, min_side)
+            for key, image in picture.items():
+                image = images.random_square(seed_window, image, image_size, min_scale)
+                picture[key] = images.flip(seed_flip, image)
+            return picture
+
+        picture, attempt = _first_good(load, _ATTEMPTS)
+        return {**task(seed_task, picture), "position": position, "attempt": attempt}
+
+    start = start_step * host_batch_size
+    rows = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    dataset = _batched(rows, example, host_batch_size)
+    account = _Account([source for source, _ in sources], min_side, max_broken_share)
+
+    def batches() -> Iterator[Batch]:
+        for batch in dataset.as_numpy_iterator():
+            positions, attempts = batch.pop("position"), batch.pop("attempt")
+            for row in np.flatnonzero(attempts):
+                for attempt in range(attempts[row]):
+                    account.add(*map(int, locate(positions[row], attempt)))
+            if np.any(attempts == _ATTEMPTS):
+                account.fail(f"{_ATTEMPTS} broken pictures in a row")
+            yield batch
+
+    return Batches(batches(), account.reasons)
+
+
+def eval_batches(
+    source: Source,
+    task: Task,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    host_index: int = 0,
+    host_count: int = 1,
+    min_side: int = 32,
+    max_broken_share: float = 0.01,
+) -> Batches:
+    """Returns batches of the central squares of all pictures, once and in order.
+
+    Beside `x`, `y` and `hole` they have `id` (uint32, from the name alone; it drives
+    the degradation, and is meant to drive the noise of sampling), `name`, and `valid`:
+    false for rows that fill up the last batch and for broken pictures. All hosts get
+    equally many batches. For the arguments see `train_batches`.
+    """
+    host_batch_size = _share(batch_size, host_count)
+    names = np.append(source.names, "")
+    ids = np.array([zlib.crc32(name.encode()) for name in names.tolist()], np.uint32)
+    id_rows = tf.constant(ids.astype(np.int64))
+
+    def example(row: tf.Tensor) -> dict[str, tf.Tensor]:
+        position = _position(row, batch_size, host_batch_size, host_index)
+
+        def load(attempt: tf.Tensor) -> Picture:
+            del attempt
+            # Behind the end this fails as a broken picture does.
+            tf.debugging.assert_less(position, tf.constant(len(source), tf.int64))
+            picture = pictures.load(source.read(position), min_side)
+            return {k: images.center_square(v, image_size) for k, v in picture.items()}
+
+        position = tf.minimum(position, len(source))
+        picture, attempt = _first_good(load, 1)
+        example_seed = tf.stack([tf.constant(seed, tf.int64), id_rows[position]])
+        return {**task(example_seed, picture), "position": position, "attempt": attempt}
+
+    num_batches = -(-len(source) // batch_size)
+    rows = tf.data.Dataset.range(num_batches * host_batch_size)
+    dataset = _batched(rows, example, host_batch_size)
+    account = _Account([source], min_side, max_broken_share)
+
+    def batches() -> Iterator[Batch]:
+        for batch in dataset.as_numpy_iterator():
+            positions, attempts = batch.pop("position"), batch.pop("attempt")
+            for position in positions[attempts > 0]:
+                if position < len(source):
+                    account.add(0, int(position))
+            yield {
+                **batch,
+                "id": ids[positions],
+                "name": names[positions],
+                "valid": attempts == 0,
+            }
+
+    return Batches(batches(), account.reasons)
+
+
+class _Account:
+    """The broken pictures that were met, and how many of them are too many."""
+
+    def __init__(self, sources: Sequence[Source], min_side: int, max_share: float):
+        self.reasons: dict[str, str] = {}
+        self._sources = sources
+        self._min_side = min_side
+        self._total = sum(map(len, sources))
+        # In a small set a single one is not yet a reason to stop.
+        self._limit = max(1, int(max_share * self._total))
+
+    def add(self, source_index: int, index: int) -> None:
+        """Notes a picture, and fails if there are too many now."""
+        source = self._sources[source_index]
+        name = str(source.names[index])
+        if name in self.reasons:
+            return
+        self.reasons[name] = pictures.diagnose(source, index, self._min_side)
+        logging.warning("Left out %s: %s.", name, self.reasons[name])
+        if len(self.reasons) > self._limit or len(self.reasons) == self._total:
+            self.fail(f"{len(self.reasons)}")
+
+    def fail(self, what: str) -> NoReturn:
+        """Raises the error that names what is broken."""
+        lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
+        raise BrokenDataError(
+            f"Expected at most {self._limit} broken ones of {self._total} pictures, got"
+            f" {what}; mend or remove them, or allow a larger share:\n"
+            + "\n".join(lines[:20])
+        )
+
+
+def _first_good(
+    load: Callable[[tf.Tensor], Picture], attempts: int
+) -> tuple[Picture, tf.Tensor]:
+    """Returns the first picture that loads and the number of attempts that failed.
+
+    If all fail the picture is black. A nested dataset is what can catch an error in a
+    graph.
+    """
+    tries = tf.data.Dataset.range(attempts).map(lambda a: (load(a), a)).ignore_errors()
+    black, _ = tf.nest.map_structure(
+        lambda spec: tf.zeros(spec.shape, spec.dtype), tries.element_spec
+    )
+    last = tf.data.Dataset.from_tensors((black, tf.constant(attempts, tf.int64)))
+    return tries.concatenate(last).take(1).get_single_element()
+
+
+def _batched(
+    rows: tf.data.Dataset, example: Callable[..., Picture], host_batch_size: int
+) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # The examples are what runs in parallel; within one, threads cost more than help.
+    options.threading.max_intra_op_parallelism = 1
+    dataset = rows.map(example, tf.data.AUTOTUNE).batch(host_batch_size)
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _share(batch_size: int, host_count: int) -> int:
+    if batch_size % host_count:
+        raise ValueError(
+            f"Expected a batch size that is a multiple of the {host_count} hosts, got"
+            f" {batch_size}."
+        )
+    return batch_size // host_count
+
+
+def _position(
+    row: tf.Tensor, batch_size: int, host_batch_size: int, host_index: int
+) -> tf.Tensor:
+    """Returns where in the order of all hosts a row of one host stands."""
+    step, place = row // host_batch_size, row % host_batch_size
+    return step * batch_size + host_index * host_batch_size + place

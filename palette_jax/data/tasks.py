@@ -1,0 +1,150 @@
+"""The tasks: how a clean picture becomes what the model is given.
+
+A task is a function of a seed and a picture, `{"y": uint8 [size, size, 3]}`; a picture
+of a paired source also has its `x`. It returns `x`, `y` and `hole`, all uint8. Nothing
+outside this file knows which task it is.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from palette_jax.data import images, masks
+
+Picture = dict[str, tf.Tensor]
+Task = Callable[[tf.Tensor, Picture], Picture]
+
+
+def colorize() -> Task:
+    """Returns the task of colouring a picture given its luma, repeated three times."""
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        del seed
+        # The fixed-point numbers of Pillow's convert("L").
+        red, green, blue = tf.unstack(tf.cast(picture["y"], tf.int32), axis=-1)
+        luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
+        luma = tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
+        return _whole(tf.repeat(luma[..., None], 3, -1), picture["y"])
+
+    return task
+
+
+def inpaint(*, mask: str = "mixed") -> Task:
+    """Returns the task of filling a hole.
+
+    Args:
+      mask: "free_form", "rectangles", "center", or "mixed", which is free-form strokes
+        for 60% of the pictures and rectangles for the others, as Palette trains.
+    """
+    draws = {
+        "mixed": _mixed_mask,
+        "free_form": masks.free_form,
+        "rectangles": masks.rectangles,
+        "center": lambda seed, size: tf.constant(masks.center(size)),
+    }
+    if mask not in draws:
+        raise ValueError(f"Expected a mask out of {', '.join(draws)}, got {mask!r}.")
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        return _cut_out(draws[mask](seed, _size(picture)), picture["y"])
+
+    return task
+
+
+def uncrop(*, side: str = "mixed") -> Task:
+    """Returns the task of extending a picture of which one half is there.
+
+    Args:
+      side: where the missing half lies: "left", "right", "top", "bottom" or "all"
+        around; "mixed" is all around for one picture in two, else one of the sides.
+    """
+    sides = masks.SIDES if side == "mixed" else (side,)
+    masks.uncrop(sides[0], 2)  # An unknown side is refused now, not in the graph.
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        holes = np.stack([masks.uncrop(s, _size(picture)) for s in sides])
+        # Of eight equal draws, each side has one and "all", the last, has four.
+        draw = tf.random.stateless_uniform([], seed, 0, 8, tf.int32)
+        return _cut_out(
+            tf.constant(holes)[tf.minimum(draw, len(sides) - 1)], picture["y"]
+        )
+
+    return task
+
+
+def jpeg(*, min_quality: int = 5, max_quality: int = 30) -> Task:
+    """Returns the task of undoing a JPEG compression.
+
+    The quality is drawn with a probability in proportion to exp(-quality / 10), both
+    bounds included; equal bounds fix it. The bytes are those of Pillow's JPEG.
+    """
+    if not 1 <= min_quality <= max_quality <= 100:
+        raise ValueError(
+            "Expected 1 <= min_quality <= max_quality <= 100, got"
+            f" {min_quality} and {max_quality}."
+        )
+    cumulated = np.cumsum(np.exp(-np.arange(min_quality, max_quality + 1) / 10))
+    bounds = (cumulated / cumulated[-1])[:-1].astype(np.float32)
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        draw = tf.random.stateless_uniform([], seed)
+        above = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
+        x = tf.image.adjust_jpeg_quality(
+            picture["y"], min_quality + above, dct_method=images.JPEG_DCT
+        )
+        return _whole(x, picture["y"])
+
+    return task
+
+
+def paired() -> Task:
+    """Returns the task of turning the first picture of a pair into the second."""
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        del seed
+        return _whole(picture["x"], picture["y"])
+
+    return task
+
+
+def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
+    """Returns the task that is one of several, drawn anew for each picture."""
+    if len(tasks) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
+        raise ValueError(
+            f"Expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"
+            f" got {tuple(weights)}."
+        )
+    bounds = (np.cumsum(weights) / np.sum(weights))[:-1].astype(np.float32)
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        seed_choice, seed_task = tf.unstack(tf.random.split(seed, 2))
+        draw = tf.random.stateless_uniform([], seed_choice)
+        choice = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
+        branches = [lambda f=task: f(seed_task, picture) for task in tasks]
+        return tf.switch_case(choice, branches)
+
+    return task
+
+
+def _mixed_mask(seed: tf.Tensor, size: int) -> tf.Tensor:
+    seed_kind, seed_mask = tf.unstack(tf.random.split(seed, 2))
+    return tf.cond(
+        tf.random.stateless_uniform([], seed_kind) < 0.6,
+        lambda: masks.free_form(seed_mask, size),
+        lambda: masks.rectangles(seed_mask, size),
+    )
+
+
+def _size(picture: Picture) -> int:
+    return picture["y"].shape[0]
+
+
+def _whole(x: tf.Tensor, y: tf.Tensor) -> Picture:
+    return {"x": tf.ensure_shape(x, y.shape), "y": y, "hole": tf.zeros_like(y[..., :1])}
+
+
+def _cut_out(hole: tf.Tensor, y: tf.Tensor) -> Picture:
+    # TensorFlow multiplies floats faster than bytes.
+    x = tf.cast(y, tf.float32) * tf.cast(1 - hole, tf.float32)
+    return {"x": tf.cast(x, tf.uint8), "y": y, "hole": hole}

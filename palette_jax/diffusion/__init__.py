@@ -1,0 +1,1 @@
+"""The mathematics of the paper: schedules, process, objective, samplers."""

@@ -1,0 +1,1 @@
+"""Weights from other projects, key by key, and the way back."""

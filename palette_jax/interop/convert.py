@@ -1,0 +1,89 @@
+"""Weights of other projects, whatever their layout, and the way back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from palette_jax.interop import diffusers, guided_diffusion, janspiry
+from palette_jax.interop.errors import WeightsError
+from palette_jax.interop.mapping import Imported, Report
+from palette_jax.interop.safetensors_file import (
+    import_safetensors,
+    is_ours,
+    read_safetensors,
+)
+from palette_jax.interop.torch_file import read_torch
+
+SUPPORTED = (
+    "supported are guided-diffusion's U-Net (.pt), Janspiry's Palette"
+    " (*_Network.pth, *_Network_ema.pth), a folder of a diffusers UNet2DModel, and"
+    " what `palette-jax export` wrote (.safetensors)"
+)
+
+
+def import_weights(
+    path: epath.PathLike,
+    *,
+    image_size: int | None = None,
+    head_features: int | None = None,
+    num_heads: int | None = None,
+    new_attention_order: bool = False,
+    noisy_first: bool = False,
+) -> Imported:
+    """Reads weights of any layout supported.
+
+    Args:
+      path: a file or, of diffusers, a folder.
+      image_size: in pixels, where neither the file nor a published network of that
+        shape says it.
+      head_features: channels of an attention head, likewise.
+      num_heads: instead of them, where their number is the same everywhere.
+      new_attention_order: guided-diffusion's flag of that name.
+      noisy_first: of a diffusers network that knows a source image, whether the noisy
+        picture's channels stand before it.
+
+    Returns:
+      The parameters, what a config of ours has to say of the network (and of how it is
+      sampled from), and a report, key by key.
+
+    Raises:
+      WeightsError: if they cannot be taken over; the message says what was found.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise WeightsError(f"expected weights at {path}, got nothing there")
+    if path.is_dir():
+        return diffusers.load_folder(
+            path, image_size=image_size, noisy_first=noisy_first
+        )
+    if path.suffix == ".safetensors":
+        if is_ours(path):
+            return _ours(path)
+        state, _ = read_safetensors(path)
+    else:
+        state = read_torch(path)
+    for layout in (janspiry, guided_diffusion):
+        if layout.is_layout(state):
+            return layout.convert(
+                state,
+                image_size=image_size,
+                head_features=head_features,
+                num_heads=num_heads,
+                new_attention_order=new_attention_order,
+            )
+    raise WeightsError(_unknown(path, state))
+
+
+def _ours(path: epath.Path) -> Imported:
+    params, config = import_safetensors(path)
+    return Imported(params, config, Report("palette_jax", {}, {}, ("our own file",)))
+
+
+def _unknown(path: epath.Path, state: Mapping[str, Any]) -> str:
+    """Returns the message for a layout that is none of those supported."""
+    names = ", ".join(list(state)[:4])
+    found = f"{len(state)} tensors: {names}, ..."
+    if {"conv_in.weight", "time_embedding.linear_1.weight"} <= state.keys():
+        found += " (those of diffusers: give the folder, with its config.json)"
+    return f"{path}: expected a layout that is supported, got {found}; {SUPPORTED}"

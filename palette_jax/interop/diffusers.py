@@ -1,0 +1,194 @@
+"""The folder of a diffusers `UNet2DModel`: config.json and safetensors.
+
+Like guided-diffusion's, it is told steps, bridged from gamma through the linear
+schedule of DDPM, and has its first convolution widened if it knows no source image.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from palette_jax.interop import mapping
+from palette_jax.interop.diffusers_config import (
+    Network,
+    check_schedule,
+    read_network,
+)
+from palette_jax.interop.errors import WeightsError
+from palette_jax.interop.guided_diffusion import config_of
+from palette_jax.interop.mapping import Imported, Rule
+from palette_jax.interop.safetensors_file import read_safetensors
+from palette_jax.interop.torch_file import read_torch
+
+LAYOUT = "diffusers UNet2DModel"
+_FILE = "diffusion_pytorch_model"
+# Names of the layers of attention in files older than diffusers 0.15.
+_OLD_NAMES = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+
+
+def load_folder(
+    folder: epath.PathLike, *, image_size: int | None = None, noisy_first: bool = False
+) -> Imported:
+    """Converts a folder; of a whole pipeline, its `unet`.
+
+    Args:
+      folder: with config.json and the weights.
+      image_size: in pixels, where the config has none.
+      noisy_first: of networks with a source image, whether the noisy picture's channels
+        stand before it.
+
+    Raises:
+      WeightsError: if something is missing, or of a kind that is named in the message.
+    """
+    folder = epath.Path(folder)
+    if (folder / "unet").is_dir():
+        scheduler = folder / "scheduler" / "scheduler_config.json"
+        if scheduler.exists():
+            check_schedule(_read_json(scheduler))
+        folder = folder / "unet"
+    config = _read_json(folder / "config.json")
+    return convert(
+        _weights(folder), config, image_size=image_size, noisy_first=noisy_first
+    )
+
+
+def convert(
+    state: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    *,
+    image_size: int | None = None,
+    noisy_first: bool = False,
+) -> Imported:
+    """Converts a state dict and its config; the options are those of `load_folder`.
+
+    Raises:
+      WeightsError: if they do not fit each other, or are of a kind not supported.
+    """
+    network = read_network(config, image_size)
+    state = {_new_name(key): array for key, array in state.items()}
+    missing = [k for k in ("conv_in.weight", "conv_out.weight") if k not in state]
+    if missing:
+        raise WeightsError(f"expected the keys of {LAYOUT}, got no {missing[0]}")
+    channels = state["conv_in.weight"].shape[1], state["conv_out.weight"].shape[0]
+    notes = mapping.channel_notes(*channels)
+    if not network.cosines_first:
+        notes.append("sines and cosines of the level swapped")
+    params, report = mapping.convert(
+        state,
+        _rules(state, network, noisy_first=noisy_first),
+        network.fields,
+        layout=LAYOUT,
+        notes=notes,
+    )
+    overrides = config_of(network.fields) | {"sample": {"clip": True}}
+    return Imported(params, overrides, report)
+
+
+def _rules(
+    state: Mapping[str, np.ndarray], network: Network, *, noisy_first: bool
+) -> Iterator[Rule]:
+    """Yields a rule for each of our arrays."""
+    fields = network.fields
+    for rule in mapping.dense("level/dense_0", "time_embedding.linear_1"):
+        if rule.ours.endswith("kernel") and not network.cosines_first:
+            rule = rule._replace(make=_swapped)
+        yield rule
+    yield from mapping.dense("level/dense_1", "time_embedding.linear_2")
+    yield from mapping.conv_in("conv_in", noisy_first=noisy_first)
+    count, last = fields["num_res_blocks"], len(network.attends) - 1
+    for level, attends in enumerate(network.attends):
+        sides = (
+            ("down", f"down_blocks.{level}", count, level < last),
+            ("up", f"up_blocks.{last - level}", count + 1, level > 0),
+        )
+        for way, theirs, n, resizes in sides:
+            for i in range(n):
+                ours = f"{way}_{level}_{i}"
+                yield from _res_block(state, ours, f"{theirs}.resnets.{i}")
+                if attends:
+                    attention = f"{theirs}.attentions.{i}"
+                    yield from _attention(f"{ours}_attention", attention, fields)
+            if resizes:
+                ours, theirs = f"{way}_{level}_resize", f"{theirs}.{way}samplers.0"
+                if fields["resize"] == "block":
+                    yield from _res_block(state, ours, theirs)
+                else:
+                    yield from mapping.conv(f"{ours}/conv", f"{theirs}.conv")
+    yield from _res_block(state, "middle_0", "mid_block.resnets.0")
+    if fields["attention"] != "none":
+        yield from _attention("middle_attention", "mid_block.attentions.0", fields)
+    yield from _res_block(state, "middle_1", "mid_block.resnets.1")
+    yield from mapping.norm("norm_out", "conv_norm_out")
+    yield from mapping.conv_out("conv_out")
+
+
+def _res_block(
+    state: Mapping[str, np.ndarray], ours: str, theirs: str
+) -> Iterator[Rule]:
+    yield from mapping.norm(f"{ours}/norm_in", f"{theirs}.norm1")
+    yield from mapping.conv(f"{ours}/conv_in", f"{theirs}.conv1")
+    yield from mapping.dense(f"{ours}/film", f"{theirs}.time_emb_proj")
+    yield from mapping.norm(f"{ours}/norm_out", f"{theirs}.norm2")
+    yield from mapping.conv(f"{ours}/conv_out", f"{theirs}.conv2")
+    if f"{theirs}.conv_shortcut.weight" in state:
+        yield from mapping.conv(f"{ours}/skip", f"{theirs}.conv_shortcut")
+
+
+def _attention(ours: str, theirs: str, fields: Mapping[str, Any]) -> Iterator[Rule]:
+    def by_head(*parts: np.ndarray) -> np.ndarray:
+        """Puts q, k and v of a head side by side, as ours has them."""
+        c = parts[0].shape[0]
+        heads = fields["num_heads"] or c // fields["head_features"]
+        split = [part.reshape(heads, c // heads, *part.shape[1:]) for part in parts]
+        qkv = np.stack(split, axis=1)
+        # Weights may be 1x1 convolutions in old files.
+        return qkv.reshape(3 * c, c).T if parts[0].ndim > 1 else qkv.reshape(3 * c)
+
+    yield from mapping.norm(f"{ours}/norm", f"{theirs}.group_norm")
+    for our_name, name in (("kernel", "weight"), ("bias", "bias")):
+        keys = tuple(f"{theirs}.to_{part}.{name}" for part in "qkv")
+        yield Rule(f"{ours}/qkv/{our_name}", keys, by_head)
+    yield from mapping.dense(f"{ours}/out", f"{theirs}.to_out.0")
+
+
+def _swapped(weight: np.ndarray) -> np.ndarray:
+    """Turns a layer that sees sines first to one that sees cosines first."""
+    return np.roll(weight, weight.shape[1] // 2, axis=1).T
+
+
+def _new_name(key: str) -> str:
+    for old, new in _OLD_NAMES.items():
+        key = key.replace(old, new)
+    return key
+
+
+def _weights(folder: epath.Path) -> dict[str, np.ndarray]:
+    """Reads safetensors, or the PyTorch file that older models have."""
+    path = folder / f"{_FILE}.safetensors"
+    if path.exists():
+        return read_safetensors(path)[0]
+    path = folder / f"{_FILE}.bin"
+    if path.exists():
+        return read_torch(path)
+    raise WeightsError(
+        f"{folder}: expected {_FILE}.safetensors (or .bin), in one piece, got"
+        f" {sorted(path.name for path in folder.iterdir())[:6]}"
+    )
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path.parent}: expected a folder that diffusers saved, with {path.name},"
+            f" got none that can be read ({error})"
+        ) from error

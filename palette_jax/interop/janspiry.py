@@ -1,0 +1,106 @@
+"""The layout of the unofficial PyTorch Palette by Janspiry, with its behaviour.
+
+Its U-Net is guided-diffusion's with other names, told gamma itself. Its `attn_res`
+are rates of down-sampling, not pixels: where no level has that rate, as in all
+configurations it publishes, only the middle has attention. It samples with the small
+variance and clips its estimates, which the paper does not.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from palette_jax.interop import guided_diffusion, mapping
+from palette_jax.interop.errors import WeightsError
+from palette_jax.interop.mapping import Imported
+
+LAYOUT = "Janspiry's Palette"
+_PREFIX = "denoise_fn."
+_PUBLISHED = {
+    (64, (1, 2, 4, 8)): {"image_size": 256, "head_features": 32, "dropout": 0.2},
+}
+_BUFFERS = (
+    "gammas",
+    "sqrt_recip_gammas",
+    "sqrt_recipm1_gammas",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+)
+
+
+def is_layout(state: Mapping[str, np.ndarray]) -> bool:
+    """Tells whether these are the keys of that project."""
+    return any(key.startswith(_PREFIX) for key in state)
+
+
+def convert(
+    state: Mapping[str, np.ndarray],
+    *,
+    image_size: int | None = None,
+    head_features: int | None = None,
+    num_heads: int | None = None,
+    new_attention_order: bool = False,
+) -> Imported:
+    """Converts a state dict; the arguments are those of `guided_diffusion.convert`.
+
+    Raises:
+      WeightsError: if it is of another layout, or of the network named `sr3` there.
+    """
+    if f"{_PREFIX}cond_embed.0.weight" not in state:
+        raise WeightsError(
+            "expected Janspiry's network `guided_diffusion`, got"
+            f" {next(iter(state))} and no cond_embed; its network `sr3` is not"
+            " supported"
+        )
+    unet = {
+        key.removeprefix(_PREFIX): array
+        for key, array in state.items()
+        if key not in _BUFFERS
+    }
+    fields = guided_diffusion.infer_fields(
+        unet,
+        embedding="cond_embed",
+        published=_PUBLISHED,
+        given=guided_diffusion.options(image_size, head_features, num_heads),
+    )
+    fields["level_position"] = "gamma"
+    channels = unet["input_blocks.0.0.weight"].shape[1], unet["out.2.weight"].shape[0]
+    if channels != (6, 3):
+        raise WeightsError(
+            "expected 6 channels in (source and noisy picture) and 3 out, got"
+            f" {channels[0]} and {channels[1]}"
+        )
+    rules = guided_diffusion.rules(
+        unet,
+        fields,
+        embedding="cond_embed",
+        noisy_first=False,
+        new_attention_order=new_attention_order,
+    )
+    params, report = mapping.convert(
+        unet,
+        rules,
+        fields,
+        layout=LAYOUT,
+        ignored={key: "of the schedule" for key in _BUFFERS if key in state},
+        notes=["attention is where the file has it; in published files, the middle"],
+    )
+    config = guided_diffusion.config_of(fields) | _schedules()
+    return Imported(params, config, report)
+
+
+def _schedules() -> dict[str, dict[str, object]]:
+    """Returns how its published models are trained and sampled from."""
+    return {
+        "diffusion": {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01},
+        "sample": {
+            "sampler": "ddpm",
+            "schedule": "paper",
+            "num_steps": 1000,
+            "beta_min": 1e-4,
+            "beta_max": 0.09,
+            "variance": "small",
+            "clip": True,
+        },
+    }

@@ -1,0 +1,192 @@
+"""Takes a network over key by key, and keeps account of every one."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from palette_jax.interop.errors import WeightsError
+from palette_jax.models.unet import UNet
+from palette_jax.types import Params
+
+
+class Rule(NamedTuple):
+    """How one of our arrays is made of theirs."""
+
+    ours: str  # Such as "down_0_0/conv_in/kernel".
+    theirs: tuple[str, ...]
+    make: Callable[..., np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of every key; nothing is left over on either side."""
+
+    layout: str
+    mapped: dict[str, tuple[str, ...]]  # Our path to the keys it was made of.
+    ignored: dict[str, str]  # Their key to the reason.
+    notes: tuple[str, ...] = ()  # What was widened, cut off or turned around.
+
+    def lines(self) -> Iterator[str]:
+        """Yields the report, a line for each key."""
+        yield f"layout: {self.layout}"
+        yield from (f"note: {note}" for note in self.notes)
+        for ours, theirs in self.mapped.items():
+            yield f"{' + '.join(theirs)} -> {ours}"
+        yield from (f"{key} ignored: {why}" for key, why in self.ignored.items())
+        yield (
+            f"{len(self.mapped)} arrays mapped, {len(self.ignored)} keys ignored,"
+            " none left over on either side"
+        )
+
+
+class Imported(NamedTuple):
+    """Weights of another project, ready to be saved as a checkpoint."""
+
+    params: Params
+    config: dict[str, dict[str, Any]]  # What differs from configs/base.py, by group.
+    report: Report
+
+
+def conv(ours: str, theirs: str) -> Iterator[Rule]:
+    """Yields the rules of a convolution: OIHW there, HWIO here."""
+    yield Rule(f"{ours}/kernel", (f"{theirs}.weight",), _conv_kernel)
+    yield Rule(f"{ours}/bias", (f"{theirs}.bias",), _same)
+
+
+def dense(ours: str, theirs: str) -> Iterator[Rule]:
+    """Yields the rules of a dense layer, which may be a 1x1 convolution there."""
+    yield Rule(f"{ours}/kernel", (f"{theirs}.weight",), _dense_kernel)
+    yield Rule(f"{ours}/bias", (f"{theirs}.bias",), _same)
+
+
+def norm(ours: str, theirs: str) -> Iterator[Rule]:
+    """Yields the rules of a group normalisation."""
+    yield Rule(f"{ours}/norm/scale", (f"{theirs}.weight",), _same)
+    yield Rule(f"{ours}/norm/bias", (f"{theirs}.bias",), _same)
+
+
+def conv_in(theirs: str, *, noisy_first: bool) -> Iterator[Rule]:
+    """Yields the rules of the first convolution, widened if it has no source image."""
+
+    def make(weight: np.ndarray) -> np.ndarray:
+        kernel = _conv_kernel(weight)
+        if kernel.shape[2] == 3:
+            return np.concatenate([np.zeros_like(kernel), kernel], axis=2)
+        return np.roll(kernel, 3, axis=2) if noisy_first else kernel
+
+    yield Rule("conv_in/kernel", (f"{theirs}.weight",), make)
+    yield Rule("conv_in/bias", (f"{theirs}.bias",), _same)
+
+
+def conv_out(theirs: str) -> Iterator[Rule]:
+    """Yields the rules of the last convolution, without channels of a variance."""
+    yield Rule(
+        "conv_out/kernel", (f"{theirs}.weight",), lambda w: _conv_kernel(w)[..., :3]
+    )
+    yield Rule("conv_out/bias", (f"{theirs}.bias",), lambda b: b[:3])
+
+
+def channel_notes(in_channels: int, out_channels: int) -> list[str]:
+    """Returns what `conv_in` and `conv_out` do; raises for what they cannot."""
+    if in_channels not in (3, 6) or out_channels not in (3, 6):
+        raise WeightsError(
+            "expected a network with 3 channels (a noisy picture) or 6 (and its source)"
+            " and an output of 3 (noise) or 6 (and its variance), got"
+            f" {in_channels} and {out_channels}"
+        )
+    notes = []
+    if in_channels == 3:
+        notes.append("first convolution widened by zeros for the source picture")
+    if out_channels == 6:
+        notes.append("half of the last convolution dropped: the learned variance")
+    return notes
+
+
+def check_heads(fields: Mapping[str, Any], features: Iterable[int]) -> None:
+    """Raises if attention over so many features has no whole number of heads."""
+    heads, head_features = fields["num_heads"], fields["head_features"]
+    for c in features:
+        if c % (heads or head_features):
+            raise WeightsError(
+                f"expected attention heads that divide {c} features, got"
+                + (f" {heads} heads" if heads else f" heads of {head_features}")
+                + "; give the ones it was trained with: --head-features or --num-heads"
+            )
+
+
+def convert(
+    state: Mapping[str, np.ndarray],
+    rules: Iterable[Rule],
+    fields: Mapping[str, Any],
+    *,
+    layout: str,
+    ignored: Mapping[str, str] | None = None,
+    notes: Iterable[str] = (),
+) -> tuple[Params, Report]:
+    """Applies the rules.
+
+    Args:
+      state: their arrays by name.
+      rules: one for each of our arrays.
+      fields: of our `UNet`.
+      layout: its name, for messages.
+      ignored: keys to leave, with the reason.
+      notes: for the report.
+
+    Raises:
+      WeightsError: if a key is missing, left over or of a wrong shape.
+    """
+    ignored = dict(ignored or {})
+    wanted = _shapes(fields)
+    found, mapped, wrong = {}, {}, []
+    for rule in rules:
+        missing = [key for key in rule.theirs if key not in state]
+        if missing:
+            wrong.append(f"{rule.ours}: no {' and no '.join(missing)}")
+            continue
+        array = rule.make(*(np.asarray(state[key], np.float32) for key in rule.theirs))
+        if wanted.get(rule.ours) != array.shape:
+            wrong.append(f"{rule.ours}: {wanted.get(rule.ours)}, got {array.shape}")
+        found[rule.ours] = np.ascontiguousarray(array)
+        mapped[rule.ours] = rule.theirs
+    used = {key for keys in mapped.values() for key in keys}
+    wrong += [f"{key}: left over" for key in state if key not in used | ignored.keys()]
+    named = " ".join(wrong)
+    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in named]
+    if wrong:
+        raise WeightsError(
+            f"expected the keys of {layout}, one for one, got {len(wrong)} that do not"
+            f" fit: {'; '.join(wrong[:6])}"
+            + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+            + ". The file is damaged, or of a variant that is not supported"
+        )
+    params = flax.traverse_util.unflatten_dict(found, sep="/")
+    return params, Report(layout, mapped, ignored, tuple(notes))
+
+
+def _shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    network = UNet(**fields)
+    size = 2 ** len(fields["feature_multipliers"])
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    gamma = jax.ShapeDtypeStruct((1,), jnp.float32)
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(network.init, key, image, image, gamma)["params"]
+    flat = flax.traverse_util.flatten_dict(shapes, sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _conv_kernel(weight: np.ndarray) -> np.ndarray:
+    return weight.transpose(2, 3, 1, 0)
+
+
+def _dense_kernel(weight: np.ndarray) -> np.ndarray:
+    return weight.reshape(weight.shape[:2]).T

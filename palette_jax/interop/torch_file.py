@@ -1,0 +1,180 @@
+"""Reads tensors from PyTorch's `.pt` and `.pth` files, without PyTorch.
+
+Such a file is a zip archive with a pickle, which may call any function when it is
+read. Here it can only build tensors and dicts: every other name in it is an error
+before anything is called.
+"""
+
+import collections
+import math
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from palette_jax.interop.errors import WeightsError
+
+_DTYPES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": jnp.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_SUPPORTED = "a state dict (tensors by name) as torch.save writes it since PyTorch 1.6"
+
+
+def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict by name; never runs code from the file.
+
+    Raises:
+      WeightsError: if the file is cut off, of the format before PyTorch 1.6, holds
+        other objects than tensors, or is no PyTorch file at all.
+    """
+    path = epath.Path(path)
+    with path.open("rb") as file:
+        start = file.read(4)
+        if start[:2] != b"PK":
+            raise WeightsError(f"{path}: expected {_SUPPORTED}, got {_kind(start)}")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                found = _load(archive, str(path))
+        except WeightsError:
+            raise
+        except Exception as error:  # A damaged pickle can raise almost anything.
+            raise WeightsError(
+                f"{path}: expected a whole PyTorch file, got one that is cut off or"
+                f" damaged ({type(error).__name__}: {error}); fetch it again"
+            ) from error
+    return _state_dict(found, str(path))
+
+
+class _Storage(NamedTuple):
+    """The values that tensors are views of."""
+
+    values: np.ndarray
+
+
+class _Dict(dict):
+    """Stands for OrderedDict; what a pickle hangs onto it is dropped."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Drops the versions of modules that PyTorch keeps beside a state dict."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds tensors and dicts only."""
+
+    def __init__(self, file: Any, path: str, load_storage: Callable[[Any], _Storage]):
+        super().__init__(file, encoding="utf-8")
+        self._path, self._load_storage = path, load_storage
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """Returns what may be called, and raises for any other name."""
+        known = {
+            ("collections", "OrderedDict"): _Dict,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        }
+        known |= {("torch", name): name for name in _DTYPES}
+        try:
+            return known[module_name, global_name]
+        except KeyError:
+            raise WeightsError(
+                f"{self._path}: expected {_SUPPORTED}, got an object of"
+                f" {module_name}.{global_name}, which is not read since that could run"
+                " code; in PyTorch, save model.state_dict() alone"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Returns a storage, which lies in a file of its own in the archive."""
+        return self._load_storage(pid)
+
+
+def _load(archive: zipfile.ZipFile, path: str) -> Any:
+    names = [name for name in archive.namelist() if name.count("/") == 1]
+    pickles = [name for name in names if name.endswith("/data.pkl")]
+    root = pickles[0].removesuffix("data.pkl") if pickles else ""
+    if not pickles or f"{root}constants.pkl" in names:
+        what = "a TorchScript program" if pickles else "another kind of zip archive"
+        raise WeightsError(f"{path}: expected {_SUPPORTED}, got {what}")
+    order = "little"
+    if f"{root}byteorder" in names:
+        order = archive.read(f"{root}byteorder").decode().strip()
+    storages: dict[str, _Storage] = {}
+
+    def load_storage(pid: Any) -> _Storage:
+        kind, dtype_name, name, _, count = pid
+        if kind != "storage" or not isinstance(dtype_name, str):
+            raise WeightsError(f"{path}: expected a storage of numbers, got {pid}")
+        if name not in storages:
+            dtype = np.dtype(_DTYPES[dtype_name])
+            member = f"{root}data/{name}"
+            if archive.getinfo(member).file_size != count * dtype.itemsize:
+                raise WeightsError(f"{path}: {member} has not the size it should have")
+            values = np.frombuffer(archive.read(member), dtype)
+            storages[name] = _Storage(values.byteswap() if order == "big" else values)
+        return storages[name]
+
+    with archive.open(pickles[0]) as file:
+        return _Unpickler(file, path, load_storage).load()
+
+
+def _rebuild_tensor(
+    storage: _Storage, offset: int, size: Any, stride: Any, *_: Any
+) -> np.ndarray:
+    """Returns a view of the storage, after a look that it stays within it."""
+    values = storage.values
+    size, stride = tuple(map(int, size)), tuple(map(int, stride))
+    count = math.prod(size)
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    inside = min((offset, *size, *stride)) >= 0 and (not count or last < len(values))
+    if not inside or count > len(values):
+        raise WeightsError(
+            f"expected a tensor inside its {len(values)} values, got size {size},"
+            f" strides {stride} at {offset}; the file is damaged"
+        )
+    strides = [s * values.itemsize for s in stride]
+    return np.lib.stride_tricks.as_strided(
+        values[offset:], size, strides, writeable=False
+    )
+
+
+def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
+    return data
+
+
+def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
+    """Returns the tensors, or says what else the file holds."""
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"{path}: expected {_SUPPORTED}, got a {type(found)}")
+    others = [k for k, v in found.items() if not isinstance(v, np.ndarray)]
+    if others or not found:
+        inside = [k for k in others if isinstance(found[k], Mapping)]
+        raise WeightsError(
+            f"{path}: expected {_SUPPORTED}, got {len(found)} entries, of which these"
+            f" are no tensors: {', '.join(map(repr, others[:5]))}"
+            + (f"; in PyTorch, save {inside[0]!r} alone" if inside else "")
+        )
+    return {str(name): value for name, value in found.items()}
+
+
+def _kind(start: bytes) -> str:
+    kinds = collections.OrderedDict(
+        {
+            b"\x80\x02": "a pickle: PyTorch's format before 1.6, or no PyTorch file;"
+            " where it is one, load it in PyTorch and save the state dict anew",
+            b"\x89HDF": "an HDF5 file",
+            b"": "a file of another kind",
+        }
+    )
+    return next(text for magic, text in kinds.items() if start.startswith(magic))

@@ -1,0 +1,39 @@
+"""Distances between a restored picture and the one that was degraded.
+
+The paper avoids them on purpose: a blurred guess scores better than a sharp one. They
+say whether a model works at all, not how real its pictures look.
+"""
+
+import numpy as np
+from jaxtyping import Float, Num, UInt8
+
+
+def psnr(
+    estimate: Num[np.ndarray, "b h w c"],
+    target: UInt8[np.ndarray, "b h w c"],
+    mask: UInt8[np.ndarray, "b h w 1"],
+) -> Float[np.ndarray, " b"]:
+    """Returns the peak signal-to-noise ratio over the mask of each picture, in dB.
+
+    Args:
+      estimate: 0 to 255, bytes or floats (a mean of samples).
+      target: the clean pictures.
+      mask: 1 where to compare.
+
+    Returns:
+      Infinity where estimate and target are equal.
+    """
+    error = np.square(estimate.astype(np.float64) - target) * mask
+    pixels = mask.sum((1, 2, 3), dtype=np.float64) * target.shape[-1]
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(255.0**2 * pixels / error.sum((1, 2, 3)))
+
+
+def trivial_estimate(
+    x: UInt8[np.ndarray, "b h w 3"], hole: UInt8[np.ndarray, "b h w 1"]
+) -> Float[np.ndarray, "b h w 3"]:
+    """Returns what needs no model: the mean known colour in holes, else the source."""
+    known = 1.0 - hole
+    mean = (x * known).sum((1, 2), keepdims=True)
+    mean /= np.maximum(known.sum((1, 2), keepdims=True), 1.0)
+    return np.where(hole > 0, mean, x)

@@ -1,0 +1,1 @@
+"""The networks; they know noise levels but no schedule."""

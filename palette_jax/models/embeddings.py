@@ -1,0 +1,79 @@
+"""How the network is told the noise level."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+_MAX_LOG_SNR = 15.0  # Beyond what float32 keeps of a gamma near 1.
+
+
+def log_snr_position(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Maps gamma to 0 (clean) .. 1000 (noise), evenly in log-SNR.
+
+    Gamma itself would crowd half of the levels trained on into the last thousandth of
+    its range. The sinusoids were made for positions up to 1000 (Vaswani et al. 2017).
+    """
+    log_snr = jnp.log(gamma) - jnp.log1p(-gamma)
+    log_snr = jnp.clip(log_snr, -_MAX_LOG_SNR, _MAX_LOG_SNR)
+    return (_MAX_LOG_SNR - log_snr) * (1000.0 / (2 * _MAX_LOG_SNR))
+
+
+def step_position(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Maps gamma to the step, 0 to 999, at which ADM's linear schedule has it.
+
+    For weights trained with steps (Ho et al. 2020: betas from 1e-4 to 0.02).
+    """
+    beta = np.linspace(1e-4, 0.02, 1000)
+    table = jnp.asarray(-np.cumsum(np.log1p(-beta)), jnp.float32)
+    return jnp.interp(-jnp.log(gamma), table, jnp.arange(1000, dtype=jnp.float32))
+
+
+def sinusoids(
+    position: Float[Array, " b"], features: int, *, freq_shift: int = 0
+) -> Float[Array, "b f"]:
+    """Embeds positions by cosines, then sines, with periods from 2 pi to 20000 pi.
+
+    Args:
+      position: of each picture.
+      features: how many, half of them cosines.
+      freq_shift: 1 makes the last period 20000 pi exactly, as in Ho et al. (2020); with
+        0 it is one place further on.
+    """
+    half = features // 2
+    frequency = np.exp(-np.log(10000.0) * np.arange(half) / (half - freq_shift))
+    angle = position[:, None] * jnp.asarray(frequency, jnp.float32)[None]
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class LevelEmbedding(nn.Module):
+    """Embeds gamma: sinusoids, then two dense layers, as ADM embeds its step.
+
+    `position` is what the sinusoids see: `log_snr`, ours; `step`, that of ADM's linear
+    schedule; or `gamma` itself, which moves few of them, but has weights trained on it.
+    """
+
+    base_features: int
+    position: Literal["log_snr", "step", "gamma"] = "log_snr"
+    freq_shift: int = 0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, gamma: Float[Array, " b"]) -> Float[Array, "b emb"]:
+        """Returns an embedding of four times the base features."""
+        positions = {
+            "log_snr": log_snr_position,
+            "step": step_position,
+            "gamma": lambda gamma: gamma,
+        }
+        position = positions[self.position](gamma)
+        h = sinusoids(position, self.base_features, freq_shift=self.freq_shift)
+        h = nn.Dense(4 * self.base_features, dtype=self.dtype, name="dense_0")(
+            h.astype(self.dtype)
+        )
+        return nn.Dense(4 * self.base_features, dtype=self.dtype, name="dense_1")(
+            nn.silu(h)
+        )

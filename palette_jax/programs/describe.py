@@ -1,0 +1,28 @@
+"""Says what a config would run, without running it."""
+
+import math
+
+import jax
+import ml_collections
+
+from palette_jax import build
+
+
+def describe(config: ml_collections.ConfigDict) -> int:
+    """Prints the resolved config, the network's size and how a batch is split."""
+    shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    devices, hosts = jax.device_count(), jax.process_count()
+    batch_size, sampler = config.train.batch_size, build.make_sampler(config)
+    print(config)
+    print(f"parameters: {parameters:,}")
+    print(
+        f"devices: {devices} ({jax.devices()[0].device_kind}) on {hosts} hosts;"
+        f" batch: {batch_size}, {batch_size // hosts} a host,"
+        f" {batch_size // devices} a device in {config.optim.accumulate} parts"
+    )
+    print(
+        f"sampling: {sampler.num_steps} steps of {config.sample.sampler},"
+        f" gamma {sampler.gamma[0]:.2g} to {sampler.gamma[-1]:.6g}"
+    )
+    return 0

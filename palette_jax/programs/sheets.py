@@ -1,0 +1,46 @@
+"""Contact sheets: pictures in rows, to look at."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+from PIL import Image
+
+_GAP = 2  # Pixels between pictures.
+
+
+def rows(
+    batch: Mapping[str, np.ndarray], samples: UInt8[np.ndarray, "n b h w 3"]
+) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
+    """Returns a row for each picture: degraded, its samples, original."""
+    degraded = np.where(batch["hole"] > 0, 128, batch["x"]).astype(np.uint8)
+    return [[degraded[i], *samples[:, i], batch["y"][i]] for i in range(len(degraded))]
+
+
+def contact_sheet(
+    pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], *, min_size: int = 96
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Lays rows of pictures of one size out; small ones are enlarged to `min_size`."""
+    scale = -(-min_size // pictures[0][0].shape[1])
+    edge = ((0, _GAP), (0, _GAP), (0, 0))
+    lines = [
+        np.concatenate(
+            [
+                np.pad(p.repeat(scale, 0).repeat(scale, 1), edge, constant_values=255)
+                for p in row
+            ],
+            axis=1,
+        )
+        for row in pictures
+    ]
+    return np.concatenate(lines, axis=0)[:-_GAP, :-_GAP]
+
+
+def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Writes a picture; one that is half written never has the final name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / (path.name + ".part")
+    with part.open("wb") as file:
+        Image.fromarray(image).save(file, format="PNG")
+    part.rename(path)

@@ -1,0 +1,214 @@
+"""Trains a model; the same command again goes on where it was."""
+
+import functools
+import signal
+import types
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from absl import logging
+from clu import parameter_overview
+from etils import epath
+from jaxtyping import Array
+
+from palette_jax import build, parallel
+from palette_jax.diffusion import objective
+from palette_jax.diffusion.schedules import NoiseSchedule
+from palette_jax.programs import sheets
+from palette_jax.training import checkpoints, logs
+from palette_jax.training.state import TrainState, make_state
+from palette_jax.training.step import make_train_step
+from palette_jax.types import Params
+
+EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> int:
+    """Trains to the last step, or until told to stop.
+
+    Returns:
+      0 when the run is complete, 75 when a signal stopped it: the checkpoint is
+      written, and the same command goes on from there.
+    """
+    stop = _StopFlag()
+    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
+    optimizer = build.make_optimizer(config)
+    network = build.make_network(config)
+
+    manager = checkpoints.open_manager(
+        epath.Path(workdir) / "checkpoints", keep=config.train.keep
+    )
+    _check_same_model(config, manager.directory)
+    state, shardings = _init_or_restore(config, optimizer, mesh, manager)
+    start_step = int(state.step)
+
+    compiled_step = jax.jit(
+        make_train_step(
+            jax.random.key(config.seed),
+            network,
+            optimizer,
+            build.make_schedule(config),
+            norm=config.diffusion.loss_norm,
+            ema_decay=config.optim.ema_decay,
+            accumulate=config.optim.accumulate,
+        ),
+        donate_argnums=0,
+        out_shardings=(shardings, parallel.replicated(mesh)),
+    )
+    batches = build.train_batches(config, start_step=start_step)
+    held_out = _HeldOut(config, mesh)
+    log = logs.TrainingLog(
+        workdir,
+        start_step=start_step,
+        num_steps=config.train.num_steps,
+        batch_size=config.train.batch_size,
+        log_every=config.train.log_every,
+    )
+    if start_step < config.train.num_steps:
+        logging.info("compiling the training step; the first one takes a while")
+    for step in range(start_step + 1, config.train.num_steps + 1):
+        batch = parallel.to_global(mesh, next(batches))
+        state, metrics = compiled_step(state, batch)
+        log.add(step, metrics)
+        last = step == config.train.num_steps or stop.is_set
+        if last or step % config.train.checkpoint_every == 0:
+            log.flush()
+            loss = held_out.loss(state.ema_params)
+            log.scalars(step, {"held_out_loss": loss})
+            checkpoints.save(manager, state, config.to_dict(), loss)
+        if step % config.train.preview_every == 0 or step == config.train.num_steps:
+            sheet = held_out.preview(state.ema_params)
+            path = epath.Path(workdir) / "previews" / f"step_{step:07}.png"
+            log.image(step, "preview", sheet)
+            if jax.process_index() == 0:
+                sheets.save_png(path, sheet)
+        if stop.is_set:
+            break
+    log.flush()
+    checkpoints.wait(manager)
+    manager.close()
+    logging.info("the last checkpoint is step %d in %s", state.step, manager.directory)
+    return EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
+
+
+class _StopFlag:
+    """Notes SIGTERM and SIGUSR1, which schedulers send ahead of the end."""
+
+    def __init__(self):
+        self.is_set = False
+        for name in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(name, self._set)
+
+    def _set(self, number: int, frame: types.FrameType | None) -> None:
+        logging.warning("got %s: saving and stopping", signal.Signals(number).name)
+        self.is_set = True
+
+
+class _HeldOut:
+    """Pictures that training never sees, and what the averaged weights do to them."""
+
+    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+        self._batches = list(build.held_out_batches(config))
+        self._mesh = mesh
+        self._restore = build.make_restore(config, mesh)
+        self._num_previews = config.train.num_previews
+        self._loss = jax.jit(
+            functools.partial(
+                _held_out_losses,
+                build.make_network(config),
+                build.make_schedule(config),
+                config.diffusion.loss_norm,
+            )
+        )
+
+    def loss(self, params: Params) -> float:
+        """Returns the mean loss, with the same noise each time it is asked."""
+        total, count = 0.0, 0
+        for batch in self._batches:
+            arrays = {name: batch[name] for name in ("x", "y", "hole", "id", "valid")}
+            losses, valid = self._loss(params, parallel.to_global(self._mesh, arrays))
+            total += float(losses)
+            count += int(valid)
+        return total / max(count, 1)
+
+    def preview(self, params: Params) -> np.ndarray:
+        """Returns a contact sheet: degraded, restored, original."""
+        batch = self._batches[0]
+        restored = self._restore(params, batch)
+        shown = min(self._num_previews, int(batch["valid"].sum()))
+        return sheets.contact_sheet(sheets.rows(batch, restored[None])[:shown])
+
+
+def _held_out_losses(
+    network: nn.Module,
+    schedule: NoiseSchedule,
+    norm: Literal["l1", "l2"],
+    params: Params,
+    batch: dict[str, Array],
+) -> tuple[Array, Array]:
+    """Returns the sum of the losses of a padded batch, and how many pictures it has."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
+
+    def predict_noise(x: Array, y_t: Array, gamma: Array) -> Array:
+        eps: Any = network.apply({"params": params}, x, y_t, gamma)
+        return eps
+
+    pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
+    losses, _ = objective.denoising_loss(
+        keys, predict_noise, pictures, schedule, norm=norm
+    )
+    return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
+
+
+def _init_or_restore(
+    config: ml_collections.ConfigDict,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+    manager: ocp.CheckpointManager,
+) -> tuple[TrainState, Any]:
+    """Returns the state, from the newest checkpoint or drawn, and its shardings."""
+
+    def init(key: jax.Array) -> TrainState:
+        return make_state(build.init_params(key, config), optimizer)
+
+    key = jax.random.key(config.seed)
+    shapes = jax.eval_shape(init, key)
+    shardings = parallel.param_shardings(mesh, shapes)
+    abstract = parallel.with_shardings(shapes, shardings)
+    state = checkpoints.restore(manager, abstract)
+    if state is not None:
+        logging.info("going on from step %d in %s", state.step, manager.directory)
+        return state, shardings
+    # Compiling hundreds of small draws well takes far longer than running them badly.
+    on_cpu = jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
+    init = jax.jit(init, out_shardings=shardings)
+    state = init.lower(key).compile(compiler_options=options)(key)
+    logging.info(
+        "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
+    )
+    return state, shardings
+
+
+def _check_same_model(config: ml_collections.ConfigDict, directory: epath.Path) -> None:
+    """Raises if the run was started with another network; says what else differs."""
+    try:
+        stored = checkpoints.load_config(directory)
+    except checkpoints.CheckpointError:
+        return  # Nothing there yet.
+    before, now = build.from_dict(stored), build.from_dict(config.to_dict())
+    changed = build.differences(before, now)
+    model = [line for line in changed if line.startswith("model.")]
+    if model:
+        raise build.ConfigError(
+            f"{directory} holds a run of another network: {'; '.join(model)};"
+            " use another --workdir, or the config the run was started with"
+        )
+    for line in changed:
+        logging.warning("changed since the run was started: %s", line)

@@ -1,0 +1,1 @@
+"""From degraded pictures to restored ones; runs without TensorFlow."""

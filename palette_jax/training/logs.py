@@ -1,0 +1,154 @@
+"""What a run says while it goes: a line of progress, and curves for TensorBoard."""
+
+import logging as stdlib_logging
+import time
+from collections import deque
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+
+from palette_jax.training.step import NUM_LEVELS, Metrics
+
+MAX_BAD_STEPS = 10
+
+
+def set_up_logging() -> None:
+    """Makes the log lines short, and orbax speak only when something is wrong."""
+    handler = logging.get_absl_handler()
+    handler.setFormatter(
+        stdlib_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    logging.set_verbosity(logging.INFO)
+    libraries = ("/orbax/", "/jax/", "/clu/", "/tensorflow")
+
+    def is_ours(record: stdlib_logging.LogRecord) -> bool:
+        told = record.levelno >= stdlib_logging.WARNING
+        return told or not any(name in record.pathname for name in libraries)
+
+    handler.addFilter(is_ours)
+
+
+class DivergedError(RuntimeError):
+    """Too many steps in a row had a loss that is not finite."""
+
+
+class TrainingLog:
+    """Collects the metrics of every step and writes them out every few.
+
+    The metrics of a step are read while the next one runs, so reading them never keeps
+    the devices waiting.
+    """
+
+    def __init__(
+        self,
+        workdir: str,
+        *,
+        start_step: int,
+        num_steps: int,
+        batch_size: int,
+        log_every: int,
+    ):
+        """Opens the log; hosts other than 0 only watch for a diverging run."""
+        self._writer = _open_writer(workdir) if jax.process_index() == 0 else None
+        self._num_steps = num_steps
+        self._batch_size = batch_size
+        self._log_every = log_every
+        self._waiting: deque[tuple[int, Metrics]] = deque()
+        self._since: list[Metrics] = []
+        self._last = (time.monotonic(), start_step)
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of a step, counted from 1.
+
+        Raises:
+          DivergedError: after ten steps in a row that had to be skipped.
+        """
+        self._waiting.append((step, metrics))
+        if len(self._waiting) > 1:
+            self._read()
+
+    def flush(self) -> None:
+        """Reads what is still under way and writes it out."""
+        while self._waiting:
+            self._read()
+        if self._writer:
+            self._writer.flush()
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Writes numbers that are not of every step."""
+        line = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._say("step %d  %s", step, line)
+        if self._writer:
+            self._writer.write_scalars(step, values)
+
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes a picture."""
+        if self._writer:
+            self._writer.write_images(step, {name: image[None]})
+
+    def _read(self) -> None:
+        step, metrics = self._waiting.popleft()
+        metrics = jax.device_get(metrics)
+        bad_steps = int(metrics.bad_steps)
+        if bad_steps:
+            logging.warning("step %d skipped: its loss is not finite", step)
+        if bad_steps >= MAX_BAD_STEPS:
+            raise DivergedError(
+                f"steps {step - bad_steps + 1} to {step} all had a loss that is not"
+                " finite; lower optim.learning_rate, set optim.clip_norm=1.0, or"
+                " train in float32 (model.dtype)"
+            )
+        self._since.append(metrics)
+        if step % self._log_every == 0 or step == self._num_steps:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        now = time.monotonic()
+        then, last_step = self._last
+        self._last = (now, step)
+        seconds = (now - then) / max(step - last_step, 1)
+        good = [metrics for metrics in self._since if not metrics.bad_steps]
+        values = {
+            "loss": float(np.mean([m.loss for m in good])) if good else float("nan"),
+            "grad_norm": float(np.mean([m.grad_norm for m in good] or [np.nan])),
+            "skipped_steps": len(self._since) - len(good),
+            "images_per_second": self._batch_size / seconds,
+        }
+        count = np.sum([m.level_count for m in good] or np.zeros((1, NUM_LEVELS)), 0)
+        loss = np.sum([m.level_loss for m in good] or np.zeros((1, NUM_LEVELS)), 0)
+        for level in np.flatnonzero(count):
+            values[f"loss_at_level/{level}"] = loss[level] / count[level]
+        self._since.clear()
+        self._say(
+            "step %d/%d  loss %.4f  %.0f ms/step  %.1f images/s  %s left",
+            step,
+            self._num_steps,
+            values["loss"],
+            1000 * seconds,
+            values["images_per_second"],
+            _duration(seconds * (self._num_steps - step)),
+        )
+        if self._writer:
+            self._writer.write_scalars(step, values)
+
+    def _say(self, message: str, *args: object) -> None:
+        if jax.process_index() == 0:
+            logging.info(message, *args)
+
+
+def _open_writer(workdir: str) -> Any:
+    # clu's writers import TensorFlow, which the rest of training does without.
+    from clu import metric_writers
+
+    return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"

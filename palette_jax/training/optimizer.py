@@ -1,0 +1,54 @@
+"""Adam with a linear warm-up, as the paper trains (section 3)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from palette_jax.types import Params
+
+
+def make_optimizer(
+    learning_rate: float,
+    warmup_steps: int,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Returns Adam; the rate rises linearly to its constant value.
+
+    Args:
+      learning_rate: the constant value.
+      warmup_steps: how many steps it takes to get there; 0 starts there.
+      b1: decay of the mean of gradients.
+      b2: decay of the mean of squared gradients.
+      clip_norm: scales larger gradients down to this norm; None leaves them.
+    """
+
+    def rate(count: Any) -> Any:
+        # The first step already moves: a rate of 0 would waste its batch.
+        warm = (count + 1).astype(jnp.float32) / max(warmup_steps, 1)
+        return learning_rate * jnp.minimum(warm, 1.0)
+
+    adam = optax.adam(rate, b1=b1, b2=b2)
+    if clip_norm is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+
+
+def ema_decay_at(step: Int[Array, ""], decay: float) -> Float[Array, ""]:
+    """Returns the decay of the averaged weights, small at first.
+
+    With the full decay from the start, the average of a short run would still be
+    mostly the random weights it began with.
+    """
+    step = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def update_ema(ema: Params, params: Params, decay: Float[Array, ""]) -> Params:
+    """Moves the averaged weights towards the present ones."""
+    return jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), ema, params)

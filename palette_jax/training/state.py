@@ -1,0 +1,40 @@
+"""All that a run carries from one step to the next."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from palette_jax.types import Params
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """What a checkpoint holds of a run.
+
+    Attributes:
+      step: batches seen, skipped ones included; the position in the data.
+      params: the weights.
+      ema_params: their moving average, which everything but training uses.
+      opt_state: the optimizer's moments and counts.
+      bad_steps: how many of the last steps were skipped in a row.
+    """
+
+    step: Any  # A scalar; Any, because trees of shardings take this form too.
+    params: Params
+    ema_params: Params
+    opt_state: optax.OptState
+    bad_steps: Any
+
+
+def make_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        # A copy: donating one buffer under two names would be refused.
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=optimizer.init(params),
+        bad_steps=jnp.zeros((), jnp.int32),
+    )

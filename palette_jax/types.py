@@ -1,0 +1,33 @@
+"""The words that every floor of the package shares.
+
+Axis names used in shapes: `b` images of a batch, `h` and `w` pixels, `c` channels,
+`T` levels of a noise schedule, `n` steps of a sampler.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from jaxtyping import Array, Float, UInt8
+
+Params = Any
+"""A tree of network weights, nested dicts of arrays."""
+
+PredictNoiseFn = Callable[
+    [Float[Array, "b h w c"], Float[Array, "b h w c"], Float[Array, " b"]],
+    Float[Array, "b h w c"],
+]
+"""`predict_noise(x, y_t, gamma) -> eps`: the network, as the diffusion sees it."""
+
+
+class Batch(TypedDict):
+    """What a task makes of a picture, and all that the rest of the package sees.
+
+    Attributes:
+      y: the clean picture.
+      x: the degraded picture, what the model is given.
+      hole: 1 where `x` has no picture; all 0 for colorization, JPEG and paired data.
+    """
+
+    y: UInt8[Array, "b h w 3"]
+    x: UInt8[Array, "b h w 3"]
+    hole: UInt8[Array, "b h w 1"]

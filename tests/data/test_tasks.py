@@ -1,0 +1,144 @@
+"""Tests that each task degrades a picture as Pillow or the paper would."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from palette_jax.data import masks, tasks
+
+TASKS = {
+    "colorize": tasks.colorize(),
+    "inpaint": tasks.inpaint(),
+    "inpaint center": tasks.inpaint(mask="center"),
+    "uncrop": tasks.uncrop(),
+    "uncrop right": tasks.uncrop(side="right"),
+    "jpeg": tasks.jpeg(),
+    "paired": tasks.paired(),
+    "multitask": tasks.multitask([tasks.colorize(), tasks.inpaint()], [1.0, 2.0]),
+}
+
+
+@pytest.fixture(scope="module")
+def picture(make_photo) -> tasks.Picture:
+    x, y = (np.asarray(make_photo(seed, 64, 64)) for seed in (1, 2))
+    return {"x": tf.constant(x), "y": tf.constant(y)}
+
+
+def examples(task: tasks.Task, picture: tasks.Picture, count: int) -> list[dict]:
+    seeds = tf.data.Dataset.range(count).map(lambda i: tf.stack([3, i]))
+    return list(seeds.map(lambda seed: task(seed, picture)).as_numpy_iterator())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_all_tasks_give_bytes_of_the_same_shape(name, picture):
+    for example in examples(TASKS[name], picture, 4):
+        assert {k: (v.dtype, v.shape) for k, v in example.items()} == {
+            "x": (np.uint8, (64, 64, 3)),
+            "y": (np.uint8, (64, 64, 3)),
+            "hole": (np.uint8, (64, 64, 1)),
+        }
+        np.testing.assert_array_equal(example["y"], picture["y"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_the_same_eagerly_and_in_a_graph(name, picture):
+    for i, in_graph in enumerate(examples(TASKS[name], picture, 4)):
+        eager = TASKS[name](tf.constant([3, i], tf.int64), picture)
+        for key, value in in_graph.items():
+            np.testing.assert_array_equal(eager[key], value)
+
+
+@pytest.mark.parametrize("name", ["inpaint", "inpaint center", "uncrop"])
+def test_x_is_y_outside_of_the_hole_and_black_in_it(name, picture):
+    for example in examples(TASKS[name], picture, 20):
+        expected = np.where(example["hole"] == 1, 0, example["y"])
+        np.testing.assert_array_equal(example["x"], expected)
+
+
+def test_gray_is_that_of_pillow(make_photo):
+    colors = np.arange(256**2 * 3).reshape(256, 256, 3)
+    colors = (colors * 2654435761 >> 7).astype(np.uint8)
+    for image in (colors, np.asarray(make_photo(0, 256, 256))):
+        example = tasks.colorize()(tf.constant([0, 0]), {"y": tf.constant(image)})
+        luma = np.asarray(Image.fromarray(image).convert("L"))
+        np.testing.assert_array_equal(example["x"], np.stack([luma] * 3, -1))
+        assert not example["hole"].numpy().any()
+
+
+@pytest.mark.parametrize("size", [32, 64, 100, 256])
+@pytest.mark.parametrize("quality", [5, 10, 20, 30])
+def test_jpeg_has_the_bytes_of_pillow(make_photo, quality, size):
+    photo, file = make_photo(quality, size, size), io.BytesIO()
+    photo.save(file, "JPEG", quality=quality)
+    task = tasks.jpeg(min_quality=quality, max_quality=quality)
+    example = task(tf.constant([0, 1]), {"y": tf.constant(np.asarray(photo))})
+    np.testing.assert_array_equal(example["x"], np.asarray(Image.open(file)))
+
+
+def test_jpeg_qualities_fall_off_exponentially(make_photo):
+    photo = make_photo(0, 16, 16)
+    quality_of = {}
+    for quality in range(5, 31):
+        file = io.BytesIO()
+        photo.save(file, "JPEG", quality=quality)
+        quality_of[np.asarray(Image.open(file)).tobytes()] = quality
+    assert len(quality_of) == 26
+    picture = {"y": tf.constant(np.asarray(photo))}
+    drawn = [
+        quality_of[e["x"].tobytes()] for e in examples(tasks.jpeg(), picture, 6000)
+    ]
+    expected = np.exp(-np.arange(5, 31) / 10)
+    expected *= len(drawn) / expected.sum()
+    counts = np.bincount(drawn, minlength=31)[5:]
+    assert ((counts - expected) ** 2 / expected).sum() < 52.6  # p = 0.001 of chi² (25).
+
+
+def test_six_tenths_of_the_holes_are_free_form(picture):
+    def is_of_rectangles(hole: np.ndarray) -> bool:
+        # Five have at most ten rows at which they begin or end; a stroke has many.
+        return np.diff(hole.astype(int), axis=0).any(1).sum() <= 10
+
+    holes = [e["hole"][..., 0] for e in examples(tasks.inpaint(), picture, 1500)]
+    share = 1 - np.mean([is_of_rectangles(hole) for hole in holes])
+    assert abs(share - 0.6) < 4 * 0.0127
+
+
+def test_one_half_of_the_uncroppings_is_all_around(picture):
+    holes = {masks.uncrop(side, 64).tobytes(): side for side in masks.SIDES}
+    drawn = [
+        holes[e["hole"].tobytes()] for e in examples(tasks.uncrop(), picture, 1600)
+    ]
+    assert abs(drawn.count("all") - 800) < 4 * 20
+    for side in masks.SIDES[:4]:
+        assert abs(drawn.count(side) - 200) < 4 * 13.3
+
+
+def test_paired_gives_the_pair(picture):
+    (example,) = examples(tasks.paired(), picture, 1)
+    np.testing.assert_array_equal(example["x"], picture["x"])
+    assert not example["hole"].any()
+
+
+def test_multitask_mixes_by_weight(picture):
+    several = [tasks.colorize(), tasks.inpaint(mask="center"), tasks.paired()]
+    task = tasks.multitask(several, [1.0, 2.0, 3.0])
+    kinds = []
+    for example in examples(task, picture, 1200):
+        is_paired = np.array_equal(example["x"], picture["x"])
+        kinds.append(1 if example["hole"].any() else 2 if is_paired else 0)
+    counts = np.bincount(kinds, minlength=3)
+    assert abs(counts - [200, 400, 600]).max() < 4 * 18
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match=r"free_form.*'freeform'"):
+        tasks.inpaint(mask="freeform")
+    with pytest.raises(ValueError, match="'up'"):
+        tasks.uncrop(side="up")
+    with pytest.raises(ValueError, match="got 30 and 5"):
+        tasks.jpeg(min_quality=30, max_quality=5)
+    with pytest.raises(ValueError, match="one weight"):
+        tasks.multitask([tasks.colorize()], [0.5, 0.5])

@@ -1,0 +1,209 @@
+"""Laws that every sampler obeys; a network is replaced by what is known exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from jax.tree_util import Partial
+
+from palette_jax.diffusion import samplers, schedules
+
+TRAINED = schedules.linear_schedule(2000, 1e-6, 0.01)
+CURVE = schedules.linear_schedule(1000, 1e-4, 0.09)
+MAKERS = {
+    "ddpm_large": samplers.ddpm,
+    "ddpm_small": lambda schedule: samplers.ddpm(schedule, variance="small"),
+    "ddim": samplers.ddim,
+    "ddim_half": lambda schedule: samplers.ddim(schedule, eta=0.5),
+    "dpmpp_2m": samplers.dpmpp_2m,
+}
+
+
+def _trimmed(num_steps: int) -> schedules.NoiseSchedule:
+    return schedules.respace(CURVE, num_steps, gamma_floor=float(TRAINED.gamma[-1]))
+
+
+def _oracle(y: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+    """The noise that is in y_t if the picture is y."""
+    del x
+    gamma = gamma[:, None, None, None]
+    return (y_t - jnp.sqrt(gamma) * y) / jnp.sqrt(1 - gamma)
+
+
+def _gaussian(mean: Array, variance: float, x: Array, y_t: Array, g: Array) -> Array:
+    """The best prediction if pixels are independent normal numbers around a mean."""
+    g = g[:, None, None, None]
+    share = variance * jnp.sqrt(g) / (variance * g + 1 - g)
+    y_0 = mean + share * (y_t - jnp.sqrt(g) * mean)
+    return _oracle(y_0, x, y_t, g[:, 0, 0, 0])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("num_steps", [1, 2, 20, 100])
+def test_an_exact_predictor_gives_back_the_target(name: str, num_steps: int) -> None:
+    keys = jax.random.split(jax.random.key(0), 3)
+    y = jax.random.uniform(jax.random.key(1), (3, 4, 4, 3), minval=-1.0)
+    ones = jnp.ones((3, 4, 4, 1))
+    out = samplers.sample(
+        keys, Partial(_oracle, y), y * 0, ones, MAKERS[name](_trimmed(num_steps))
+    )
+    # The last estimate divides a rounding of 1 - gamma, 1e-4 at the cleanest level of
+    # 1000 steps and more at fewer, by itself: float32 leaves 1e-3.
+    np.testing.assert_allclose(out, y, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    # Sampling in n steps is off by O(1/n) in the variance for the methods of order 1;
+    # the constants are those of this schedule, from the recursion in float64 below.
+    "name",
+    list(MAKERS),
+)
+def test_gaussian_data_comes_out_with_its_mean_and_variance(name: str) -> None:
+    mean, variance, count = 0.3, 0.04, 4096
+    sampler = MAKERS[name](_trimmed(400))
+    shape = (count, 2, 2, 1)
+    out = samplers.sample(
+        jax.random.split(jax.random.key(2), count),
+        Partial(_gaussian, jnp.float32(mean), variance),
+        jnp.zeros(shape),
+        jnp.ones(shape),
+        sampler,
+    )
+    expected_mean, expected_variance = _moments(sampler, mean, variance)
+    pixels = out.size
+    # Five standard errors of a mean and of a variance.
+    mean_error = 5 * np.sqrt(expected_variance / pixels)
+    variance_error = 5 * expected_variance * np.sqrt(2 / pixels)
+    assert float(out.mean()) == pytest.approx(expected_mean, abs=mean_error)
+    assert float(out.var()) == pytest.approx(expected_variance, abs=variance_error)
+    # And the recursion itself is near the truth, nearer with more steps.
+    fine = MAKERS[name](_trimmed(4000))
+    assert expected_variance == pytest.approx(variance, rel=0.1)
+    assert _moments(fine, mean, variance)[1] == pytest.approx(variance, rel=0.012)
+
+
+def _moments(
+    sampler: samplers.Sampler, mean: float, variance: float
+) -> tuple[float, float]:
+    """Follows mean and covariance of (y_t, last y_0) through the steps, in float64."""
+    center = np.array([0.0, 0.0])
+    spread = np.diag([1.0, 0.0])
+    for g, v, a, b, c, std in zip(*sampler, strict=True):
+        share = variance * np.sqrt(g) / (variance * g + v)
+        step = np.array([[a + b * share, c], [share, 0.0]])
+        offset = mean * (1 - share * np.sqrt(g))
+        center = step @ center + np.array([b * offset, offset])
+        spread = step @ spread @ step.T + np.diag([std**2, 0.0])
+    return float(center[0]), float(spread[0, 0])
+
+
+def test_ddim_with_eta_1_is_ancestral_sampling_with_the_small_variance() -> None:
+    schedule = _trimmed(30)
+    ddim = samplers.ddim(schedule, eta=1.0)
+    for column, other in zip(
+        ddim, samplers.ddpm(schedule, variance="small"), strict=True
+    ):
+        np.testing.assert_allclose(column, other, rtol=1e-9, atol=1e-12)
+
+
+def test_the_papers_mean_is_its_algorithm_2_line_4() -> None:
+    sampler = samplers.ddpm(CURVE)
+    alpha = (CURVE.gamma / np.append(1.0, CURVE.gamma[:-1]))[::-1]
+    # 1/sqrt(alpha) (y_t - (1 - alpha) / sqrt(1 - gamma) eps), written in y_t and y_0.
+    from_eps = -(1 - alpha) / np.sqrt(sampler.var) / np.sqrt(alpha)
+    from_y_0 = -from_eps * np.sqrt(sampler.gamma / sampler.var)
+    from_y_t = 1 / np.sqrt(alpha) + from_eps / np.sqrt(sampler.var)
+    np.testing.assert_allclose(sampler.from_y_0, from_y_0, rtol=1e-6, atol=1e-13)
+    np.testing.assert_allclose(sampler.from_y_t, from_y_t, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(sampler.std[:-1], np.sqrt(1 - alpha)[:-1], rtol=1e-9)
+    assert sampler.std[-1] == 0
+
+
+def test_dpmpp_is_nearer_to_the_truth_than_ddim_at_few_steps() -> None:
+    def error(name: str) -> float:
+        return abs(_moments(MAKERS[name](_trimmed(50)), 0.3, 0.04)[1] - 0.04)
+
+    assert error("dpmpp_2m") < 0.5 * error("ddim")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_known_pixels_are_kept_to_the_bit(name: str) -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
+    mask = jnp.zeros((2, 4, 4, 1)).at[:, 1:3, 1:3].set(1)
+    out = samplers.sample(
+        keys, lambda x, y_t, gamma: 0.5 * y_t, x, mask, MAKERS[name](_trimmed(5))
+    )
+    known = np.broadcast_to(mask == 0, x.shape)
+    np.testing.assert_array_equal(np.asarray(out)[known], np.asarray(x)[known])
+    assert not np.any(np.asarray(out)[~known] == np.asarray(x)[~known])
+
+
+def test_the_network_sees_the_clean_pixels_outside_the_mask() -> None:
+    x = jnp.full((1, 4, 4, 1), 0.25)
+    mask = jnp.zeros((1, 4, 4, 1)).at[:, :2].set(1)
+
+    def predict_noise(x: Array, y_t: Array, gamma: Array) -> Array:
+        # NaN, should a known pixel of y_t ever differ from x.
+        return jnp.where((mask == 0) & (y_t != x), jnp.nan, 0 * y_t)
+
+    keys = jax.random.split(jax.random.key(0), 1)
+    out = samplers.sample(
+        keys, predict_noise, x, mask, samplers.ddpm(_trimmed(5)), clip=True
+    )
+    assert bool(jnp.isfinite(out).all())
+
+
+def test_a_picture_is_the_same_alone_and_in_a_batch() -> None:
+    keys = jax.random.split(jax.random.key(0), 4)
+    x = jax.random.normal(jax.random.key(1), (4, 4, 4, 3))
+    mask = jnp.ones((4, 4, 4, 1))
+    predict_noise = Partial(_gaussian, jnp.float32(0.1), 0.5)
+    sampler = samplers.ddpm(_trimmed(6))
+    together = samplers.sample(keys, predict_noise, x, mask, sampler)
+    for i in range(4):
+        one = slice(i, i + 1)
+        alone = samplers.sample(keys[one], predict_noise, x[one], mask[one], sampler)
+        np.testing.assert_array_equal(alone, together[one])
+
+
+def test_the_callback_sees_every_chunk_and_changes_nothing() -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, mask = jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 1))
+    predict_noise = Partial(_gaussian, jnp.float32(0.1), 0.5)
+    for sampler in (samplers.ddpm(_trimmed(10)), samplers.dpmpp_2m(_trimmed(10))):
+        whole = samplers.sample(keys, predict_noise, x, mask, sampler)
+        done: list[int] = []
+        chunked = samplers.sample(
+            keys,
+            predict_noise,
+            x,
+            mask,
+            sampler,
+            callback=lambda step, y_0, done=done: done.append(step),
+            every=4,
+        )
+        np.testing.assert_array_equal(whole, chunked)
+        assert done == [4, 8, 10]
+
+
+def test_a_callback_that_says_no_ends_the_sampling() -> None:
+    keys = jax.random.split(jax.random.key(0), 1)
+    x, mask = jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2, 1))
+    done: list[int] = []
+
+    def stop(step: int, y_0: Array) -> bool:
+        done.append(step)
+        return False
+
+    samplers.sample(
+        keys,
+        lambda x, y_t, gamma: y_t,
+        x,
+        mask,
+        samplers.ddpm(_trimmed(10)),
+        callback=stop,
+        every=3,
+    )
+    assert done == [3]

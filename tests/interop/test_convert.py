@@ -1,0 +1,255 @@
+"""Weights of the two PyTorch layouts compute the same here, or are refused."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palette_jax import build
+from palette_jax.interop import guided_diffusion, janspiry, mapping
+from palette_jax.interop.convert import import_weights
+from palette_jax.interop.errors import WeightsError
+from palette_jax.interop.mapping import Imported
+from palette_jax.interop.torch_file import read_torch
+from palette_jax.models.unet import UNet
+from tests.interop.files import write_torch
+
+SMALL = {"image_size": 32, "head_features": 16}
+
+
+def _network(imported: Imported) -> UNet:
+    fields = {k: v for k, v in imported.config["model"].items() if k != "dtype"}
+    return UNet(**fields, image_size=imported.config["data"]["image_size"])
+
+
+def _run(imported: Imported, x: np.ndarray, y_t: np.ndarray, gamma: np.ndarray):
+    x, y_t = (jnp.asarray(a.transpose(0, 2, 3, 1)) for a in (x, y_t))
+    gamma = jnp.asarray(gamma, jnp.float32)
+    eps = _network(imported).apply({"params": imported.params}, x, y_t, gamma)
+    return np.asarray(eps).transpose(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def networks(reference_data: pathlib.Path) -> pathlib.Path:
+    return reference_data / "reference_networks"
+
+
+@pytest.mark.parametrize("size", ["square", "wide"])
+def test_guided_diffusion_computes_the_same(networks: pathlib.Path, size: str) -> None:
+    numbers = np.load(networks / "guided_diffusion_small.npz")
+    imported = import_weights(networks / "guided_diffusion_small.pt", **SMALL)
+    gamma = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[numbers["t"].astype(int)]
+    noisy, expected = numbers[f"x_{size}"], numbers[f"out_{size}"][:, :3]
+    # The source has no influence yet.
+    eps = _run(imported, np.ones_like(noisy), noisy, gamma)
+    assert np.abs(eps - expected).max() < 2e-4 * np.abs(expected).max()
+    assert len(list(imported.report.lines())) > len(imported.report.mapped)
+
+
+@pytest.mark.parametrize("size", ["square", "wide"])
+@pytest.mark.parametrize("name", ["Network", "Network_ema"])
+def test_janspirys_palette_computes_the_same(
+    networks: pathlib.Path, tmp_path: pathlib.Path, size: str, name: str
+) -> None:
+    data = (networks / "janspiry_small_Network.pth").read_bytes()
+    (tmp_path / f"200_{name}.pth").write_bytes(data)
+    imported = import_weights(tmp_path / f"200_{name}.pth", **SMALL)
+    numbers = np.load(networks / "janspiry_small.npz")
+    x, expected = numbers[f"x_{size}"], numbers[f"out_{size}"]
+    eps = _run(imported, x[:, :3], x[:, 3:], numbers["gamma"][:, 0])
+    assert np.abs(eps - expected).max() < 2e-4 * np.abs(expected).max()
+    # Its rates 1, 2, 4 do not hold the 16 of its configuration: the middle alone.
+    assert imported.config["model"]["attn_resolutions"] == ()
+    assert "gammas" in imported.report.ignored
+    assert imported.config["sample"]["variance"] == "small"
+    assert imported.config["sample"]["clip"] is True
+
+
+def _fields(**changes: object) -> dict:
+    fields = {
+        "base_features": 32,
+        "feature_multipliers": (1, 2),
+        "num_res_blocks": 2,
+        "attention": "global",
+        "attn_resolutions": (16,),
+        "image_size": 32,
+        "head_features": 16,
+        "num_heads": 0,
+        "resize": "block",
+        "conditioning": "scale_shift",
+    }
+    return fields | changes
+
+
+def _state(fields: Mapping, *, embedding: str = "time_embed", **extra: int) -> dict:
+    """Returns the state dict that a network of these fields has, drawn at random."""
+    # Theirs from the shapes of ours: a kernel HWIO is a weight OIHW.
+    everything = _Everything()
+    shapes = mapping._shapes(fields)
+    rng, state = np.random.default_rng(0), {}
+    rules = guided_diffusion.rules(
+        everything,
+        fields,
+        embedding=embedding,
+        noisy_first=True,
+        new_attention_order=False,
+    )
+    for rule in rules:
+        if rule.ours in shapes:
+            shape = shapes[rule.ours]
+            order = (3, 2, 0, 1) if len(shape) == 4 else tuple(range(len(shape)))[::-1]
+            array = rng.standard_normal([shape[i] for i in order], np.float32)
+            state[rule.theirs[0]] = array
+    return state
+
+
+class _Everything(dict):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"resize": "conv"},
+        {"conditioning": "shift"},
+        {"num_heads": 4},
+        {"feature_multipliers": (1, 2, 3, 4), "attn_resolutions": (32, 4)},
+        {"feature_multipliers": (1,), "attn_resolutions": ()},
+        {"feature_multipliers": (1, 1, 1), "num_res_blocks": 3, "resize": "conv"},
+        {"base_features": 64, "feature_multipliers": (0.5, 1)},
+    ],
+)
+def test_the_architecture_is_read_off_the_shapes(changes: dict) -> None:
+    fields = _fields(**changes)
+    heads = {k: fields[k] for k in ("num_heads", "head_features") if fields[k]}
+    imported = guided_diffusion.convert(_state(fields), image_size=32, **heads)
+    got = imported.config["model"]
+    wanted = {k: v for k, v in fields.items() if k != "image_size"}
+    if len(fields["feature_multipliers"]) == 1:
+        wanted["resize"] = got["resize"]  # Nothing is resized.
+    assert {name: got[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("layout", "embedding", "prefix", "base", "multipliers", "attention", "size"),
+    [
+        (guided_diffusion, "time_embed", "", 256, (1, 1, 2, 2, 4, 4), (32, 16, 8), 256),
+        (guided_diffusion, "time_embed", "", 256, (0.5, 1, 1, 2, 2, 4, 4), (32,), 512),
+        (janspiry, "cond_embed", "denoise_fn.", 64, (1, 2, 4, 8), (), 256),
+    ],
+)
+def test_published_networks_need_no_flag(
+    monkeypatch, layout, embedding, prefix, base, multipliers, attention, size
+) -> None:
+    # Full size: only shapes are looked at, as one number repeated.
+    fields = _fields(
+        base_features=base,
+        feature_multipliers=multipliers,
+        attn_resolutions=attention,
+        image_size=size,
+        head_features=64 if layout is guided_diffusion else 32,
+    )
+    drawn = np.random.default_rng
+
+    class _Zeros:
+        def standard_normal(self, shape, dtype):
+            return np.broadcast_to(np.zeros((), dtype), shape)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: _Zeros())
+    state = _state(fields, embedding=embedding)
+    monkeypatch.setattr(np.random, "default_rng", drawn)
+    made = []
+    monkeypatch.setattr(
+        mapping,
+        "convert",
+        lambda state, rules, fields, **_: made.append(fields) or ({}, None),
+    )
+    layout.convert({f"{prefix}{key}": array for key, array in state.items()})
+    assert made[0]["attn_resolutions"] == attention
+    assert made[0]["image_size"] == size
+    assert made[0]["head_features"] == fields["head_features"]
+
+
+def test_the_new_order_of_attention_is_the_same_network(networks: pathlib.Path) -> None:
+    path = networks / "guided_diffusion_small.pt"
+    imported = import_weights(path, **SMALL)
+    state = read_torch(path)
+    for key in [key for key in state if ".qkv." in key]:
+        array = state[key]
+        parts = array.reshape(-1, 3, 16, *array.shape[1:])  # Heads x (q, k, v).
+        state[key] = parts.swapaxes(0, 1).reshape(array.shape)
+    turned = guided_diffusion.convert(state, **SMALL, new_attention_order=True)
+    jax.tree.map(np.testing.assert_array_equal, imported.params, turned.params)
+
+
+def test_the_config_builds_the_network_of_the_weights(networks: pathlib.Path) -> None:
+    from configs import base
+
+    for name in ("guided_diffusion_small.pt", "janspiry_small_Network.pth"):
+        imported = import_weights(networks / name, **SMALL)
+        config = base.get_config().unlock()
+        for group, values in imported.config.items():
+            config[group].update(values)
+        build.check(config)
+        # As it comes back from a checkpoint, through JSON.
+        config = build.from_dict(json.loads(config.to_json()))
+        shapes = jax.eval_shape(
+            lambda c=config: build.init_params(jax.random.key(0), c)
+        )
+        jax.tree.map(lambda a, b: a.shape == b.shape or 1 / 0, shapes, imported.params)
+
+
+def test_what_shapes_do_not_tell_must_be_given() -> None:
+    with pytest.raises(WeightsError, match="--image-size and --head-features"):
+        guided_diffusion.convert(_state(_fields()))
+    with pytest.raises(WeightsError, match="heads of 24"):
+        guided_diffusion.convert(_state(_fields()), image_size=32, head_features=24)
+
+
+def test_class_conditioning_and_classifiers_are_refused(tmp_path: pathlib.Path) -> None:
+    state = _state(_fields())
+    labels = {"label_emb.weight": np.zeros((1000, 128), np.float32)}
+    write_torch(tmp_path / "w.pt", state | labels)
+    with pytest.raises(WeightsError, match="conditioned on 1000"):
+        import_weights(tmp_path / "w.pt", **SMALL)
+    half = {k: v for k, v in state.items() if not k.startswith("output_blocks.")}
+    with pytest.raises(WeightsError, match="classifier"):
+        guided_diffusion.convert(half, **SMALL)
+
+
+def test_a_key_missing_left_over_or_misshapen_is_named() -> None:
+    state, key = _state(_fields()), "middle_block.0.in_layers.2.bias"
+    with pytest.raises(WeightsError, match=f"no {key}"):
+        fewer = {k: v for k, v in state.items() if k != key}
+        guided_diffusion.convert(fewer, **SMALL)
+    with pytest.raises(WeightsError, match=r"extra\.weight: left over"):
+        guided_diffusion.convert(state | {"extra.weight": np.zeros(3)}, **SMALL)
+    with pytest.raises(WeightsError, match=r"middle_0/conv_in/bias: .* got \(5,\)"):
+        guided_diffusion.convert(state | {key: np.zeros(5)}, **SMALL)
+    with pytest.raises(WeightsError, match=f"no {key}"):
+        prefixed = {f"denoise_fn.{k}": v for k, v in fewer.items()}
+        janspiry.convert(
+            {k.replace("time_embed", "cond_embed"): v for k, v in prefixed.items()},
+            **SMALL,
+        )
+
+
+def test_a_layout_that_is_none_of_them_says_what_is_supported(
+    tmp_path: pathlib.Path,
+) -> None:
+    write_torch(tmp_path / "w.pth", {"layer1.0.conv1.weight": np.zeros(3, np.float32)})
+    with pytest.raises(WeightsError, match=r"layer1.0.conv1.weight.*UNet2DModel"):
+        import_weights(tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="got nothing there"):
+        import_weights(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match=r"config.json"):
+        import_weights(tmp_path)
+    write_torch(tmp_path / "s.pth", {"denoise_fn.downs.0.weight": np.zeros(3, "f4")})
+    with pytest.raises(WeightsError, match="sr3"):
+        import_weights(tmp_path / "s.pth")

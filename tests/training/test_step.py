@@ -1,0 +1,188 @@
+"""The training step: what it learns, averages, skips, and does not depend on."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from palette_jax import parallel
+from palette_jax.diffusion import schedules
+from palette_jax.models.unet import UNet
+from palette_jax.training import logs, optimizer, state, step
+
+
+@pytest.fixture(autouse=True)
+def _relaxed_promotion() -> Iterator[None]:
+    """Adam's bias correction in optax raises a float to an integer power."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+NETWORK = UNet(
+    base_features=8,
+    feature_multipliers=(1, 2),
+    num_res_blocks=1,
+    attn_resolutions=(4,),
+    image_size=8,
+    head_features=8,
+)
+SCHEDULE = schedules.linear_schedule(2000, 1e-6, 0.01)
+KEY = jax.random.key(7)
+
+
+def _batch(count: int = 8) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    hole = np.zeros((count, 8, 8, 1), np.uint8)
+    hole[: count // 2, :, :4] = 1
+    return {"y": y, "x": y * (1 - hole), "hole": hole}
+
+
+def _start(adam: optax.GradientTransformation) -> state.TrainState:
+    image = jnp.zeros((1, 8, 8, 3))
+    params = NETWORK.init(jax.random.key(0), image, image, jnp.ones(1))["params"]
+    return state.make_state(params, adam)
+
+
+def _run(num_steps: int, **options: object) -> tuple[state.TrainState, list]:
+    rule = options.pop("rule", optimizer.make_optimizer(1e-2, 1, clip_norm=1.0))
+    train_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE, **options))
+    current, seen = _start(rule), []
+    for _ in range(num_steps):
+        current, metrics = train_step(current, _batch())
+        seen.append(jax.device_get(metrics))
+    return current, seen
+
+
+def _distance(tree: dict, other: dict) -> float:
+    difference = jax.tree.map(jnp.subtract, tree, other)
+    return float(optax.tree.norm(difference) / optax.tree.norm(other))
+
+
+def test_the_loss_starts_at_1_and_falls_on_one_batch() -> None:
+    _, metrics = _run(60)
+    assert metrics[0].loss == pytest.approx(1.0, abs=0.15)
+    assert np.mean([m.loss for m in metrics[-10:]]) < 0.5
+
+
+def test_the_loss_per_level_adds_up_to_the_mean() -> None:
+    _, metrics = _run(3)
+    for seen in metrics:
+        assert seen.level_count.sum() == 8
+        np.testing.assert_allclose(seen.level_loss.sum() / 8, seen.loss, rtol=1e-5)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+    # Plain descent: Adam would turn the roundings of tiny gradients into whole steps.
+    whole, _ = _run(2, rule=optax.sgd(0.1))
+    parts, _ = _run(2, rule=optax.sgd(0.1), accumulate=2)
+    assert _distance(parts.params, whole.params) < 1e-5
+
+
+def test_the_devices_do_not_change_the_step() -> None:
+    rule = optax.sgd(0.1)
+    train_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE))
+    results = []
+    for fsdp in (None, 1, 2, 4):
+        current, batch = _start(rule), _batch()
+        if fsdp:
+            mesh = parallel.make_mesh(fsdp=fsdp)
+            shardings = parallel.param_shardings(mesh, current)
+            current = jax.device_put(current, shardings)
+            batch = parallel.to_global(mesh, batch)
+        for _ in range(2):
+            current, metrics = train_step(current, batch)
+        results.append((jax.device_get(current.params), float(metrics.loss)))
+    for params, loss in results[1:]:
+        assert loss == pytest.approx(results[0][1], rel=1e-5)
+        assert _distance(params, results[0][0]) < 1e-5
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
+    adam = optimizer.make_optimizer(1e-2, 1)
+    good = _start(adam)
+    bad_params = jax.tree.map(lambda p: p, good.params)
+    bad_params["conv_out"]["bias"] = jnp.full((3,), jnp.nan)
+    bad = good.replace(params=bad_params)
+    train_step = jax.jit(step.make_train_step(KEY, NETWORK, adam, SCHEDULE))
+    after, metrics = train_step(bad, _batch())
+    assert not np.isfinite(metrics.loss)
+    assert int(after.bad_steps) == 1 and int(after.step) == 1
+    for name in ("params", "ema_params", "opt_state"):
+        for new, old in zip(
+            jax.tree.leaves(getattr(after, name)),
+            jax.tree.leaves(getattr(bad, name)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(new, old)
+    recovered, metrics = train_step(after.replace(params=good.params), _batch())
+    assert int(recovered.bad_steps) == 0 and np.isfinite(metrics.loss)
+
+
+def test_ten_bad_steps_in_a_row_stop_the_run_and_are_named(tmp_path) -> None:
+    log = logs.TrainingLog(
+        str(tmp_path), start_step=0, num_steps=99, batch_size=8, log_every=5
+    )
+    zeros = np.zeros(step.NUM_LEVELS)
+
+    def add(number: int, bad: int) -> None:
+        loss = np.float32(np.nan if bad else 0.5)
+        log.add(number, step.Metrics(loss, loss, zeros, zeros + 1, np.int32(bad)))
+
+    for number in range(1, 5):
+        add(number, 0)
+    with pytest.raises(logs.DivergedError, match="steps 5 to 14"):
+        for bad in range(1, 12):
+            add(4 + bad, bad)
+
+
+def test_the_average_warms_up_and_then_moves_slowly() -> None:
+    decays = [
+        float(optimizer.ema_decay_at(jnp.int32(n), 0.999)) for n in (0, 10, 10**6)
+    ]
+    assert decays == pytest.approx([0.1, 0.55, 0.999])
+    ema = optimizer.update_ema(
+        {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}, jnp.float32(0.9)
+    )
+    np.testing.assert_allclose(ema["w"], 0.1, rtol=1e-6)
+
+
+def test_the_average_is_of_the_weights_after_each_step() -> None:
+    adam = optimizer.make_optimizer(1e-2, 1)
+    train_step = jax.jit(
+        step.make_train_step(KEY, NETWORK, adam, SCHEDULE, ema_decay=0.5)
+    )
+    current = _start(adam)
+    ema = current.params
+    for number in range(3):
+        current, _ = train_step(current, _batch())
+        decay = min(0.5, (1 + number) / (10 + number))
+        ema = jax.tree.map(
+            lambda e, p, d=decay: d * e + (1 - d) * p, ema, current.params
+        )
+    assert _distance(current.ema_params, ema) < 1e-5
+    assert _distance(current.ema_params, current.params) > 1e-4
+
+
+def test_the_rate_rises_in_a_line_and_stays() -> None:
+    adam = optimizer.make_optimizer(1.0, 4, b1=0.0, b2=0.0)
+    params = {"w": jnp.zeros(())}
+    opt_state = adam.init(params)
+    moves = []
+    for _ in range(6):
+        # With both decays 0, Adam moves by the rate, whatever the gradient.
+        updates, opt_state = adam.update({"w": jnp.ones(())}, opt_state, params)
+        moves.append(-float(updates["w"]))
+    assert moves == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-3)
+
+
+def test_the_step_is_compiled_once() -> None:
+    adam = optimizer.make_optimizer(1e-2, 1)
+    train_step = jax.jit(step.make_train_step(KEY, NETWORK, adam, SCHEDULE))
+    current = _start(adam)
+    for _ in range(3):
+        current, _ = train_step(current, _batch())
+    assert train_step._cache_size() == 1
