@@ -13,6 +13,7 @@ INSTALL_REQUIRES = [
     "clu>=0.0.12,<0.1",
     "etils[epath]>=1.12,<2",
     "flax>=0.12.8,<0.13",
+    "importlib_resources>=6,<8",  # tensorflow-datasets does not ask for it.
     "jax>=0.10,<0.12",
     "jaxtyping>=0.3,<0.4",
     "ml-collections>=1.1,<2",
@@ -21,6 +22,7 @@ INSTALL_REQUIRES = [
     "orbax-checkpoint>=0.12.8,<0.13",
     "pillow>=11,<13",  # gradio, in the extra `demo`, does not take 13 yet.
     "rich>=13,<16",
+    "safetensors>=0.5,<1",
     "scikit-image>=0.25,<0.27",  # Ships five of the photographs of `tiny`.
     "scikit-learn>=1.6,<2",  # Ships the other two.
     "tensorboard>=2.20,<3",  # clu's writers need it and do not ask for it.
@@ -33,7 +35,7 @@ EXTRAS_REQUIRE = {
     "gpu": ["jax[cuda12]>=0.10,<0.12"],
     "tpu": ["jax[tpu]>=0.10,<0.12"],
     "demo": ["gradio>=6.20,<7"],
-    "eval": ["safetensors>=0.5,<1", "scipy>=1.14,<2"],
+    "eval": ["scipy>=1.14,<2"],
     "dev": [
         "beartype>=0.22,<0.24",
         "packaging>=24,<27",

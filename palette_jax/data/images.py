@@ -17,8 +17,9 @@ _ORIENTATION = (
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG, PNG, GIF, WebP or BMP file as uint8 RGB [height, width, 3].
 
-    Gray is repeated, transparency dropped, 16 bits cut to 8; of an animation the first
-    frame is taken, and a JPEG is turned upright. What is none of these is an error.
+    Gray is repeated, transparency dropped, 16 bits cut to 8; of an animated GIF the
+    first frame is taken, and a JPEG is turned upright. What is none of these, and an
+    animated WebP, is an error.
     """
     # In the order of the branches below; the last one is reached when none matches.
     signatures = [b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM"]
@@ -94,8 +95,17 @@ def _gif(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _webp(encoded: tf.Tensor) -> tf.Tensor:
-    # It refuses to drop the alpha channel, which all animations have, by itself.
-    return tf.io.decode_webp(encoded)[0, ..., :3]
+    # TensorFlow 2.21 writes past the end of its buffer when it decodes an animation,
+    # which ends the process now or later.
+    is_extended = tf.strings.substr(encoded, 12, 4) == b"VP8X"
+    flags = tf.io.decode_raw(tf.strings.substr(encoded, 20, 1), tf.uint8)
+    moves = tf.reduce_any(tf.bitwise.bitwise_and(flags, 2) != 0)
+    check = tf.Assert(
+        tf.logical_not(tf.logical_and(is_extended, moves)),
+        ["Animated WebP: save its first frame as a file of its own."],
+    )
+    with tf.control_dependencies([check]):
+        return tf.io.decode_webp(encoded)[0, ..., :3]
 
 
 def _bmp(encoded: tf.Tensor) -> tf.Tensor:

@@ -63,16 +63,16 @@ def numbers(source: sources.Source, make_photo) -> list[int]:
 
 
 def test_every_picture_of_a_split_is_read_once(data_dir, make_photo):
-    train = tfds_source.tfds("with_names", "train", data_dir)
-    test = tfds_source.tfds("with_names", "test", data_dir)
+    train = tfds_source.tfds("with_names", "train", data_dir=data_dir)
+    test = tfds_source.tfds("with_names", "test", data_dir=data_dir)
     assert sorted(numbers(train, make_photo)) == list(range(40))
     assert sorted(numbers(test, make_photo)) == list(range(40, 47))
     assert train.names[[0, 39]].tolist() == ["train/00000000", "train/00000039"]
 
 
 def test_slices_are_parts_of_the_split(data_dir, make_photo):
-    whole = numbers(tfds_source.tfds("with_names", "train", data_dir), make_photo)
-    part = tfds_source.tfds("with_names", "train[10:-5]", data_dir)
+    whole = numbers(tfds_source.tfds("with_names", "train", data_dir=data_dir), make_photo)
+    part = tfds_source.tfds("with_names", "train[10:-5]", data_dir=data_dir)
     assert numbers(part, make_photo) == whole[10:-5]
     assert len(set(part.names)) == 25
 
@@ -82,7 +82,7 @@ def test_lists_name_the_pictures_by_their_own_file_names(
 ):
     path = tmp_path / "list.txt"
     path.write_text("/class/pic 33.png 5\npic 2.png\n")
-    train = tfds_source.tfds("with_names", "train", data_dir)
+    train = tfds_source.tfds("with_names", "train", data_dir=data_dir)
     # Also behind a selection.
     for source in (train, train.select(np.arange(40)[::-1])):
         restricted = sources.restrict(source, str(path))
@@ -93,20 +93,20 @@ def test_lists_name_the_pictures_by_their_own_file_names(
 def test_jpeg_records_are_decoded_by_us_and_not_by_tfds(tmp_path, make_photo):
     features = {"image": tfds.features.Image(encoding_format="jpeg")}
     build(str(tmp_path), make_photo, "as_jpeg", "tfrecord", features)
-    source = tfds_source.tfds("as_jpeg", "test", str(tmp_path))
+    source = tfds_source.tfds("as_jpeg", "test", data_dir=str(tmp_path))
     assert source.file_names is None
     assert source.read(tf.constant(0, tf.int64))["y"].numpy()[:2] == b"\xff\xd8"
 
 
 def test_what_is_missing_is_named_with_the_way_out(data_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match="tfds build imagenet2012 --data_dir"):
-        tfds_source.tfds("imagenet2012", "train", str(tmp_path))
+        tfds_source.tfds("imagenet2012", "train", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="valid"):
-        tfds_source.tfds("with_names", "valid", data_dir)
+        tfds_source.tfds("with_names", "valid", data_dir=data_dir)
 
 
 def test_a_data_set_without_images_is_refused(tmp_path, make_photo):
     features = {"label": tfds.features.Scalar(np.int64)}
     build(str(tmp_path), make_photo, "numbers_only", "tfrecord", features)
     with pytest.raises(ValueError, match="numbers_only with the features label"):
-        tfds_source.tfds("numbers_only", "train", str(tmp_path))
+        tfds_source.tfds("numbers_only", "train", data_dir=str(tmp_path))
