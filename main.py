@@ -13,6 +13,7 @@ import jax
 from absl import app, flags
 
 from palette_jax import build, parallel
+from palette_jax.errors import UserError
 from palette_jax.programs import flags as program_flags
 from palette_jax.training import logs
 
@@ -21,14 +22,11 @@ def main(argv: list[str]) -> int:
     """Checks the config and hands over to the program."""
     del argv
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
-    try:
-        build.check(config)
-        parallel.use_cpu_cores(
-            [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
-        )
-        build.check(config, num_devices=jax.device_count())
-    except build.ConfigError as error:
-        sys.exit(f"error: {error}")
+    build.check(config)
+    parallel.use_cpu_cores(
+        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+    )
+    build.check(config, num_devices=jax.device_count())
     parallel.cache_compilations()
     logs.set_up_logging()
 
@@ -47,4 +45,7 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     program_flags.define()
-    app.run(main, flags_parser=program_flags.parse)
+    try:
+        app.run(main, flags_parser=program_flags.parse)
+    except UserError as error:
+        sys.exit(f"error: {error}")

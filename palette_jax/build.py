@@ -4,9 +4,8 @@ All that can be known to be wrong from the config alone is said here, before a d
 is touched or a picture is read.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,13 +16,13 @@ import optax
 from jaxtyping import Array
 
 from palette_jax import parallel
+from palette_jax.config import TASKS, ConfigError, nearest
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params
 
-TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _MODEL_NAMES = {
     "attention": ("global", "local", "dilated", "more_blocks", "none"),
@@ -31,10 +30,6 @@ _MODEL_NAMES = {
     "conditioning": ("scale_shift", "shift"),
     "level_position": ("log_snr", "step", "gamma"),
 }
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message says what to change."""
 
 
 def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
@@ -216,137 +211,6 @@ def make_optimizer(
     )
 
 
-def task_names(config: ml_collections.ConfigDict) -> list[str]:
-    """Returns the tasks a model is trained for, and evaluated on one by one."""
-    if config.task != "multitask":
-        return [config.task]
-    return [name for name in TASKS if config.mix.get(name, 0) > 0]
-
-
-def _task(config: ml_collections.ConfigDict, name: str) -> Any:
-    """Returns the training form of a task."""
-    from palette_jax.data import tasks
-
-    if name == "multitask":
-        names = task_names(config)
-        weights = [config.mix[name] for name in names]
-        return tasks.multitask([_task(config, name) for name in names], weights)
-    makers = {
-        "colorize": tasks.colorize,
-        "inpaint": tasks.inpaint,
-        "uncrop": tasks.uncrop,
-        "jpeg": tasks.jpeg,
-        "paired": tasks.paired,
-    }
-    return makers[name]()
-
-
-def _eval_task(config: ml_collections.ConfigDict, name: str) -> Any:
-    """Returns the form of a task that results are compared on."""
-    from palette_jax.data import tasks
-
-    quality = config.eval.jpeg_quality
-    makers = {
-        "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
-        "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
-        "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
-    }
-    return makers[name]() if name in makers else _task(config, name)
-
-
-def _sources(config: ml_collections.ConfigDict) -> Any:
-    """Returns the training sources with their weights, and the evaluation source."""
-    from palette_jax.data import sources
-    from palette_jax.data.tfds_source import tfds
-
-    data = config.data
-    tfds_dir = data.tfds_dir or None
-    if data.source == "tfds":
-        train = tfds(data.tfds_name, data.train_split, data_dir=tfds_dir)
-        held_out = tfds(data.tfds_name, data.eval_split, data_dir=tfds_dir)
-    else:
-        makers = {
-            "folder": lambda: sources.folder(data.folder),
-            "paired": lambda: sources.paired(data.input_folder, data.target_folder),
-            "sample_photos": sources.sample_photos,
-        }
-        train, held_out = sources.hold_out(makers[data.source](), data.num_eval)
-    if data.eval_list:
-        held_out = sources.restrict(held_out, data.eval_list)
-    weighted = [(train, 1.0)]
-    if data.extra_folder or data.extra_tfds_name:
-        if data.extra_folder:
-            extra = sources.folder(data.extra_folder)
-        else:
-            extra = tfds(data.extra_tfds_name, data.train_split, data_dir=tfds_dir)
-        weight = data.extra_weight
-        weighted = [(train, 1.0 - weight), (extra, weight)]
-    return weighted, held_out
-
-
-def train_batches(
-    config: ml_collections.ConfigDict, *, start_step: int = 0
-) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's share of the training batches from a step on."""
-    # TensorFlow is needed to read data, and by nothing else that is built here.
-    from palette_jax.data import pipeline
-
-    weighted, _ = _sources(config)
-    return pipeline.train_batches(
-        weighted,
-        _task(config, config.task),
-        image_size=config.data.image_size,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        start_step=start_step,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_scale=config.data.min_scale,
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
-    )
-
-
-def eval_batches(
-    config: ml_collections.ConfigDict, task: str
-) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's share of the evaluation batches of a task."""
-    from palette_jax.data import pipeline
-
-    _, source = _sources(config)
-    if config.eval.num_images:
-        source = source.select(range(min(config.eval.num_images, len(source))))
-    return pipeline.eval_batches(
-        source,
-        _eval_task(config, task),
-        image_size=config.data.image_size,
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_side=config.data.min_side,
-    )
-
-
-def held_out_batches(
-    config: ml_collections.ConfigDict,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Returns a few evaluation pictures, degraded as in training, to watch a run."""
-    from palette_jax.data import pipeline
-
-    _, source = _sources(config)
-    return pipeline.eval_batches(
-        source.select(range(min(config.data.num_eval, len(source)))),
-        _task(config, config.task),
-        image_size=config.data.image_size,
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_side=config.data.min_side,
-    )
-
-
 def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
@@ -375,44 +239,6 @@ def make_restore(
         )
 
     return restore
-
-
-def differences(
-    before: ml_collections.ConfigDict, now: ml_collections.ConfigDict
-) -> list[str]:
-    """Returns a line for each key whose value is not the same."""
-    flat = [dict(flatten(config.to_dict())) for config in (before, now)]
-    return [
-        f"{key}: expected {flat[0].get(key)!r}, got {flat[1].get(key)!r}"
-        for key in sorted(flat[0].keys() | flat[1].keys())
-        if flat[0].get(key) != flat[1].get(key)
-    ]
-
-
-def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Yields the values of a nested dict under names such as `data.image_size`."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", item) for key, item in flatten(value))
-        else:
-            yield name, value
-
-
-def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict."""
-
-    def tuples(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: tuples(item) for name, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    return ml_collections.ConfigDict(tuples(values)).lock()
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Returns `; did you mean ...?` if one of the words is close, else nothing."""
-    match = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else ""
 
 
 def _known(key: str, value: str, valid: Iterable[str]) -> None:

@@ -103,6 +103,6 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
 
 def cache_compilations() -> None:
     """Keeps compiled programs for the next start, unless a place for them is set."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")
         jax.config.update("jax_compilation_cache_dir", directory)

@@ -1,4 +1,4 @@
-"""Gives every test the same machine: four small CPU devices and strict arrays."""
+"""Gives every test the same machine: four CPU devices and strict shapes."""
 
 import os
 import pathlib
@@ -20,7 +20,6 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Kept from run to run; the user's name, because another user could not write there.
 _CACHE = pathlib.Path(tempfile.gettempdir(), f"palette_jax_tests_{os.getuid()}")
 _CACHE.mkdir(mode=0o700, exist_ok=True)

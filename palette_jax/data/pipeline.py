@@ -16,6 +16,7 @@ from absl import logging
 from palette_jax.data import images, pictures
 from palette_jax.data.sources import Source
 from palette_jax.data.tasks import Picture, Task
+from palette_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -23,7 +24,7 @@ Batch = dict[str, np.ndarray]
 _ATTEMPTS = 16
 
 
-class BrokenDataError(ValueError):
+class BrokenDataError(UserError):
     """Too many pictures cannot be used."""
 
 

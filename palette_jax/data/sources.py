@@ -15,6 +15,8 @@ from absl import logging
 from etils import epath
 from PIL import Image
 
+from palette_jax.errors import UserError
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 # The colour photographs among the samples of two packages. Left out are the right eye's
@@ -75,7 +77,7 @@ def sample_photos() -> Source:
         # Finds the folder without the seconds that importing the package takes.
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(
+            raise UserError(
                 f"Expected the package {package}, of which photographs are samples, got"
                 " none; install scikit-image and scikit-learn."
             )
@@ -111,12 +113,10 @@ def folder(path: str) -> Source:
     """Returns all pictures below a folder, local or gs://, sorted by path."""
     root = epath.Path(path)
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"Expected a folder of pictures, got {path}: no folder."
-        )
+        raise UserError(f"Expected a folder of pictures, got {path}: no folder.")
     names = sorted(_list_pictures(str(root)))
     if not names:
-        raise FileNotFoundError(
+        raise UserError(
             f"Expected pictures below {path}, got none; looked in all folders for names"
             f" that end in {', '.join(EXTENSIONS)}."
         )
@@ -156,7 +156,7 @@ def paired(source_folder: str, target_folder: str) -> Source:
                 _first(sorted(extra)),
             )
     if not stems:
-        raise ValueError(
+        raise UserError(
             "Expected pictures that have the same path in both folders, extensions"
             f" aside, got {len(x)} in {source_folder} ({_first(x_index)}) and {len(y)}"
             f" in {target_folder} ({_first(y_index)}), none of which match."
@@ -175,7 +175,7 @@ def _by_stem(source: Source, path: str) -> dict[str, int]:
         twice = [
             stem for stem, count in collections.Counter(stems).items() if count > 1
         ]
-        raise ValueError(
+        raise UserError(
             f"Expected one picture for each name in {path}, got several that differ"
             f" only in their extension: {_first(twice)}."
         )
@@ -192,7 +192,7 @@ def restrict(source: Source, list_file: str) -> Source:
     lines = [line.strip() for line in epath.Path(list_file).read_text().splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise ValueError(f"Expected names of pictures in {list_file}, got none.")
+        raise UserError(f"Expected names of pictures in {list_file}, got none.")
     names = (source.file_names() if source.file_names else source.names).tolist()
     by_path = {name: index for index, name in enumerate(names)}
     by_file: dict[str, list[int]] = {}
@@ -212,7 +212,7 @@ def restrict(source: Source, list_file: str) -> Source:
     found = {line: find(line) for line in lines}
     missing = [line for line, index in found.items() if index is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"Expected pictures for all {len(lines)} names in {list_file}, got none, or"
             f" several of the same file name, for {len(missing)}: {_first(missing)}."
             f" The source has {_first(names)}."
@@ -239,7 +239,7 @@ def hold_out(source: Source, num_eval: int) -> tuple[Source, Source]:
     held_out = set(groups[order[:num_eval]].tolist())
     train = [i for i, group in enumerate(groups.tolist()) if group not in held_out]
     if not 1 <= num_eval <= len(source) or not train:
-        raise ValueError(
+        raise UserError(
             f"Expected to hold out at least 1 of {len(source)} pictures and to train on"
             f" others, got num_eval={num_eval}, which leaves {len(train)} to train on."
         )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from etils import epath
 
 from palette_jax.data.sources import Source
+from palette_jax.errors import UserError
 
 
 def tfds(name: str, split: str, *, data_dir: str | None = None) -> Source:
@@ -27,7 +28,7 @@ def tfds(name: str, split: str, *, data_dir: str | None = None) -> Source:
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.info.splits:
         option = f" --data_dir={data_dir}" if data_dir else ""
-        raise FileNotFoundError(
+        raise UserError(
             f"Expected the data set {name} in {builder.data_path}, got none; prepare it"
             f" with `tfds build {name}{option}` (its page in the TFDS catalog says what"
             " is to be downloaded by hand first)."
@@ -39,7 +40,7 @@ def tfds(name: str, split: str, *, data_dir: str | None = None) -> Source:
         if isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8
     ]
     if not images:
-        raise ValueError(
+        raise UserError(
             f"Expected a data set with an image of 8 bits, got {name} with the features"
             f" {', '.join(features)}."
         )
@@ -78,7 +79,7 @@ def _record_reader(builder: Any, split: str) -> Callable[[tf.Tensor], tf.Tensor]
             return tf.ensure_shape(record, [])
 
         return read
-    raise ValueError(
+    raise UserError(
         f"Expected a data set in the format tfrecord or array_record, got"
         f" {file_format}; prepare it with `tfds build --file_format=array_record`."
     )
@@ -101,7 +102,7 @@ def _tfrecord_reader(shards: list[Any]) -> Callable[[tf.Tensor], tf.Tensor]:
     def read(index: tf.Tensor) -> tf.Tensor:
         # The public TFRecordDataset has no argument to start in the middle of a file.
         variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=files[file_rows[index]],
+            filenames=[files[file_rows[index]]],
             compression_type="",
             buffer_size=0,
             byte_offsets=[offset_rows[index]],

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import build
+from palette_jax.config import task_names
 from palette_jax.metrics import distortion
 from palette_jax.programs import sheets
 from palette_jax.programs.restored import SHEET_ROWS, Restored
@@ -21,7 +21,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
     restored = Restored(config, workdir)
     out = epath.Path(workdir) / "evaluation" / f"step_{restored.step:07}"
     table = {}
-    for task in build.task_names(config):
+    for task in task_names(config):
         trivial, model, sheet = [], [], []
         for batch, samples in restored.batches(task):
             has_hole = batch["hole"].any((1, 2, 3), keepdims=True)

@@ -9,7 +9,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from palette_jax import build
+from palette_jax.config import flatten, from_dict, nearest
 from palette_jax.training import checkpoints
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
@@ -59,12 +59,12 @@ def parse(argv: Sequence[str]) -> list[str]:
     try:
         known(rest, known_only=True)
         if known.mode == "train":
-            values = dict(build.flatten(_load_file(rest)))
+            values = dict(flatten(_load_file(rest)))
             config_flags.DEFINE_config_file("config", None, "File of the config.")
         else:
             stored = checkpoints.load_config(epath.Path(known.workdir) / "checkpoints")
-            values = dict(build.flatten(stored))
-            config_flags.DEFINE_config_dict("config", build.from_dict(stored))
+            values = dict(flatten(stored))
+            config_flags.DEFINE_config_dict("config", from_dict(stored))
             rest = [arg for arg in rest if not _CONFIG_FILE.match(arg)]
         _check_keys(overrides, values)
     except (flags.Error, OSError, ValueError, TypeError) as error:
@@ -92,9 +92,7 @@ def _load_file(argv: Sequence[str]) -> dict[str, Any]:
 def _check_keys(overrides: Sequence[str], values: dict[str, Any]) -> None:
     for key, _ in map(_split, overrides):
         if key not in values:
-            raise ValueError(
-                f"the config has no key {key!r}{build.nearest(key, values)}"
-            )
+            raise ValueError(f"the config has no key {key!r}{nearest(key, values)}")
 
 
 def _explain(error: Exception, overrides: Sequence[str], values: dict[str, Any]) -> str:

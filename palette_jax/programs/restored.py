@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from palette_jax import build, parallel
+from palette_jax import build, build_data, parallel
 from palette_jax.training import checkpoints
 
 SHEET_ROWS = 16
@@ -39,7 +39,7 @@ class Restored:
         self, task: str
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
         """Yields each batch of a task without its padding, and its results."""
-        for batch in build.eval_batches(self._config, task):
+        for batch in build_data.eval_batches(self._config, task):
             samples = [
                 self._restore(self._params, batch, index)
                 for index in range(self._config.sample.num_samples)

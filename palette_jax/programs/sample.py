@@ -6,7 +6,7 @@ import ml_collections
 from absl import logging
 from etils import epath
 
-from palette_jax import build
+from palette_jax.config import task_names
 from palette_jax.programs import sheets
 from palette_jax.programs.restored import SHEET_ROWS, Restored
 
@@ -14,7 +14,7 @@ from palette_jax.programs.restored import SHEET_ROWS, Restored
 def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Writes each result under its input's name, a contact sheet, and the settings."""
     restored = Restored(config, workdir)
-    for task in build.task_names(config):
+    for task in task_names(config):
         out = epath.Path(workdir) / "samples" / f"step_{restored.step:07}" / task
         written, sheet = [], []
         for batch, samples in restored.batches(task):

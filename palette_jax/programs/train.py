@@ -17,7 +17,8 @@ from clu import parameter_overview
 from etils import epath
 from jaxtyping import Array
 
-from palette_jax import build, parallel
+from palette_jax import build, build_data, parallel
+from palette_jax.config import ConfigError, differences, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.programs import sheets
@@ -61,7 +62,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
         donate_argnums=0,
         out_shardings=(shardings, parallel.replicated(mesh)),
     )
-    batches = build.train_batches(config, start_step=start_step)
+    batches = build_data.train_batches(config, start_step=start_step)
     held_out = _HeldOut(config, mesh)
     log = logs.TrainingLog(
         workdir,
@@ -114,7 +115,7 @@ class _HeldOut:
     """Pictures that training never sees, and what the averaged weights do to them."""
 
     def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
-        self._batches = list(build.held_out_batches(config))
+        self._batches = list(build_data.held_out_batches(config))
         self._mesh = mesh
         self._restore = build.make_restore(config, mesh)
         self._num_previews = config.train.num_previews
@@ -202,11 +203,11 @@ def _check_same_model(config: ml_collections.ConfigDict, directory: epath.Path) 
         stored = checkpoints.load_config(directory)
     except checkpoints.CheckpointError:
         return  # Nothing there yet.
-    before, now = build.from_dict(stored), build.from_dict(config.to_dict())
-    changed = build.differences(before, now)
+    before, now = from_dict(stored), from_dict(config.to_dict())
+    changed = differences(before, now)
     model = [line for line in changed if line.startswith("model.")]
     if model:
-        raise build.ConfigError(
+        raise ConfigError(
             f"{directory} holds a run of another network: {'; '.join(model)};"
             " use another --workdir, or the config the run was started with"
         )

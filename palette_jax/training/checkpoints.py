@@ -12,13 +12,14 @@ from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from palette_jax.errors import UserError
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
 
 _METRIC = "held_out_loss"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another network."""
 
 

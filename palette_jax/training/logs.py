@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from palette_jax.errors import UserError
 from palette_jax.training.step import NUM_LEVELS, Metrics
 
 MAX_BAD_STEPS = 10
@@ -31,7 +32,7 @@ def set_up_logging() -> None:
     handler.addFilter(is_ours)
 
 
-class DivergedError(RuntimeError):
+class DivergedError(UserError):
     """Too many steps in a row had a loss that is not finite."""
 
 

@@ -109,7 +109,7 @@ def test_sources_are_mixed_by_weight(plain):
     drawn = np.array(levels(train(several, 40, batch_size=60)))
     assert abs((drawn < 100).sum() - 1800) < 4 * 21
     counts = np.bincount(drawn, minlength=150)
-    # Expected are 90 and 12 of each; of a Poisson number around 12, one in 160,000 is 0.
+    # Expected are 90 and 12 of each; a Poisson number around 12 is rarely 0.
     assert counts[:20].min() > 50 and counts[100:].min() > 0
     halves = [train(several, 3, host_index=i, host_count=2) for i in range(2)]
     assert_same(join(halves), train(several, 3))

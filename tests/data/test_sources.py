@@ -10,6 +10,7 @@ from absl import logging
 from PIL import Image
 
 from palette_jax.data import images, sources
+from palette_jax.errors import UserError
 
 
 def decode(source: sources.Source, index: int, key: str = "y") -> np.ndarray:
@@ -54,9 +55,9 @@ def test_a_folder_has_all_pictures_of_all_depths_in_order(tmp_path, make_photo):
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         sources.folder(str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}.*\.jpg, \.jpeg"):
+    with pytest.raises(UserError, match=rf"{tmp_path.name}.*\.jpg, \.jpeg"):
         sources.folder(str(tmp_path))
 
 

@@ -50,9 +50,10 @@ def write_torch(path: pathlib.Path, entries: dict[str, object]) -> None:
     storages: list[np.ndarray] = []
 
     def tensor(array: np.ndarray) -> Global:
-        storages.append(np.ascontiguousarray(array))
+        storages.append(array.ravel())
         storage = _Storage(str(len(storages) - 1), storages[-1])
-        strides = tuple(s // array.itemsize for s in storages[-1].strides)
+        array = np.array(array, order="C")
+        strides = tuple(s // array.itemsize for s in array.strides)
         return Global(
             "torch._utils",
             "_rebuild_tensor_v2",

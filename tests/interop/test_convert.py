@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from palette_jax import build
+from palette_jax.config import from_dict
 from palette_jax.interop import guided_diffusion, janspiry, mapping
 from palette_jax.interop.convert import import_weights
 from palette_jax.interop.errors import WeightsError
@@ -198,7 +199,7 @@ def test_the_config_builds_the_network_of_the_weights(networks: pathlib.Path) ->
             config[group].update(values)
         build.check(config)
         # As it comes back from a checkpoint, through JSON.
-        config = build.from_dict(json.loads(config.to_json()))
+        config = from_dict(json.loads(config.to_json()))
         shapes = jax.eval_shape(
             lambda c=config: build.init_params(jax.random.key(0), c)
         )

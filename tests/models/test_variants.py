@@ -155,9 +155,9 @@ def test_gamma_itself_can_be_embedded() -> None:
     embed = embeddings.LevelEmbedding(8, position="gamma")
     params = embed.init(jax.random.key(0), gamma)
     first = params["params"]["dense_0"]
-    h = embeddings.sinusoids(gamma, 8) @ first["kernel"] + first["bias"]
+    h = embeddings.sinusoids(gamma, 8) @ first["kernel"] + first["bias"][None]
     second = params["params"]["dense_1"]
-    expected = jax.nn.silu(h) @ second["kernel"] + second["bias"]
+    expected = jax.nn.silu(h) @ second["kernel"] + second["bias"][None]
     np.testing.assert_allclose(embed.apply(params, gamma), expected, atol=1e-6)
 
 

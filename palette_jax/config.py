@@ -1,0 +1,60 @@
+"""A ConfigDict as a file holds it, and what is said of its keys."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+
+from palette_jax.errors import UserError
+
+TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
+
+
+class ConfigError(UserError):
+    """A config that cannot be run; the message says what to change."""
+
+
+def task_names(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the tasks a model is trained for, and evaluated on one by one."""
+    if config.task != "multitask":
+        return [config.task]
+    return [name for name in TASKS if config.mix.get(name, 0) > 0]
+
+
+def differences(
+    before: ml_collections.ConfigDict, now: ml_collections.ConfigDict
+) -> list[str]:
+    """Returns a line for each key whose value is not the same."""
+    flat = [dict(flatten(config.to_dict())) for config in (before, now)]
+    return [
+        f"{key}: expected {flat[0].get(key)!r}, got {flat[1].get(key)!r}"
+        for key in sorted(flat[0].keys() | flat[1].keys())
+        if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Yields the values of a nested dict under names such as `data.image_size`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", item) for key, item in flatten(value))
+        else:
+            yield name, value
+
+
+def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: tuples(item) for name, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ml_collections.ConfigDict(tuples(values)).lock()
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Returns `; did you mean ...?` if one of the words is close, else nothing."""
+    match = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
