@@ -79,6 +79,7 @@ def _paper() -> ml_collections.ConfigDict:
     config.model.level_freq_shift = 0
 
     config.diffusion = ml_collections.ConfigDict()
+    config.diffusion.objective = "denoise"  # regress: the baseline, in one pass.
     config.diffusion.loss_norm = "l2"  # l1: the ablation of Table 6.
     config.diffusion.num_steps = 2000
     config.diffusion.beta_min = 1e-6

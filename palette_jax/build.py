@@ -4,6 +4,7 @@ All that can be known to be wrong from the config alone is said here, before a d
 is touched or a picture is read.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,11 +18,16 @@ from jaxtyping import Array
 
 from palette_jax import parallel
 from palette_jax.config import TASKS, ConfigError, nearest
-from palette_jax.diffusion import samplers, schedules
+from palette_jax.diffusion import objective, samplers, schedules
 from palette_jax.models.unet import UNet
-from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
+from palette_jax.restoration.batch import (
+    image_keys,
+    noise_predictor,
+    regression_predictor,
+    restore_batch,
+)
 from palette_jax.training.optimizer import make_optimizer as _adam
-from palette_jax.types import Params
+from palette_jax.types import Params, PredictNoiseFn
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _MODEL_NAMES = {
@@ -29,6 +35,13 @@ _MODEL_NAMES = {
     "resize": ("block", "conv", "conv_pad_end"),
     "conditioning": ("scale_shift", "shift"),
     "level_position": ("log_snr", "step", "gamma"),
+}
+
+
+# Of each: what is minimized, and how the network is asked when it restores.
+_OBJECTIVES = {
+    "denoise": (objective.denoising_loss, noise_predictor),
+    "regress": (objective.regression_loss, regression_predictor),
 }
 
 
@@ -63,6 +76,7 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
     _known("model.dtype", config.model.dtype, _DTYPES)
     for name, valid in _MODEL_NAMES.items():
         _known(f"model.{name}", config.model[name], valid)
+    _known("diffusion.objective", config.diffusion.objective, _OBJECTIVES)
     _known("diffusion.loss_norm", config.diffusion.loss_norm, ("l1", "l2"))
     _known("sample.schedule", config.sample.schedule, ("paper", "trimmed"))
     _known("sample.variance", config.sample.variance, ("large", "small"))
@@ -153,6 +167,8 @@ def make_schedule(config: ml_collections.ConfigDict) -> schedules.NoiseSchedule:
 def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
     """Builds the sampler with its schedule."""
     sample = config.sample
+    if config.diffusion.objective == "regress":  # One pass, whatever `sample` says.
+        return samplers.ddim(schedules.respace(make_schedule(config), 1))
     # The paper's 1000 steps define the curve; num_steps only says how to walk it.
     curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
     floor = schedule_end(config) if sample.schedule == "trimmed" else 0.0
@@ -164,6 +180,24 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
     }
     _known("sample.sampler", sample.sampler, makers)
     return makers[sample.sampler]()
+
+
+def make_loss(config: ml_collections.ConfigDict) -> objective.ObjectiveFn:
+    """Returns what training minimizes."""
+    return _OBJECTIVES[config.diffusion.objective][0]
+
+
+def make_predictor(
+    config: ml_collections.ConfigDict,
+) -> Callable[[Params], PredictNoiseFn]:
+    """Returns `predict_noise` of weights; keep it, since samplers compile for each."""
+    network, bind = make_network(config), _OBJECTIVES[config.diffusion.objective][1]
+
+    def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
+        eps: Any = network.apply({"params": params}, x, y_t, gamma)
+        return eps
+
+    return functools.partial(bind, apply, gamma_floor=schedule_end(config))
 
 
 def make_network(config: ml_collections.ConfigDict) -> UNet:
@@ -215,12 +249,7 @@ def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
     """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
-    network, sampler = make_network(config), make_sampler(config)
-    gamma_floor = schedule_end(config)
-
-    def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
-        eps: Any = network.apply({"params": params}, x, y_t, gamma)
-        return eps
+    predictor, sampler = make_predictor(config), make_sampler(config)
 
     def restore(
         params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0
@@ -230,7 +259,7 @@ def make_restore(
         return parallel.to_host(
             restore_batch(
                 image_keys(config.seed, arrays["id"], sample_index=sample_index),
-                noise_predictor(apply, params, gamma_floor=gamma_floor),
+                predictor(params),
                 arrays["x"],
                 arrays["hole"],
                 sampler,

@@ -11,6 +11,10 @@ from palette_jax.errors import UserError
 TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 
 
+# Keys that older runs do not have, with the value that means what those did.
+_ADDED_LATER = {"diffusion.objective": "denoise"}
+
+
 class ConfigError(UserError):
     """A config that cannot be run; the message says what to change."""
 
@@ -44,14 +48,22 @@ def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict."""
+    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict.
+
+    What has been added since the checkpoint was written gets the value that changes
+    nothing.
+    """
 
     def tuples(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: tuples(item) for name, item in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return ml_collections.ConfigDict(tuples(values)).lock()
+    config = ml_collections.ConfigDict(tuples(values))
+    for key, value in _ADDED_LATER.items():
+        group, name = key.split(".")
+        config[group].setdefault(name, value)
+    return config.lock()
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The training objective: predict the noise (paper, section 2)."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -18,6 +19,10 @@ class NoiseLevel(NamedTuple):
     t: Int[Array, " b"]  # The step it was drawn around; 0 is the cleanest.
     gamma: Float[Array, " b"]
     var: Float[Array, " b"]  # 1 - gamma, to full precision.
+
+
+ObjectiveFn = Callable[..., tuple[Float[Array, " b"], NoiseLevel]]
+"""`denoising_loss` or `regression_loss`."""
 
 
 def draw_level(keys: Key[Array, " b"], schedule: NoiseSchedule) -> NoiseLevel:
@@ -76,6 +81,33 @@ def denoising_loss(
     noise = process.normal_like(key_noise, y)
     y_t = process.add_noise(y, noise, level.gamma, level.var, mask)
     return masked_error(noise, predict_noise(x, y_t, level.gamma), mask, norm), level
+
+
+def regression_loss(
+    keys: Key[Array, " b"],
+    predict_picture: PredictNoiseFn,
+    batch: Batch,
+    schedule: NoiseSchedule,
+    *,
+    norm: Literal["l1", "l2"] = "l2",
+) -> tuple[Float[Array, " b"], NoiseLevel]:
+    """Returns the loss of the paper's baseline: the picture in one pass.
+
+    The same network is given nothing of the target, at the noisiest level, and asked
+    for the picture instead of the noise. Arguments and results are those of
+    `denoising_loss`.
+    """
+    y = process.to_float(batch["y"])
+    x = process.fill_hole(keys, process.to_float(batch["x"]), batch["hole"])
+    mask = process.generation_mask(batch["hole"])
+    last = len(schedule) - 1
+    level = NoiseLevel(
+        t=jnp.full(keys.shape, last),
+        gamma=jnp.full(keys.shape, schedule.gamma[last], jnp.float32),
+        var=jnp.full(keys.shape, schedule.var[last], jnp.float32),
+    )
+    picture = predict_picture(x, jnp.zeros_like(y), level.gamma)
+    return masked_error(y, picture, mask, norm), level
 
 
 def masked_error(

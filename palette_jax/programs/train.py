@@ -55,6 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
             network,
             optimizer,
             build.make_schedule(config),
+            loss=build.make_loss(config),
             norm=config.diffusion.loss_norm,
             ema_decay=config.optim.ema_decay,
             accumulate=config.optim.accumulate,
@@ -124,6 +125,7 @@ class _HeldOut:
                 _held_out_losses,
                 build.make_network(config),
                 build.make_schedule(config),
+                build.make_loss(config),
                 config.diffusion.loss_norm,
             )
         )
@@ -149,6 +151,7 @@ class _HeldOut:
 def _held_out_losses(
     network: nn.Module,
     schedule: NoiseSchedule,
+    loss: objective.ObjectiveFn,
     norm: Literal["l1", "l2"],
     params: Params,
     batch: dict[str, Array],
@@ -161,9 +164,7 @@ def _held_out_losses(
         return eps
 
     pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = objective.denoising_loss(
-        keys, predict_noise, pictures, schedule, norm=norm
-    )
+    losses, _ = loss(keys, predict_noise, pictures, schedule, norm=norm)
     return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
 
 

@@ -31,10 +31,34 @@ def noise_predictor(
     return Partial(Partial(_above_floor, apply), params, gamma_floor)
 
 
+def regression_predictor(
+    apply: ApplyFn, params: Params, *, gamma_floor: float
+) -> PredictNoiseFn:
+    """Binds the weights of a network that was trained to give the picture at once.
+
+    It says which noise leads to that picture, so that a sampler of one step returns it.
+    """
+    return Partial(Partial(_noise_beside_picture, apply), params, gamma_floor)
+
+
+def _noise_beside_picture(
+    apply: ApplyFn,
+    params: Params,
+    gamma_floor: Array | float,
+    x: Array,
+    y_t: Array,
+    gamma: Array,
+) -> Array:
+    floor = jnp.full_like(gamma, gamma_floor)
+    picture = apply(params, x, jnp.zeros_like(y_t), floor).astype(y_t.dtype)
+    gamma = gamma[:, None, None, None]
+    return (y_t - jnp.sqrt(gamma) * picture) / jnp.sqrt(1 - gamma)
+
+
 def _above_floor(
     apply: ApplyFn,
     params: Params,
-    gamma_floor: float,
+    gamma_floor: Array | float,
     x: Array,
     y_t: Array,
     gamma: Array,

@@ -42,6 +42,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: NoiseSchedule,
     *,
+    loss: objective.ObjectiveFn = objective.denoising_loss,
     norm: Literal["l1", "l2"] = "l2",
     ema_decay: float = 0.9999,
     accumulate: int = 1,
@@ -54,6 +55,7 @@ def make_train_step(
       network: called as `network(x, y_t, gamma, deterministic)`.
       optimizer: turns gradients into updates.
       schedule: the noise levels to train on.
+      loss: what the network is asked for, the noise or the picture.
       norm: of the error.
       ema_decay: of the averaged weights, once warmed up.
       accumulate: number of parts a batch is cut into to save memory.
@@ -68,9 +70,7 @@ def make_train_step(
             )
             return eps
 
-        losses, level = objective.denoising_loss(
-            keys, predict_noise, batch, schedule, norm=norm
-        )
+        losses, level = loss(keys, predict_noise, batch, schedule, norm=norm)
         bins = jax.nn.one_hot(level.t * NUM_LEVELS // len(schedule), NUM_LEVELS)
         return losses.mean(), (losses @ bins, bins.sum(0))
 
@@ -85,12 +85,12 @@ def make_train_step(
             jax.random.split(dropout_key, accumulate),
         )
         total = _sum_over(functools.partial(gradients, state.params), parts)
-        (loss, (level_loss, level_count)), grads = total
-        loss = loss / accumulate
+        (loss_sum, (level_loss, level_count)), grads = total
+        mean_loss = loss_sum / accumulate
         grads = jax.tree.map(lambda g: g / accumulate, grads)
 
         grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        finite = jnp.isfinite(mean_loss) & jnp.isfinite(grad_norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_ema(
@@ -108,7 +108,9 @@ def make_train_step(
             opt_state=opt_state,
             bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
         )
-        return state, Metrics(loss, grad_norm, level_loss, level_count, state.bad_steps)
+        return state, Metrics(
+            mean_loss, grad_norm, level_loss, level_count, state.bad_steps
+        )
 
     return train_step
 

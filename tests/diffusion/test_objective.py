@@ -78,6 +78,27 @@ def test_an_exact_predictor_has_no_loss(norm: str) -> None:
     np.testing.assert_allclose(losses, 0.0, atol=1e-3)
 
 
+def test_regression_is_asked_for_the_picture_and_shown_nothing_of_it() -> None:
+    batch = _batch(16, hole=8)
+    y, seen = process.to_float(batch["y"]), {}
+
+    def predict_picture(x: Array, y_t: Array, gamma: Array) -> Array:
+        seen.update(x=x, y_t=y_t, gamma=gamma)
+        return jnp.where(batch["hole"] > 0, y + 0.5, 1e6)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    losses, _ = objective.regression_loss(keys, predict_picture, batch, SCHEDULE)
+    np.testing.assert_allclose(losses, 0.25, rtol=1e-5)
+    losses, _ = objective.regression_loss(
+        keys, predict_picture, batch, SCHEDULE, norm="l1"
+    )
+    np.testing.assert_allclose(losses, 0.5, rtol=1e-5)
+    inside = np.broadcast_to(np.asarray(batch["hole"]) > 0, y.shape)
+    assert not np.any(seen["y_t"])
+    assert abs(np.corrcoef(seen["x"][inside], y[inside])[0, 1]) < 0.1
+    np.testing.assert_array_equal(seen["x"][~inside], y[~inside])
+
+
 def test_the_loss_does_not_depend_on_the_size_of_the_hole_nor_on_the_rest() -> None:
     keys = jax.random.split(jax.random.key(0), 4)
     batch = _batch(hole=2)

@@ -1,0 +1,39 @@
+"""The baseline: a network that gives the picture in one pass."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from configs import uncrop
+from palette_jax import build
+from palette_jax.restoration.batch import (
+    image_keys,
+    regression_predictor,
+    restore_batch,
+)
+
+
+@pytest.mark.parametrize("hole", [0, 5])
+def test_the_picture_that_the_network_gives_is_the_result(hole: int) -> None:
+    config = uncrop.get_config("tiny")
+    config.diffusion.objective = "regress"
+    sampler = build.make_sampler(config)
+    assert sampler.num_steps == 1
+    rng = np.random.default_rng(0)
+    x = jnp.array(rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8))
+    holes = np.zeros((2, 8, 8, 1), np.uint8)
+    holes[:, :hole] = 1
+
+    def apply(params: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+        # What depends on the noise would show in the comparison.
+        return jnp.broadcast_to(params, x.shape) + y_t
+
+    picture = 100 / 127.5 - 1
+    predict = regression_predictor(
+        apply, jnp.float32(picture), gamma_floor=build.schedule_end(config)
+    )
+    keys = image_keys(0, jnp.arange(2, dtype=jnp.uint32))
+    result = restore_batch(keys, predict, x, jnp.array(holes), sampler)
+    painted = holes if hole else np.ones_like(holes)
+    np.testing.assert_array_equal(result, np.where(painted, 100, x))
