@@ -2,8 +2,10 @@
 
 The other files import this one and change what differs. Sizes are picked by variant:
 
-  paper  256 x 256, batch 1024, a million steps: accelerators in the hundreds.
-  small  128 x 128, one GPU, hours.
+  paper  256 x 256, batch 1024, a million steps of a network of 553 million parameters:
+         some 7e21 operations, weeks on 100 accelerators. Made for slices of TPUs or
+         GPU clusters; docs/scaling.md says what fits where.
+  small  128 x 128, batch 64, 100,000 steps: one GPU of 24 GB or more, a day or two.
   tiny   32 x 32, a CPU, minutes, photographs that ship with a dependency.
 """
 

@@ -1,6 +1,15 @@
 """Colorization: the source is the picture's luma (paper, section 5.1).
 
-python main.py --config=configs/colorize.py --workdir=runs/colorize
+    python main.py --config=configs/colorize.py --workdir=runs/colorize
+    python main.py --mode=evaluate --workdir=runs/colorize
+
+The variants and what each asks of the machine are in base.py.
+
+The paper, not measured here: FID 15.78 on the first 5,000 validation pictures of
+ImageNet (Table 1); on ctest10k FID 3.4, Inception Score 212.9, accuracy 72.0%,
+perceptual distance 48.0 (Table 7); the regression baseline, which is
+`--config.diffusion.objective=regress`, 5.5, 176.9, 68.0% and 61.1. The originals have
+2.7, 250.1, 76.0% and 0. What small models reach is in docs/results.md.
 """
 
 import ml_collections
