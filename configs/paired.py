@@ -4,9 +4,10 @@ r"""Any task without code: one folder of what is given, one of what is wanted.
       --config.data.input_folder=MAPS --config.data.target_folder=PHOTOS
 
 `MAPS/x/1.png` belongs to `PHOTOS/x/1.jpg`: the same path and stem. Both are cut and
-turned alike; pictures of a pair may differ in size, not in shape. Which `data.num_eval` pairs are
-held out follows from their names. The variants and what each asks of the machine are in
-base.py. The paper has no such task, so there is no number to expect.
+turned alike; pictures of a pair may differ in size, not in shape. Which
+`data.num_eval` pairs are held out follows from their names. The variants and what each
+asks of the machine are in base.py. The paper has no such task, so there is no number to
+expect.
 """
 
 import ml_collections
