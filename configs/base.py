@@ -132,6 +132,7 @@ def _small(config: ml_collections.ConfigDict) -> None:
     config.data.image_size = 128
     config.model.base_features = 128
     config.model.feature_multipliers = (1, 2, 3, 4)
+    config.model.attn_resolutions = (32, 16)
     config.optim.warmup_steps = 1000
     config.optim.ema_decay = 0.999
     config.train.batch_size = 64
