@@ -62,7 +62,7 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(tuples(values))
     for key, value in _ADDED_LATER.items():
         group, name = key.split(".")
-        config[group].setdefault(name, value)
+        config[group][name] = config[group].get(name, value)
     return config.lock()
 
 
