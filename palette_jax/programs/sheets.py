@@ -43,4 +43,4 @@ def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> No
     part = path.parent / (path.name + ".part")
     with part.open("wb") as file:
         Image.fromarray(image).save(file, format="PNG")
-    part.rename(path)
+    part.replace(path)
