@@ -81,7 +81,9 @@ def _paper() -> ml_collections.ConfigDict:
     config.model.level_freq_shift = 0
 
     config.diffusion = ml_collections.ConfigDict()
-    config.diffusion.objective = "denoise"  # regress: the baseline, in one pass.
+    # What the network is asked for: denoise, the noise; velocity, of which few steps of
+    # training and sampling make better colours; regress, the picture: the baseline.
+    config.diffusion.objective = "denoise"
     config.diffusion.loss_norm = "l2"  # l1: the ablation of Table 6.
     config.diffusion.num_steps = 2000
     config.diffusion.beta_min = 1e-6

@@ -25,6 +25,7 @@ from palette_jax.restoration.batch import (
     noise_predictor,
     regression_predictor,
     restore_batch,
+    velocity_predictor,
 )
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictNoiseFn
@@ -41,6 +42,7 @@ _MODEL_NAMES = {
 # Of each: what is minimized, and how the network is asked when it restores.
 _OBJECTIVES = {
     "denoise": (objective.denoising_loss, noise_predictor),
+    "velocity": (objective.velocity_loss, velocity_predictor),
     "regress": (objective.regression_loss, regression_predictor),
 }
 

@@ -22,7 +22,7 @@ class NoiseLevel(NamedTuple):
 
 
 ObjectiveFn = Callable[..., tuple[Float[Array, " b"], NoiseLevel]]
-"""`denoising_loss` or `regression_loss`."""
+"""`denoising_loss`, `velocity_loss` or `regression_loss`."""
 
 
 def draw_level(keys: Key[Array, " b"], schedule: NoiseSchedule) -> NoiseLevel:
@@ -71,16 +71,33 @@ def denoising_loss(
       schedule: the levels to train on.
       norm: `l2` is the paper's choice, `l1` its ablation (Table 6).
     """
-    key_level, key_hole, key_noise = jax.vmap(
-        lambda key: jax.random.split(key, 3), out_axes=1
-    )(keys)
-    level = draw_level(key_level, schedule)
-    y = process.to_float(batch["y"])
-    x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
-    mask = process.generation_mask(batch["hole"])
-    noise = process.normal_like(key_noise, y)
-    y_t = process.add_noise(y, noise, level.gamma, level.var, mask)
-    return masked_error(noise, predict_noise(x, y_t, level.gamma), mask, norm), level
+    drawn = _draw(keys, batch, schedule)
+    eps = predict_noise(drawn.x, drawn.y_t, drawn.level.gamma)
+    return masked_error(drawn.noise, eps, drawn.mask, norm), drawn.level
+
+
+def velocity_loss(
+    keys: Key[Array, " b"],
+    predict_velocity: PredictNoiseFn,
+    batch: Batch,
+    schedule: NoiseSchedule,
+    *,
+    norm: Literal["l1", "l2"] = "l2",
+) -> tuple[Float[Array, " b"], NoiseLevel]:
+    """Returns the loss of a network that predicts sqrt(gamma) noise - sqrt(var) y.
+
+    That is the noise where the picture is clean, and the picture where all is noise
+    (Salimans & Ho 2022, Appendix D): a network that predicts the noise there decides on
+    the colours of the picture by a small difference, which takes far longer to learn.
+    Arguments and results are those of `denoising_loss`.
+    """
+    drawn = _draw(keys, batch, schedule)
+    root_gamma, root_var = (
+        jnp.sqrt(level)[:, None, None, None] for level in drawn.level[1:]
+    )
+    target = root_gamma * drawn.noise - root_var * drawn.y
+    velocity = predict_velocity(drawn.x, drawn.y_t, drawn.level.gamma)
+    return masked_error(target, velocity, drawn.mask, norm), drawn.level
 
 
 def regression_loss(
@@ -108,6 +125,29 @@ def regression_loss(
     )
     picture = predict_picture(x, jnp.zeros_like(y), level.gamma)
     return masked_error(y, picture, mask, norm), level
+
+
+class _Drawn(NamedTuple):
+    level: NoiseLevel
+    noise: Float[Array, "b h w c"]
+    x: Float[Array, "b h w c"]
+    y: Float[Array, "b h w c"]
+    y_t: Float[Array, "b h w c"]
+    mask: Float[Array, "b h w 1"]
+
+
+def _draw(keys: Array, batch: Batch, schedule: NoiseSchedule) -> _Drawn:
+    """Draws a level and noise for each image, and what the network is shown."""
+    key_level, key_hole, key_noise = jax.vmap(
+        lambda key: jax.random.split(key, 3), out_axes=1
+    )(keys)
+    level = draw_level(key_level, schedule)
+    y = process.to_float(batch["y"])
+    x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
+    mask = process.generation_mask(batch["hole"])
+    noise = process.normal_like(key_noise, y)
+    y_t = process.add_noise(y, noise, level.gamma, level.var, mask)
+    return _Drawn(level, noise, x, y, y_t, mask)
 
 
 def masked_error(

@@ -31,6 +31,29 @@ def noise_predictor(
     return Partial(Partial(_above_floor, apply), params, gamma_floor)
 
 
+def velocity_predictor(
+    apply: ApplyFn, params: Params, *, gamma_floor: float
+) -> PredictNoiseFn:
+    """Binds the weights of a network that predicts the velocity; as `noise_predictor`.
+
+    The velocity is sqrt(gamma) noise - sqrt(1 - gamma) y.
+    """
+    return Partial(Partial(_noise_of_velocity, apply), params, gamma_floor)
+
+
+def _noise_of_velocity(
+    apply: ApplyFn,
+    params: Params,
+    gamma_floor: Array | float,
+    x: Array,
+    y_t: Array,
+    gamma: Array,
+) -> Array:
+    velocity = _above_floor(apply, params, gamma_floor, x, y_t, gamma)
+    gamma = gamma[:, None, None, None]
+    return jnp.sqrt(gamma) * velocity.astype(y_t.dtype) + jnp.sqrt(1 - gamma) * y_t
+
+
 def regression_predictor(
     apply: ApplyFn, params: Params, *, gamma_floor: float
 ) -> PredictNoiseFn:

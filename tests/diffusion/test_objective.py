@@ -78,6 +78,40 @@ def test_an_exact_predictor_has_no_loss(norm: str) -> None:
     np.testing.assert_allclose(losses, 0.0, atol=1e-3)
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_an_exact_velocity_has_no_loss(norm: str) -> None:
+    batch = _batch(hole=4)
+    y = process.to_float(batch["y"])
+
+    def predict_velocity(x: Array, y_t: Array, gamma: Array) -> Array:
+        gamma = gamma[:, None, None, None]
+        noise = (y_t - jnp.sqrt(gamma) * y) / jnp.sqrt(1 - gamma)
+        return jnp.sqrt(gamma) * noise - jnp.sqrt(1 - gamma) * y
+
+    keys = jax.random.split(jax.random.key(3), 4)
+    losses, _ = objective.velocity_loss(
+        keys, predict_velocity, batch, SCHEDULE, norm=norm
+    )
+    np.testing.assert_allclose(losses, 0.0, atol=1e-3)
+
+
+def test_an_error_of_the_velocity_is_one_of_the_noise_over_gamma() -> None:
+    batch, keys = _batch(hole=4), jax.random.split(jax.random.key(1), 4)
+
+    def off(predicts: str) -> Array:
+        def predict(x: Array, y_t: Array, gamma: Array) -> Array:
+            gamma = gamma[:, None, None, None]
+            if predicts == "noise":
+                return 0.3 * x + jnp.sqrt(1 - gamma) * y_t
+            return 0.3 * x / jnp.sqrt(gamma)
+
+        loss = {"noise": objective.denoising_loss, "velocity": objective.velocity_loss}
+        losses, level = loss[predicts](keys, predict, batch, SCHEDULE)
+        return losses * level.gamma if predicts == "velocity" else losses
+
+    np.testing.assert_allclose(off("velocity"), off("noise"), rtol=1e-3)
+
+
 def test_regression_is_asked_for_the_picture_and_shown_nothing_of_it() -> None:
     batch = _batch(16, hole=8)
     y, seen = process.to_float(batch["y"]), {}

@@ -1,4 +1,4 @@
-"""The baseline: a network that gives the picture in one pass."""
+"""Networks that give something else than the noise: the velocity, the picture."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,24 @@ from palette_jax.restoration.batch import (
     image_keys,
     regression_predictor,
     restore_batch,
+    velocity_predictor,
 )
+
+
+def test_the_noise_follows_from_the_velocity() -> None:
+    rng = np.random.default_rng(0)
+    y, noise = (jnp.array(rng.normal(size=(3, 4, 4, 3)), jnp.float32) for _ in range(2))
+    gamma = jnp.array([1e-4, 0.5, 0.999])
+    root_gamma, root_var = (
+        jnp.sqrt(g)[:, None, None, None] for g in (gamma, 1 - gamma)
+    )
+
+    def apply(params: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+        return root_gamma * noise - root_var * x
+
+    predict = velocity_predictor(apply, jnp.zeros(()), gamma_floor=1e-5)
+    eps = predict(y, root_gamma * y + root_var * noise, gamma)
+    np.testing.assert_allclose(eps, noise, atol=1e-5)
 
 
 @pytest.mark.parametrize("hole", [0, 5])
