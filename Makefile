@@ -19,7 +19,7 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python main.py --config=configs/uncrop.py:tiny --workdir=$(DEMO_DIR)
-	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=4
+	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=8
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -135,6 +135,7 @@ def _small(config: ml_collections.ConfigDict) -> None:
     config.model.base_features = 128
     config.model.feature_multipliers = (1, 2, 3, 4)
     config.model.attn_resolutions = (32, 16)
+    config.diffusion.objective = "velocity"
     config.optim.warmup_steps = 1000
     config.optim.ema_decay = 0.999
     config.train.batch_size = 64
@@ -142,6 +143,7 @@ def _small(config: ml_collections.ConfigDict) -> None:
     config.train.checkpoint_every = 1000
     config.train.preview_every = 2000
     config.sample.schedule = "trimmed"
+    config.sample.clip = True
     config.sample.num_steps = 100
 
 
@@ -154,16 +156,18 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
     config.model.num_res_blocks = 1
     config.model.attn_resolutions = (8,)
     config.model.dtype = "float32"
+    config.diffusion.objective = "velocity"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 100
     config.optim.clip_norm = 1.0
     config.optim.ema_decay = 0.995
     config.train.batch_size = 16
-    config.train.num_steps = 1500
+    config.train.num_steps = 600
     config.train.log_every = 50
-    config.train.checkpoint_every = 250
-    config.train.preview_every = 500
+    config.train.checkpoint_every = 200
+    config.train.preview_every = 300
     config.sample.schedule = "trimmed"
+    config.sample.clip = True
     config.sample.sampler = "ddim"
     config.sample.num_steps = 25
     config.eval.batch_size = 32
