@@ -23,6 +23,7 @@ from palette_jax.training import logs
 def main(argv: list[str]) -> int:
     """Checks the config and hands over to the program."""
     del argv
+    logs.set_up_logging()
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     build.check(config)
     parallel.use_cpu_cores(
@@ -30,7 +31,6 @@ def main(argv: list[str]) -> int:
     )
     build.check(config, num_devices=jax.device_count())
     parallel.cache_compilations()
-    logs.set_up_logging()
 
     # The programs import TensorFlow: seconds that a wrong config should not cost.
     from palette_jax.programs import describe, evaluate, sample, train

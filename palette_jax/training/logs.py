@@ -26,7 +26,10 @@ def set_up_logging() -> None:
     libraries = ("/orbax/", "/jax/", "/clu/", "/tensorflow")
 
     def is_ours(record: stdlib_logging.LogRecord) -> bool:
-        told = record.levelno >= stdlib_logging.WARNING
+        # Orbax warns of what it was told to do, such as to read only.
+        quiet = "/orbax/" in record.pathname
+        limit = stdlib_logging.ERROR if quiet else stdlib_logging.WARNING
+        told = record.levelno >= limit
         return told or not any(name in record.pathname for name in libraries)
 
     handler.addFilter(is_ours)

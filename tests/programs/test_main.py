@@ -1,0 +1,208 @@
+"""main.py as a user meets it: commands, results, and what it says of mistakes."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.programs.conftest import TINY, Run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+Main = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def run(
+    main: Main, photos: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, Run]:
+    """A finished run of two tasks on a folder with two broken files."""
+    folder = tmp_path_factory.mktemp("run")
+    result = main(*_train(photos, "run"), folder=folder)
+    assert result.code == 0, result.output
+    return folder, result
+
+
+def _train(photos: pathlib.Path, workdir: str) -> list[str]:
+    return [
+        f"--config={ROOT}/configs/multitask.py:tiny",
+        f"--workdir={workdir}",
+        "--config.data.source=folder",
+        f"--config.data.folder={photos}",
+        "--config.data.max_broken_share=0.5",
+        "--config.mix.inpaint=0",
+        "--config.mix.jpeg=0",
+        *TINY,
+    ]
+
+
+def test_broken_pictures_are_named_and_training_completes(run: tuple) -> None:
+    folder, result = run
+    # Which of the broken ones a short run meets is up to the order.
+    for name in ("cut.jpg", "text.jpg"):
+        if f"{name}" in result.output:
+            break
+    else:
+        pytest.fail(result.output)
+    assert "step 4/4" in result.output
+    assert "the last checkpoint is step 4" in result.output
+    assert (folder / "run" / "previews" / "step_0000004.png").exists()
+
+
+def test_the_same_command_again_has_nothing_left_to_do(
+    run: tuple, main: Main, photos: pathlib.Path
+) -> None:
+    folder, _ = run
+    result = main(*_train(photos, "run"), folder=folder)
+    assert result.code == 0, result.output
+    assert "going on from step 4" in result.output
+    assert "step 4/4" not in result.output
+
+
+def test_sample_writes_each_result_under_its_inputs_name(
+    run: tuple, main: Main, photos: pathlib.Path
+) -> None:
+    folder, _ = run
+    args = ("--mode=sample", "--workdir=run", "--config.sample.num_samples=2")
+    result = main(*args, folder=folder)
+    assert result.code == 0, result.output
+    out = folder / "run" / "samples" / "step_0000004"
+    for task in ("colorize", "uncrop"):
+        told = json.loads((out / task / "samples.json").read_text())
+        assert told["step"] == 4 and told["seed"] == 0
+        assert told["sample"]["num_steps"] == 2
+        assert 1 <= len(told["results"]) // 2 <= 4
+        for entry in told["results"]:
+            assert (photos / entry["input"]).exists()
+            stem = entry["input"].rsplit(".", 1)[0]
+            assert entry["file"] == f"{stem}_{entry['sample']}.png"
+            assert Image.open(out / task / entry["file"]).size == (16, 16)
+        sheet = Image.open(out / task / "contact_sheet.png")
+        rows = len(told["results"]) // 2
+        # Degraded, two samples, original, each 96 wide, with gaps of 2.
+        assert sheet.size == (4 * 96 + 3 * 2, rows * 96 + (rows - 1) * 2)
+
+
+def test_what_was_known_is_kept_in_the_results(run: tuple, main: Main) -> None:
+    folder, _ = run
+    result = main("--mode=sample", "--workdir=run", folder=folder)
+    assert result.code == 0, result.output
+    out = folder / "run" / "samples" / "step_0000004" / "uncrop"
+    sheet = np.asarray(Image.open(out / "contact_sheet.png"))
+    # The right half was missing: the left one is the original's.
+    degraded, sample, original = (sheet[:, i * 98 : i * 98 + 96] for i in range(3))
+    np.testing.assert_array_equal(sample[:, :48], original[:, :48])
+    np.testing.assert_array_equal(degraded[:96, 48:], 128)
+
+
+def test_evaluate_prints_and_writes_a_table(run: tuple, main: Main) -> None:
+    folder, _ = run
+    result = main("--mode=evaluate", "--workdir=run", folder=folder)
+    assert result.code == 0, result.output
+    out = folder / "run" / "evaluation" / "step_0000004"
+    table = json.loads((out / "table.json").read_text())
+    for task in ("colorize", "uncrop"):
+        model = table["tasks"][task]["model_psnr"]
+        assert 0 < model < 60
+        assert f"{model:.2f}" in result.output
+        assert (out / f"{task}.png").exists()
+
+
+def test_a_run_of_another_network_is_refused_and_kept(
+    run: tuple, main: Main, photos: pathlib.Path
+) -> None:
+    folder, _ = run
+    args = [*_train(photos, "run"), "--config.model.base_features=16"]
+    error = main(*args, folder=folder).error
+    assert "model.base_features" in error and "--workdir" in error
+    steps = folder / "run" / "checkpoints"
+    assert {"2", "4"} <= {path.name for path in steps.iterdir()}
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    run: tuple, main: Main, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder, _ = run
+    shutil.copytree(folder / "run", tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "4").rglob("*"):
+        if path.is_file() and "state" in path.parts and "d" in path.parts:
+            path.write_bytes(path.read_bytes()[:100])
+    result = main(*_train(photos, "run"), folder=tmp_path)
+    assert result.code == 0, result.output
+    assert "going on from step 2" in result.output
+    assert "the last checkpoint is step 4" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--config.train.bach_size=3"], ["train.bach_size", "train.batch_size"]),
+        (["--config.train.num_steps=many"], ["whole number", "many"]),
+        (["--config.model.attn_resolutions=5"], ["attn_resolutions", "[32, 16, 8]"]),
+        (["--config.sample.sampler=ddmp"], ["ddmp", "did you mean 'ddpm'"]),
+        (["--config.data.image_size=30"], ["multiple of 4", "30", "32"]),
+        (["--config.train.batch_size=6"], ["train.batch_size", "multiple", "8"]),
+        (["--config.diffusion.beta_max=1e-5"], ["beta_max", "schedule"]),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(
+    main: Main, tmp_path: pathlib.Path, args: list[str], says: list[str]
+) -> None:
+    config = f"--config={ROOT}/configs/uncrop.py:tiny"
+    error = main(config, "--workdir=run", *args, folder=tmp_path).error
+    assert error.startswith("error: ")
+    for text in says:
+        assert text in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--workdir=run"], "--config=FILE"),
+        (["--mode=evaluate", "--workdir=run"], "checkpoint"),
+        ([f"--config={ROOT}/configs/uncrop.py:huge", "--workdir=run"], "variants"),
+        (["--config=configs/no.py", "--workdir=run"], "no.py"),
+    ],
+)
+def test_a_command_that_lacks_something_says_what(
+    main: Main, tmp_path: pathlib.Path, args: list[str], says: str
+) -> None:
+    assert says in main(*args, folder=tmp_path).error
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "small"])
+def test_a_folder_without_usable_pictures_is_told_in_one_line(
+    main: Main, tmp_path: pathlib.Path, case: str
+) -> None:
+    folder = tmp_path / "photos"
+    if case != "missing":
+        folder.mkdir()
+    if case == "small":
+        for i in range(12):
+            Image.new("RGB", (10, 10), (20 * i, 0, 0)).save(folder / f"{i}.png")
+    error = main(*_train(folder, "run"), folder=tmp_path).error
+    assert str(folder) in error or "10 x 10" in error or "0.png" in error
+    if case == "small":
+        assert "10" in error and "16" in error
+
+
+def test_the_command_works_from_a_shell_in_a_fresh_folder(
+    tmp_path: pathlib.Path,
+) -> None:
+    command = [sys.executable, str(ROOT / "main.py"), "--dry_run", "--workdir=run"]
+    result = subprocess.run(
+        [*command, f"--config={ROOT}/configs/uncrop.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parameters: 552,814,083" in result.stdout
+    assert not list(tmp_path.iterdir())
