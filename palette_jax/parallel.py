@@ -13,19 +13,25 @@ from palette_jax.types import Params
 _AXES = ("data", "fsdp")
 
 
-def make_mesh(*, fsdp: int = 1) -> Mesh:
-    """Arranges all devices of all hosts as data x fsdp; one device is a mesh of one.
+def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Arranges devices as data x fsdp; one device is a mesh of one.
+
+    Args:
+      fsdp: how many neighbours share one copy of the parameters.
+      devices: all devices of all hosts, unless given.
 
     Raises:
       ValueError: if `fsdp` does not divide the number of devices.
     """
-    devices = np.array(jax.devices())
-    if devices.size % fsdp:
+    # Host by host, which the ids of a TPU slice are not: so the rows that a host
+    # brings of a batch stay together, and an image has the same place on any machine.
+    devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+    if len(devices) % fsdp:
         raise ValueError(
-            f"expected parallel.fsdp to divide the {devices.size} devices, got {fsdp};"
+            f"expected parallel.fsdp to divide the {len(devices)} devices, got {fsdp};"
             " set it to 1 to keep the parameters whole on each device"
         )
-    return Mesh(devices.reshape(-1, fsdp), _AXES)
+    return Mesh(np.array(devices).reshape(-1, fsdp), _AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from absl import logging
 from clu import parameter_overview
 from etils import epath
@@ -172,7 +171,7 @@ def _init_or_restore(
     config: ml_collections.ConfigDict,
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
-    manager: ocp.CheckpointManager,
+    manager: checkpoints.Manager,
 ) -> tuple[TrainState, Any]:
     """Returns the state, from the newest checkpoint or drawn, and its shardings."""
 

@@ -1,7 +1,13 @@
-"""Orbax checkpoints: asynchronous, atomic, and never silently something else."""
+"""Checkpoints: asynchronous, atomic, and never silently something else.
 
+A step is offered to read if it is committed: orbax writes `commit_success.txt` last,
+and deleting one begins with that file. Of those the newest is taken whose files are as
+they were written, which its manifest tells.
+"""
+
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -10,9 +16,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
+from jax.experimental import multihost_utils
 
 from palette_jax.errors import UserError
+from palette_jax.training import manifest
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
 
@@ -23,139 +30,159 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another network."""
 
 
-def open_manager(directory: epath.PathLike, *, keep: int = 3) -> ocp.CheckpointManager:
-    """Opens the checkpoints of a run, to write and to read.
+class Manager(contextlib.AbstractContextManager["Manager"]):
+    """The checkpoints of a run, to write and to read.
 
-    Keeps the newest `keep` and the best by held-out loss. Orbax's own `max_to_keep`
-    with a best metric would delete the newest, which a run resumes from.
+    Attributes:
+      directory: where they are.
     """
 
-    def metric(metrics: Mapping[str, float]) -> float:
-        return metrics[_METRIC]
+    def __init__(self, directory: epath.PathLike, keep: int):
+        """Removes what killed saves and deletions have left; see `open_manager`."""
+        self.directory = epath.Path(directory).absolute()
+        self._keep = keep
+        self._saving: int | None = None
+        # Orbax calls this on host 0 when all hosts have written, before it commits.
+        finish = ocp.options.AsyncOptions(post_finalization_callback=self._finish)
+        self._writer = ocp.AsyncCheckpointer(_handler(), async_options=finish)
+        if _is_host_0() and self.directory.exists():
+            for path in self.directory.iterdir():
+                name = path.name.removesuffix(ocp.utils.TMP_DIR_SUFFIX)
+                if name.isdigit() and not _is_committed(path):
+                    logging.info("removing %s, which was never finished", path)
+                    path.rmtree()
 
-    policy = checkpoint_managers.preservation_policy
-    return ocp.CheckpointManager(
-        epath.Path(directory).absolute(),
-        item_handlers=_item_handlers(),
-        options=ocp.CheckpointManagerOptions(
-            preservation_policy=policy.AnyPreservationPolicy(
-                [
-                    policy.LatestN(keep),
-                    policy.BestN(
-                        get_metric_fn=metric,
-                        reverse=True,
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-            best_fn=metric,  # Without it, orbax does not write the metrics.
-            best_mode="min",
-            cleanup_tmp_directories=True,  # Of a save that was killed.
-        ),
-    )
+    def __exit__(self, *error: object) -> None:
+        """Waits for what is under way."""
+        self.close()
+
+    def save(self, step: int, args: ocp.args.Composite) -> None:
+        """Starts a save; waits for the last one first, and raises what failed in it."""
+        self.wait()
+        self._prune(step, max(self._keep - 1, 1))
+        self._saving = step
+        # A damaged checkpoint may be in the way of its own repetition.
+        self._writer.save(self.directory / str(step), args=args, force=True)
+
+    def wait(self) -> None:
+        """Waits until what was started is committed, and raises what failed in it."""
+        self._writer.wait_until_finished()
+        if self._saving is not None:
+            self._prune(self._saving + 1, self._keep)
+            self._saving = None
+
+    def close(self) -> None:
+        """Waits, and ends the threads."""
+        self.wait()
+        self._writer.close()
+
+    def _finish(self) -> None:
+        name = str(self._saving)
+        unfinished = self.directory / (name + ocp.utils.TMP_DIR_SUFFIX)
+        # A bucket cannot rename: there the files lie in their place already.
+        here = unfinished if unfinished.exists() else self.directory / name
+        manifest.write(here)
+
+    def _prune(self, before: int, keep: int) -> None:
+        """Deletes steps but the newest few and the best of those before a step.
+
+        What is newer was found damaged: it counts for nothing and is written anew.
+        """
+        if not _is_host_0():
+            return
+        steps = [step for step in committed_steps(self.directory) if step < before]
+        losses = {step: self._held_out_loss(step) for step in steps}
+        best = sorted(steps, key=lambda step: losses[step])[:1]
+        for step in steps[keep:]:
+            if step not in best:
+                delete(self.directory / str(step))
+
+    def _held_out_loss(self, step: int) -> float:
+        try:
+            path = self.directory / str(step) / "metrics" / "metrics"
+            return float(json.loads(path.read_text())[_METRIC])
+        except (OSError, ValueError, KeyError):
+            return float("inf")
+
+
+def open_manager(directory: epath.PathLike, *, keep: int = 3) -> Manager:
+    """Opens the checkpoints of a run, to write and to read.
+
+    Keeps the newest `keep` and the best by held-out loss.
+    """
+    return Manager(directory, keep)
 
 
 def save(
-    manager: ocp.CheckpointManager,
+    manager: Manager,
     state: TrainState,
     config: Mapping[str, Any],
-    held_out_loss: float,
+    held_out_loss: float | None,
 ) -> None:
     """Starts writing a checkpoint; what failed in the last one is raised here.
+
+    Args:
+      manager: of the run.
+      state: may be donated to the next step at once.
+      config: the resolved one.
+      held_out_loss: the lowest is kept; None is worse than any.
 
     Raises:
       CheckpointError: if the one before could not be written.
     """
-    step = int(state.step)
-    if step in manager.all_steps():
-        return
-    finite = held_out_loss if np.isfinite(held_out_loss) else np.finfo(np.float32).max
+    worst = float(np.finfo(np.float32).max)
+    loss = worst if held_out_loss is None else float(held_out_loss)
+    items = {
+        "state": ocp.args.PyTreeSave(state),
+        "config": ocp.args.JsonSave({"config": config, "versions": _versions()}),
+        "metrics": ocp.args.JsonSave({_METRIC: loss if np.isfinite(loss) else worst}),
+    }
     try:
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(state),
-                config=ocp.args.JsonSave({"config": config, "versions": _versions()}),
-            ),
-            metrics={_METRIC: float(finite)},
-            force=True,
-        )
-    except OSError as error:
+        manager.save(int(state.step), ocp.args.Composite(**items))
+    except (OSError, ValueError) as error:  # The latter is how tensorstore fails.
         raise _not_written(manager, error) from error
 
 
-def wait(manager: ocp.CheckpointManager) -> None:
+def wait(manager: Manager) -> None:
     """Waits until what was started is written.
 
     Raises:
       CheckpointError: if it could not be.
     """
     try:
-        manager.wait_until_finished()
-        manager.check_for_errors()
-    except OSError as error:
+        manager.wait()
+    except (OSError, ValueError) as error:  # The latter is how tensorstore fails.
         raise _not_written(manager, error) from error
 
 
-def restore(
-    manager: ocp.CheckpointManager, abstract_state: TrainState
-) -> TrainState | None:
-    """Restores the newest checkpoint that can be read, None if there is none at all.
+def restore(manager: Manager, abstract_state: TrainState) -> TrainState | None:
+    """Restores the newest checkpoint that is sound, None if there is none at all.
 
     Args:
       manager: of the run.
-      abstract_state: shapes, types and shardings to restore to.
+      abstract_state: shapes, types and shardings to restore to, which need not be those
+        that it was saved from.
 
     Raises:
-      CheckpointError: if it is of another network, or none of them can be read.
+      CheckpointError: if it is of another network, or none of them is sound.
     """
-    steps = sorted(manager.all_steps(), reverse=True)
-    for step in steps:
-        try:
-            _check_leaves(manager, step, abstract_state)
-            return _restore_tree(manager, step, abstract_state)
-        except CheckpointError:
-            raise
-        except Exception as error:
-            logging.warning(
-                "checkpoint %s cannot be read (%s); going back to the one before",
-                manager.directory / str(step),
-                str(error).splitlines()[0],
-            )
-    if steps:
-        raise CheckpointError(
-            f"expected a readable checkpoint in {manager.directory}, got {len(steps)}"
-            " that cannot be read; move them away to start from the beginning"
-        )
-    return None
+    restored = _restore_newest(manager.directory, abstract_state)
+    return None if restored is None else restored[0]
 
 
 def restore_params(
     directory: epath.PathLike, abstract_params: Params, *, ema: bool = True
 ) -> tuple[Params, int]:
-    """Restores the weights alone from the newest checkpoint that can be read.
+    """Restores the weights alone from the newest checkpoint that is sound.
 
     Returns:
       The averaged weights, unless asked for the raw ones, and the step they are of.
     """
     name = "ema_params" if ema else "params"
-    with _open_to_read(directory) as manager:
-        for step in _steps_or_raise(epath.Path(directory)):
-            try:
-                _check_leaves(manager, step, {name: abstract_params})
-                restored = _restore_tree(manager, step, {name: abstract_params})
-                return restored[name], step
-            except CheckpointError:
-                raise
-            except Exception as error:
-                logging.warning(
-                    "checkpoint %s of %s cannot be read (%s); trying the one before",
-                    step,
-                    directory,
-                    str(error).splitlines()[0],
-                )
-    raise CheckpointError(f"none of the checkpoints in {directory} can be read")
+    _steps_or_raise(epath.Path(directory))
+    restored = _restore_newest(epath.Path(directory), {name: abstract_params})
+    assert restored is not None  # There are steps.
+    return restored[0][name], restored[1]
 
 
 def load_config(directory: epath.PathLike) -> dict[str, Any]:
@@ -165,41 +192,54 @@ def load_config(directory: epath.PathLike) -> dict[str, Any]:
     """
     root = epath.Path(directory)
     for step in _steps_or_raise(root):
-        path = root / str(step) / "config" / "metadata"
+        path = root / str(step)
         try:
-            return json.loads(path.read_text())["config"]
+            found = manifest.exists(path) and manifest.problem(path, below="config/")
+            if not found:
+                return json.loads((path / "config/metadata").read_text())["config"]
         except (OSError, ValueError, KeyError) as error:
-            logging.warning("cannot read %s (%s); trying the one before", path, error)
+            found = str(error)
+        logging.warning("no config in %s (%s); trying the one before", path, found)
     raise CheckpointError(f"none of the checkpoints in {root} has a configuration")
 
 
-def _open_to_read(directory: epath.PathLike) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    path = epath.Path(directory).absolute()
-    return ocp.CheckpointManager(path, item_handlers=_item_handlers(), options=options)
+def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
+    """Reads all files of all checkpoints; touches no device.
+
+    Returns:
+      Each finished step, the newest first, with what is wrong with it or None.
+    """
+    root = epath.Path(directory)
+    checked: list[tuple[int, str | None]] = []
+    for step in _steps_or_raise(root):
+        path = root / str(step)
+        has_manifest = manifest.exists(path)
+        unknown = "there is no manifest.json to check its files by"
+        checked.append((step, manifest.problem(path) if has_manifest else unknown))
+    return checked
 
 
-def _item_handlers() -> dict[str, ocp.CheckpointHandler]:
-    return {
-        "state": ocp.PyTreeCheckpointHandler(),
-        "config": ocp.JsonCheckpointHandler(),
-    }
+def committed_steps(directory: epath.PathLike) -> list[int]:
+    """Returns the steps that were finished and not deleted, the newest first."""
+    root = epath.Path(directory)
+    paths = list(root.iterdir()) if root.exists() else []
+    steps = [int(p.name) for p in paths if p.name.isdigit() and _is_committed(p)]
+    return sorted(steps, reverse=True)
 
 
-def _restore_tree(manager: ocp.CheckpointManager, step: int, abstract: Any) -> Any:
-    """Restores the leaves asked for, with their shardings."""
-    args = ocp.args.PyTreeRestore(
-        item=abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-        partial_restore=True,
-    )
-    return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+def delete(step_dir: epath.Path) -> None:
+    """Deletes a checkpoint; killed in between, it leaves what no one reads."""
+    (step_dir / manifest.COMMITTED).unlink()
+    step_dir.rmtree()
+
+
+def _is_committed(path: epath.Path) -> bool:
+    # Orbax writes the file just before it renames the folder.
+    return path.name.isdigit() and (path / manifest.COMMITTED).exists()
 
 
 def _steps_or_raise(root: epath.Path) -> list[int]:
-    """Returns the steps of all finished checkpoints, the newest first."""
-    names = [path.name for path in root.iterdir()] if root.exists() else []
-    steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    steps = committed_steps(root)
     if not steps:
         raise CheckpointError(
             f"expected checkpoints in {root}, got none; train first, or give the"
@@ -208,17 +248,89 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
     return steps
 
 
-def _check_leaves(manager: ocp.CheckpointManager, step: int, abstract: Any) -> None:
+def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
+    """Returns what was asked for and the step it is of, None if there are no steps."""
+    root, found = root.absolute(), False
+    for step in _on_all_hosts(iter(committed_steps(root))):
+        found, path = True, root / str(step)
+        has_manifest = manifest.exists(path)
+        wrong = manifest.problem(path) if has_manifest and _is_host_0() else None
+        if next(_on_all_hosts(iter([int(wrong is not None)]))):
+            if wrong:
+                logging.warning("%s: %s; going back to the one before", path, wrong)
+            continue
+        try:
+            _check_leaves(path, abstract)
+            return _restore_tree(path, abstract), step
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # With sound files this is no damage, such as a device without memory. And
+            # hosts that do not all fail would wait for each other.
+            if has_manifest or jax.process_count() > 1:
+                raise
+            logging.warning(
+                "%s cannot be read (%s); going back to the one before",
+                path,
+                (str(error).splitlines() or [repr(error)])[0],
+            )
+    if found:
+        raise CheckpointError(
+            f"expected a sound checkpoint in {root}, got only damaged ones; move them"
+            " away to start from the beginning"
+        )
+    return None
+
+
+def _on_all_hosts(values: Iterator[int]) -> Iterator[int]:
+    """Yields what host 0 has, on every host, since their views of a disk may differ."""
+    if jax.process_count() == 1:
+        yield from values
+        return
+    while True:
+        mine = next(values, -1) if _is_host_0() else -1
+        value = int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
+        if value < 0:
+            return
+        yield value
+
+
+def _is_host_0() -> bool:
+    return jax.process_index() == 0
+
+
+def _restore_tree(path: epath.Path, abstract: Any) -> Any:
+    """Restores the leaves asked for, with their shardings."""
+    args = ocp.args.PyTreeRestore(
+        item=abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(_handler()) as reader:
+        return reader.restore(path, args=ocp.args.Composite(state=args))["state"]
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    return ocp.CompositeCheckpointHandler(
+        state=ocp.PyTreeCheckpointHandler(),
+        config=ocp.JsonCheckpointHandler(),
+        metrics=ocp.JsonCheckpointHandler("metrics"),
+    )
+
+
+def _check_leaves(path: epath.Path, abstract: Any) -> None:
     """Raises if a leaf is missing or of another shape: that is no damage."""
-    stored = dict(_leaves(manager.item_metadata(step)["state"].tree))
+    with ocp.Checkpointer(_handler()) as reader:
+        tree = reader.metadata(path).item_metadata["state"].tree
+    stored = dict(_leaves(tree))
     wrong = []
-    for path, leaf in _leaves(abstract):
-        shape = tuple(stored[path].shape) if path in stored else None
+    for name, leaf in _leaves(abstract):
+        shape = tuple(stored[name].shape) if name in stored else None
         if shape != tuple(leaf.shape):
-            wrong.append(f"{path}: expected {tuple(leaf.shape)}, got {shape or 'none'}")
+            wrong.append(f"{name}: expected {tuple(leaf.shape)}, got {shape or 'none'}")
     if wrong:
         raise CheckpointError(
-            f"checkpoint {manager.directory / str(step)} is of another network: "
+            f"checkpoint {path} is of another network: "
             + "; ".join(wrong[:5])
             + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
             + "; use the config it was trained with, or another --workdir"
@@ -242,8 +354,8 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def _not_written(manager: ocp.CheckpointManager, error: OSError) -> CheckpointError:
-    steps = manager.all_steps(read=True)
+def _not_written(manager: Manager, error: Exception) -> CheckpointError:
+    steps = committed_steps(manager.directory)
     kept = f"step {max(steps)} is" if steps else "none is"
     return CheckpointError(
         f"could not write a checkpoint to {manager.directory}: {error}; {kept} the last"

@@ -1,0 +1,96 @@
+"""Hashes of a checkpoint's files: orbax restores a flipped bit as a wrong number.
+
+The manifest is the last file that goes into a checkpoint before orbax commits it, by
+renaming the folder or, where a bucket cannot, by writing `commit_success.txt`. So a
+finished checkpoint always has one, whenever the process is killed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+from etils import epath
+
+NAME = "manifest.json"
+COMMITTED = "commit_success.txt"
+# Orbax writes these while it commits, after the manifest, and nothing reads what is in
+# them: the time of the commit, and a file that only has to be there.
+_LATER = (NAME, COMMITTED, "_CHECKPOINT_METADATA")
+_CHUNK = 1 << 22
+
+
+def write(step_dir: epath.Path) -> None:
+    """Writes the manifest of a checkpoint that is complete but for it."""
+    names = [name for name in _names(step_dir) if name not in _LATER]
+    files = dict(zip(names, _hash_all(step_dir, names), strict=True))
+    manifest = {"files": files, "sha256_of_files": _hash_of(files)}
+    (step_dir / NAME).write_text(json.dumps(manifest, indent=1))
+
+
+def exists(step_dir: epath.Path) -> bool:
+    """Returns whether a checkpoint has a manifest; those of first versions do not."""
+    return (step_dir / NAME).exists()
+
+
+def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
+    """Returns what is wrong with the files of a checkpoint; None if they are sound.
+
+    Reads all of them, in parallel threads.
+
+    Args:
+      step_dir: of a checkpoint that has a manifest.
+      below: checks only the files of one part, such as `config/`.
+    """
+    try:
+        manifest = json.loads((step_dir / NAME).read_bytes())
+        files = manifest["files"]
+        if _hash_of(files) != manifest["sha256_of_files"]:
+            return f"{NAME} is damaged"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{NAME} is damaged"
+    names = [name for name in files if name.startswith(below)]
+    missing = [name for name in names if not (step_dir / name).exists()]
+    if missing:
+        return _list(missing, "missing")
+    found = _hash_all(step_dir, names)
+    return _list(
+        [n for n, entry in zip(names, found, strict=True) if entry != files[n]],
+        "damaged",
+    )
+
+
+def _hash_all(step_dir: epath.Path, names: list[str]) -> list[dict[str, Any]]:
+    with futures.ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
+        return list(pool.map(lambda name: _hash(step_dir / name), names))
+
+
+def _hash(path: epath.Path) -> dict[str, Any]:
+    """Returns the size and the hash of a file; hashing lets other threads run."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _hash_of(files: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _names(folder: epath.Path, *, prefix: str = "") -> Iterator[str]:
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.is_dir():
+            yield from _names(path, prefix=f"{prefix}{path.name}/")
+        else:
+            yield prefix + path.name
+
+
+def _list(names: list[str], what: str) -> str | None:
+    if not names:
+        return None
+    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} {'is' if len(names) == 1 else 'are'} {what}"
