@@ -5,7 +5,6 @@ and deleting one begins with that file. Of those the newest is taken whose files
 they were written, which its manifest tells.
 """
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -20,89 +19,13 @@ from jax.experimental import multihost_utils
 
 from palette_jax.errors import UserError
 from palette_jax.training import manifest
+from palette_jax.training.checkpoint_writer import METRIC, Manager, handler
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
-
-_METRIC = "held_out_loss"
 
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another network."""
-
-
-class Manager(contextlib.AbstractContextManager["Manager"]):
-    """The checkpoints of a run, to write and to read.
-
-    Attributes:
-      directory: where they are.
-    """
-
-    def __init__(self, directory: epath.PathLike, keep: int):
-        """Removes what killed saves and deletions have left; see `open_manager`."""
-        self.directory = epath.Path(directory).absolute()
-        self._keep = keep
-        self._saving: int | None = None
-        # Orbax calls this on host 0 when all hosts have written, before it commits.
-        finish = ocp.options.AsyncOptions(post_finalization_callback=self._finish)
-        self._writer = ocp.AsyncCheckpointer(_handler(), async_options=finish)
-        if _is_host_0() and self.directory.exists():
-            for path in self.directory.iterdir():
-                name = path.name.removesuffix(ocp.utils.TMP_DIR_SUFFIX)
-                if name.isdigit() and not _is_committed(path):
-                    logging.info("removing %s, which was never finished", path)
-                    path.rmtree()
-
-    def __exit__(self, *error: object) -> None:
-        """Waits for what is under way."""
-        self.close()
-
-    def save(self, step: int, args: ocp.args.Composite) -> None:
-        """Starts a save; waits for the last one first, and raises what failed in it."""
-        self.wait()
-        self._prune(step, max(self._keep - 1, 1))
-        self._saving = step
-        # A damaged checkpoint may be in the way of its own repetition.
-        self._writer.save(self.directory / str(step), args=args, force=True)
-
-    def wait(self) -> None:
-        """Waits until what was started is committed, and raises what failed in it."""
-        self._writer.wait_until_finished()
-        if self._saving is not None:
-            self._prune(self._saving + 1, self._keep)
-            self._saving = None
-
-    def close(self) -> None:
-        """Waits, and ends the threads."""
-        self.wait()
-        self._writer.close()
-
-    def _finish(self) -> None:
-        name = str(self._saving)
-        unfinished = self.directory / (name + ocp.utils.TMP_DIR_SUFFIX)
-        # A bucket cannot rename: there the files lie in their place already.
-        here = unfinished if unfinished.exists() else self.directory / name
-        manifest.write(here)
-
-    def _prune(self, before: int, keep: int) -> None:
-        """Deletes steps but the newest few and the best of those before a step.
-
-        What is newer was found damaged: it counts for nothing and is written anew.
-        """
-        if not _is_host_0():
-            return
-        steps = [step for step in committed_steps(self.directory) if step < before]
-        losses = {step: self._held_out_loss(step) for step in steps}
-        best = sorted(steps, key=lambda step: losses[step])[:1]
-        for step in steps[keep:]:
-            if step not in best:
-                delete(self.directory / str(step))
-
-    def _held_out_loss(self, step: int) -> float:
-        try:
-            path = self.directory / str(step) / "metrics" / "metrics"
-            return float(json.loads(path.read_text())[_METRIC])
-        except (OSError, ValueError, KeyError):
-            return float("inf")
 
 
 def open_manager(directory: epath.PathLike, *, keep: int = 3) -> Manager:
@@ -135,7 +58,7 @@ def save(
     items = {
         "state": ocp.args.PyTreeSave(state),
         "config": ocp.args.JsonSave({"config": config, "versions": _versions()}),
-        "metrics": ocp.args.JsonSave({_METRIC: loss if np.isfinite(loss) else worst}),
+        "metrics": ocp.args.JsonSave({METRIC: loss if np.isfinite(loss) else worst}),
     }
     try:
         manager.save(int(state.step), ocp.args.Composite(**items))
@@ -219,27 +142,8 @@ def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
     return checked
 
 
-def committed_steps(directory: epath.PathLike) -> list[int]:
-    """Returns the steps that were finished and not deleted, the newest first."""
-    root = epath.Path(directory)
-    paths = list(root.iterdir()) if root.exists() else []
-    steps = [int(p.name) for p in paths if p.name.isdigit() and _is_committed(p)]
-    return sorted(steps, reverse=True)
-
-
-def delete(step_dir: epath.Path) -> None:
-    """Deletes a checkpoint; killed in between, it leaves what no one reads."""
-    (step_dir / manifest.COMMITTED).unlink()
-    step_dir.rmtree()
-
-
-def _is_committed(path: epath.Path) -> bool:
-    # Orbax writes the file just before it renames the folder.
-    return path.name.isdigit() and (path / manifest.COMMITTED).exists()
-
-
 def _steps_or_raise(root: epath.Path) -> list[int]:
-    steps = committed_steps(root)
+    steps = manifest.committed_steps(root)
     if not steps:
         raise CheckpointError(
             f"expected checkpoints in {root}, got none; train first, or give the"
@@ -251,7 +155,7 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
 def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
     """Returns what was asked for and the step it is of, None if there are no steps."""
     root, found = root.absolute(), False
-    for step in _on_all_hosts(iter(committed_steps(root))):
+    for step in _on_all_hosts(iter(manifest.committed_steps(root))):
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)
         wrong = manifest.problem(path) if has_manifest and _is_host_0() else None
@@ -306,21 +210,13 @@ def _restore_tree(path: epath.Path, abstract: Any) -> Any:
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
         partial_restore=True,
     )
-    with ocp.Checkpointer(_handler()) as reader:
+    with ocp.Checkpointer(handler()) as reader:
         return reader.restore(path, args=ocp.args.Composite(state=args))["state"]
-
-
-def _handler() -> ocp.CompositeCheckpointHandler:
-    return ocp.CompositeCheckpointHandler(
-        state=ocp.PyTreeCheckpointHandler(),
-        config=ocp.JsonCheckpointHandler(),
-        metrics=ocp.JsonCheckpointHandler("metrics"),
-    )
 
 
 def _check_leaves(path: epath.Path, abstract: Any) -> None:
     """Raises if a leaf is missing or of another shape: that is no damage."""
-    with ocp.Checkpointer(_handler()) as reader:
+    with ocp.Checkpointer(handler()) as reader:
         tree = reader.metadata(path).item_metadata["state"].tree
     stored = dict(_leaves(tree))
     wrong = []
@@ -355,7 +251,7 @@ def _versions() -> dict[str, str]:
 
 
 def _not_written(manager: Manager, error: Exception) -> CheckpointError:
-    steps = committed_steps(manager.directory)
+    steps = manifest.committed_steps(manager.directory)
     kept = f"step {max(steps)} is" if steps else "none is"
     return CheckpointError(
         f"could not write a checkpoint to {manager.directory}: {error}; {kept} the last"

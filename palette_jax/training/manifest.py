@@ -1,4 +1,6 @@
-"""Hashes of a checkpoint's files: orbax restores a flipped bit as a wrong number.
+"""Which checkpoints there are, and hashes of their files to see damage by.
+
+Orbax restores a flipped bit as a wrong number.
 
 The manifest is the last file that goes into a checkpoint before orbax commits it, by
 renaming the folder or, where a bucket cannot, by writing `commit_success.txt`. So a
@@ -60,6 +62,25 @@ def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
         [n for n, entry in zip(names, found, strict=True) if entry != files[n]],
         "damaged",
     )
+
+
+def committed_steps(directory: epath.PathLike) -> list[int]:
+    """Returns the steps that were finished and not deleted, the newest first."""
+    root = epath.Path(directory)
+    paths = list(root.iterdir()) if root.exists() else []
+    steps = [int(p.name) for p in paths if p.name.isdigit() and is_committed(p)]
+    return sorted(steps, reverse=True)
+
+
+def delete(step_dir: epath.Path) -> None:
+    """Deletes a checkpoint; killed in between, it leaves what no one reads."""
+    (step_dir / COMMITTED).unlink()
+    step_dir.rmtree()
+
+
+def is_committed(path: epath.Path) -> bool:
+    """Returns whether a folder is a checkpoint: orbax writes that file last."""
+    return path.name.isdigit() and (path / COMMITTED).exists()
 
 
 def _hash_all(step_dir: epath.Path, names: list[str]) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import logging
+from etils import epath
 
 from palette_jax import parallel
-from palette_jax.training import checkpoints
+from palette_jax.training import checkpoints, manifest
 from palette_jax.training.state import TrainState
 
 LAYERS = ("conv_in", "conv_out")
@@ -160,7 +161,7 @@ def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_to_its_step(
     path.write_bytes(path.read_bytes()[:-1])
     # Until then it does not count as one of those to keep.
     _write(tmp_path, {3: 2.0, 4: 2.0}, keep=2)
-    assert checkpoints.committed_steps(tmp_path)[:3] == [8, 4, 3]
+    assert manifest.committed_steps(tmp_path)[:3] == [8, 4, 3]
     _assert_is(_restore(tmp_path), 4)
     _write(tmp_path, {8: 1.0})
     assert dict(checkpoints.verify(tmp_path))[8] is None
@@ -175,7 +176,7 @@ def test_what_was_not_finished_is_not_offered_and_goes_away(
     (two_steps / "4").rename(two_steps / "4.orbax-checkpoint-tmp")
     (two_steps / "3" / "commit_success.txt").unlink()
     (two_steps / "3" / "state" / "manifest.ocdbt").unlink()
-    assert checkpoints.committed_steps(two_steps) == [2, 1]
+    assert manifest.committed_steps(two_steps) == [2, 1]
     assert checkpoints.verify(two_steps) == [(2, None), (1, None)]
     assert checkpoints.load_config(two_steps) == {"step": 2}
     assert checkpoints.restore_params(two_steps, ABSTRACT.params)[1] == 2
@@ -186,15 +187,15 @@ def test_what_was_not_finished_is_not_offered_and_goes_away(
 def test_deleting_begins_with_what_makes_a_checkpoint_one(
     two_steps: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step_dir = checkpoints.epath.Path(two_steps / "1")
+    step_dir = epath.Path(two_steps / "1")
 
     def killed(self: Any, missing_ok: bool = False) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(step_dir), "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.delete(step_dir)
-    assert checkpoints.committed_steps(two_steps) == [2]
+        manifest.delete(step_dir)
+    assert manifest.committed_steps(two_steps) == [2]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
@@ -202,9 +203,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
     for step, loss in losses.items():
         # Opened anew each time: what is best is known after a restart too.
         _write(tmp_path, {step: loss}, keep=2)
-    assert checkpoints.committed_steps(tmp_path) == [5, 4, 2]
+    assert manifest.committed_steps(tmp_path) == [5, 4, 2]
     _write(tmp_path, {6: 0.5, 7: 3.0, 8: 3.0}, keep=1)
-    assert checkpoints.committed_steps(tmp_path) == [8, 6]
+    assert manifest.committed_steps(tmp_path) == [8, 6]
 
 
 def test_another_network_is_an_error_that_names_the_leaves(
