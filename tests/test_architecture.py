@@ -27,8 +27,9 @@ FLOORS = {
     "config": 3,
     "build": 4,
     "build_data": 4,
-    "programs": 5,
-    "cli": 6,
+    "build_restorer": 5,
+    "programs": 6,
+    "cli": 7,
 }
 WITHOUT_TENSORFLOW = [
     "errors",

@@ -1,0 +1,121 @@
+"""From a degraded picture of any size to what the sampler is given, and back."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from palette_jax.restoration import tiles
+from palette_jax.restoration.tasks import Degraded
+
+
+class Canvas(NamedTuple):
+    """A degraded picture as the sampler is given it.
+
+    Attributes:
+      whole: the degraded picture.
+      box: top, bottom, left and right of the part that is worked on.
+      small: height and width that the part is shrunk to; its own, mostly.
+      offset: top and left of the part on the canvas.
+      x: the part, mirrored at its ends until it is as large as the network.
+      hole: 1 where it is painted; all 0 where a task has no hole.
+      tiles: top and left of where the network looks.
+    """
+
+    whole: Degraded
+    box: tuple[int, int, int, int]
+    small: tuple[int, int]
+    offset: tuple[int, int]
+    x: UInt8[np.ndarray, "h w 3"]
+    hole: UInt8[np.ndarray, "h w 1"]
+    tiles: list[tuple[int, int]]
+
+
+def prepare(
+    degraded: Degraded, size: int, *, large: Literal["tiles", "shrink"] = "tiles"
+) -> Canvas:
+    """Prepares a degraded picture for a network of `size` x `size` pixels.
+
+    Where there is a hole, only the surroundings of it are worked on. With `shrink` a
+    part larger than the network is made as small as the network, on its shorter side.
+    """
+    has_hole = bool(degraded.hole.any())
+    top, bottom, left, right = box = _surroundings(degraded.hole, size, large)
+    x, hole = (image[top:bottom, left:right] for image in degraded)
+    shorter = min(x.shape[:2])
+    if large == "shrink" and shorter > size:
+        height, width = (max(round(n * size / shorter), size) for n in x.shape[:2])
+        x = _resize(x, height, width, Image.Resampling.BOX)
+        # A pixel with any share of the hole is painted: it has no colour of its own.
+        hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
+        hole = (hole > 0).astype(np.uint8)[..., None]
+    small = x.shape[:2]
+    spare = [max(size - n, 0) for n in small]
+    edges = [(n // 2, n - n // 2) for n in spare] + [(0, 0)]
+    x, hole = (np.pad(image, edges, mode="symmetric") for image in (x, hole))
+    painted = hole if has_hole else np.ones_like(hole)
+    room = [(0, _rounded(n, size) - n) for n in x.shape[:2]] + [(0, 0)]
+    return Canvas(
+        degraded,
+        box,
+        small,
+        (edges[0][0], edges[1][0]),
+        np.pad(x, room),
+        np.pad(hole, room),
+        tiles.positions(painted, size),
+    )
+
+
+def paste(
+    canvas: Canvas, sampled: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns the whole picture of a sampled canvas; known pixels are as they were."""
+    x, hole = canvas.whole
+    (offset_top, offset_left), (small_height, small_width) = canvas.offset, canvas.small
+    part = sampled[
+        offset_top : offset_top + small_height, offset_left : offset_left + small_width
+    ]
+    top, bottom, left, right = canvas.box
+    if part.shape[:2] != (bottom - top, right - left):
+        part = _resize(part, bottom - top, right - left, Image.Resampling.BICUBIC)
+    if not hole.any():  # The box is everything.
+        return part.copy()
+    picture = x.copy()
+    here = picture[top:bottom, left:right]
+    here[...] = np.where(hole[top:bottom, left:right] > 0, part, here)
+    return picture
+
+
+def _surroundings(
+    hole: UInt8[np.ndarray, "h w 1"], size: int, large: str
+) -> tuple[int, int, int, int]:
+    """Returns the part to work on: hole and surroundings, or all where no hole is."""
+    ends = []
+    for axis, length in enumerate(hole.shape[:2]):
+        inside = np.flatnonzero(hole.any(axis=(1 - axis, 2)))
+        if not len(inside):
+            ends += [0, length]
+            continue
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        extent = last - first
+        wanted = 2 * extent if large == "shrink" else extent + size // 2
+        wanted = min(max(wanted, size), length)
+        start = min(max(first - (wanted - extent) // 2, 0), length - wanted)
+        ends += [start, start + wanted]
+    return ends[0], ends[1], ends[2], ends[3]
+
+
+def _rounded(length: int, size: int) -> int:
+    """Returns a length not smaller, one of few: the sampler is compiled for each."""
+    unit = max(size, 1 << max(length.bit_length() - 4, 0))
+    return -(-length // unit) * unit
+
+
+def _resize(
+    image: UInt8[np.ndarray, "h w *c"],
+    height: int,
+    width: int,
+    resampling: Image.Resampling,
+) -> UInt8[np.ndarray, "height width *c"]:
+    return np.asarray(Image.fromarray(image).resize((width, height), resampling))

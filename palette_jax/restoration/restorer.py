@@ -1,0 +1,301 @@
+"""A trained network at work on pictures of a user: loaded once, asked often."""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt8
+
+from palette_jax import parallel
+from palette_jax.diffusion import process
+from palette_jax.diffusion.samplers import Sampler
+from palette_jax.errors import UserError
+from palette_jax.restoration import canvas, tasks, tiles
+from palette_jax.restoration.batch import image_keys, restore_batch
+from palette_jax.restoration.canvas import Canvas
+from palette_jax.restoration.files import Photo
+from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import Settings
+from palette_jax.types import PredictNoiseFn
+
+# How many tiles a device computes at once, where a picture has many.
+_TILES_AT_ONCE = 8
+
+
+class Stopped(Exception):
+    """The progress function returned False."""
+
+
+class Progress(NamedTuple):
+    """Where a restoration is.
+
+    Attributes:
+      done: steps done, of all samples.
+      total: steps in all.
+      preview: call it for the samples that are computed at present, as they stand:
+        pairs of their index and the picture. It costs a transfer from the device.
+    """
+
+    done: int
+    total: int
+    preview: Callable[[], list[tuple[int, UInt8[np.ndarray, "h w 3"]]]]
+
+
+OnProgress = Callable[[Progress], bool | None]
+"""Called after each step; returning False ends the computation with `Stopped`."""
+
+
+class _Work(NamedTuple):
+    """One sample of one picture."""
+
+    index: int
+    canvas: Canvas
+    seed: int
+    image_id: int
+
+    @property
+    def tiles_at_once(self) -> int:
+        # Follows from the picture alone, so that its result does, too.
+        return _TILES_AT_ONCE if len(self.canvas.tiles) >= 4 * _TILES_AT_ONCE else 1
+
+
+class Restorer:
+    """Restores pictures with a network that is loaded already.
+
+    The same picture with the same settings gives the same result, alone or among
+    others: noise follows from the seed and the picture, and the network is always given
+    the same number of tiles.
+
+    Attributes:
+      image_size: height and width of the pictures that the network was trained on.
+      task_names: what it was trained for.
+      num_together: how many small pictures are computed at once.
+    """
+
+    def __init__(
+        self,
+        predict_noise: PredictNoiseFn,
+        make_sampler: Callable[[Mapping[str, Any]], Sampler],
+        *,
+        image_size: int,
+        task_names: Sequence[str],
+        clip: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ):
+        """Copies the weights to all devices.
+
+        Args:
+          predict_noise: a network with its weights, as `batch.noise_predictor` binds.
+          make_sampler: from `Settings.steps` to a sampler.
+          image_size: of the pictures that it was trained on.
+          task_names: what it was trained for.
+          clip: keeps the estimates of the clean picture in [-1, 1].
+          about: said of the network in the files of results.
+        """
+        self.image_size = image_size
+        self.task_names = tuple(task_names)
+        self.num_together = jax.device_count()
+        self._mesh = parallel.make_mesh()
+        self._predict_noise = self._put(predict_noise)
+        self._bind_tiles = tiles.make_tiled_predictor(self._mesh)
+        self._make_sampler = make_sampler
+        self._clip = clip
+        self._about = dict(about or {})
+
+    def restore(
+        self,
+        photo: Photo,
+        settings: Settings,
+        *,
+        hole: UInt8[np.ndarray, "h w 1"] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Result:
+        """Restores one picture; see `restore_many`."""
+        holes = [hole]
+        return self.restore_many(
+            [photo], settings, holes=holes, on_progress=on_progress
+        )[0]
+
+    def restore_many(
+        self,
+        photos: Sequence[Photo],
+        settings: Settings,
+        *,
+        holes: Sequence[UInt8[np.ndarray, "h w 1"] | None] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[Result]:
+        """Restores pictures, small ones of similar sizes together.
+
+        Args:
+          photos: as `files.read` returns them.
+          settings: the task and how to carry it out.
+          holes: of `inpaint`, 1 where each photo is painted anew.
+          on_progress: called after each step.
+
+        Raises:
+          UserError: if the network was not trained for the task, or a hole is missing.
+          Stopped: if `on_progress` returned False.
+        """
+        warnings = self._check(settings)
+        works: list[_Work] = []
+        results: list[Result] = []
+        for photo, hole in zip(photos, holes or [None] * len(photos), strict=True):
+            degraded = tasks.degrade(photo.pixels, settings, hole=hole)
+            prepared = canvas.prepare(degraded, self.image_size, large=settings.large)
+            image_id = _image_id(degraded)
+            works += [
+                _Work(len(works) + i, prepared, seed, image_id)
+                for i, seed in enumerate(settings.seeds)
+            ]
+            about = {**self._about, "input": photo.name}
+            said = [*photo.warnings, *warnings, *self._doubts(degraded, settings)]
+            results.append(Result(photo, settings, [], said, about))
+        pictures = self._sample(works, settings, on_progress)
+        for i, picture in enumerate(pictures):
+            results[i // settings.num_samples].pictures.append(picture)
+        return results
+
+    def _check(self, settings: Settings) -> list[str]:
+        """Refuses what the network was not trained for; warns of what is near it."""
+        if settings.task in self.task_names:
+            return []
+        trained = ", ".join(self.task_names)
+        if {settings.task, *self.task_names} >= {"inpaint", "uncrop"}:
+            return [f"the network was trained for {trained}, not for {settings.task}"]
+        raise UserError(
+            f"expected a task that the network was trained for ({trained}), got"
+            f" {settings.task}; take another task or checkpoint"
+        )
+
+    def _doubts(self, degraded: tasks.Degraded, settings: Settings) -> list[str]:
+        """Returns what may disappoint: a canvas that is mostly far from the picture."""
+        if settings.task != "uncrop" or settings.large == "shrink":
+            return []
+        known = degraded.hole[..., 0] == 0
+        inside = [np.flatnonzero(known.any(axis)) for axis in (1, 0)]
+        farthest = max(
+            max(at[0], length - 1 - at[-1])
+            for at, length in zip(inside, known.shape, strict=True)
+        )
+        seen = self.image_size // 2
+        if farthest <= seen:
+            return []
+        return [
+            f"the picture is extended by {farthest} pixels, and the network sees {seen}"
+            " from a known one; what is farther out may not fit it; take shrink, or a"
+            " panorama"
+        ]
+
+    def _sample(
+        self,
+        works: Sequence[_Work],
+        settings: Settings,
+        on_progress: OnProgress | None,
+    ) -> list[UInt8[np.ndarray, "h w 3"]]:
+        sampler = self._make_sampler(settings.steps)
+        total, before = len(works) * sampler.num_steps, 0
+        pictures = {
+            work.index: canvas.paste(work.canvas, work.canvas.x)
+            for work in works
+            if not work.canvas.tiles  # A hole that covers nothing.
+        }
+        before = len(pictures) * sampler.num_steps
+        for batch in _batches(works, len(self._mesh.devices.flat)):
+
+            def finish(
+                sampled: Array, batch: Sequence[_Work] = batch
+            ) -> list[tuple[int, np.ndarray]]:
+                return [
+                    (work.index, _finished(work.canvas, picture, settings))
+                    for work, picture in zip(batch, np.asarray(sampled), strict=True)
+                ]
+
+            def callback(
+                steps: int, y_0: Array, before: int = before, count: int = len(batch)
+            ) -> None:
+                if on_progress is None:
+                    return
+                jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
+                progress = Progress(
+                    before + steps * count,
+                    total,
+                    lambda: finish(process.to_bytes(y_0)),
+                )
+                if on_progress(progress) is False:
+                    raise Stopped
+
+            pictures.update(finish(self._run(batch, sampler, callback)))
+            before += len(batch) * sampler.num_steps
+        return [pictures[work.index] for work in works]
+
+    def _run(
+        self,
+        batch: Sequence[_Work],
+        sampler: Sampler,
+        callback: Callable[[int, Array], None],
+    ) -> UInt8[Array, "b h w 3"]:
+        shape = batch[0].canvas.x.shape
+        plan = tiles.plan(
+            [work.canvas.tiles for work in batch],
+            (shape[0], shape[1]),
+            self.image_size,
+            together=self._mesh.devices.size * batch[0].tiles_at_once,
+        )
+        keys = jnp.concatenate(
+            [image_keys(w.seed, jnp.array([w.image_id], jnp.uint32)) for w in batch]
+        )
+        x, hole = (
+            np.stack([getattr(work.canvas, name) for work in batch])
+            for name in ("x", "hole")
+        )
+        keys, plan, x, hole = self._put((keys, plan, x, hole))
+        # A step is a call of its own: it can be watched and stopped, and the compiled
+        # program serves any number of steps.
+        return restore_batch(
+            keys,
+            self._bind_tiles(self._predict_noise, plan),
+            x,
+            hole,
+            sampler,
+            clip=self._clip,
+            callback=callback,
+            every=1,
+        )
+
+    def _put(self, tree: Any) -> Any:
+        return jax.device_put(tree, parallel.replicated(self._mesh))
+
+
+def _batches(works: Sequence[_Work], num_devices: int) -> Iterator[list[_Work]]:
+    """Puts together works of one shape, until there is a tile for each device."""
+
+    def shape(work: _Work) -> tuple[int, ...]:
+        return (*work.canvas.x.shape, work.tiles_at_once, len(work.canvas.tiles))
+
+    waiting = sorted((work for work in works if work.canvas.tiles), key=shape)
+    for (*_, count), group in itertools.groupby(waiting, shape):
+        members, together = list(group), max(num_devices // count, 1)
+        for start in range(0, len(members), together):
+            yield members[start : start + together]
+
+
+def _finished(
+    prepared: Canvas, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    picture = canvas.paste(prepared, sampled)
+    # A shrunk picture has lost its details, and they are in the luma.
+    if settings.task == "colorize" and (
+        settings.keep_luminance or settings.large == "shrink"
+    ):
+        return tasks.with_luma(picture, prepared.whole.x[..., :1])
+    return picture
+
+
+def _image_id(degraded: tasks.Degraded) -> int:
+    """Returns a number that follows from what is given, whatever its file is called."""
+    start = zlib.crc32(repr(degraded.x.shape).encode())
+    return zlib.crc32(degraded.hole.tobytes(), zlib.crc32(degraded.x.tobytes(), start))

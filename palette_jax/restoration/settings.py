@@ -1,0 +1,135 @@
+"""What a restoration is asked for: kept with each result, and read back from it."""
+
+import dataclasses
+import json
+from typing import Any, Literal, NamedTuple, Self
+
+from palette_jax.errors import UserError
+
+TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
+
+# How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
+QUALITY_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"sampler": "dpmpp_2m", "num_steps": 16, "schedule": "trimmed"},
+    "balanced": {"sampler": "ddim", "num_steps": 50, "schedule": "trimmed"},
+    "paper": {"sampler": "ddpm", "num_steps": 1000, "schedule": "paper"},
+}
+
+
+class Sides(NamedTuple):
+    """How far a picture is extended: shares of its width (left, right) or height."""
+
+    left: float = 0.0
+    right: float = 0.0
+    top: float = 0.0
+    bottom: float = 0.0
+
+    @classmethod
+    def of(cls, side: str, share: float) -> Self:
+        """Returns the extension by one share at a side, or at `all` of them."""
+        if side == "all":
+            return cls(share, share, share, share)
+        if side not in cls._fields:
+            raise UserError(
+                f"expected a side out of {', '.join(cls._fields)} or all, got {side!r}"
+            )
+        return cls(**{side: share})
+
+
+_NOWHERE = Sides()
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to do with a picture, and how.
+
+    Attributes:
+      task: colorize, inpaint, uncrop, jpeg or paired.
+      seed: of the first sample; the next has seed + 1, and so on.
+      num_samples: how many different results.
+      quality: a name out of `QUALITY_PRESETS`.
+      sampler: ddpm, ddim or dpmpp_2m, instead of the preset's.
+      num_steps: instead of the preset's.
+      extend: of `uncrop`, how far each side.
+      keep_luminance: of `colorize`, gives the result the input's luma.
+      large: what becomes of a picture larger than the network's. `tiles` restores it at
+        its own size in overlapping tiles; `shrink` restores a small copy (of the hole
+        with its surroundings, where there is one) and enlarges what was painted.
+
+    Raises:
+      UserError: for a value that is none of these.
+    """
+
+    task: str
+    seed: int = 0
+    num_samples: int = 1
+    quality: str = "balanced"
+    sampler: str | None = None
+    num_steps: int | None = None
+    extend: Sides = _NOWHERE
+    keep_luminance: bool = False
+    large: Literal["tiles", "shrink"] = "tiles"
+
+    def __post_init__(self) -> None:
+        """Refuses what is none of the valid values."""
+        _one_of("task", self.task, TASKS)
+        _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
+        _one_of("large", self.large, ("tiles", "shrink"))
+        if self.sampler is not None:
+            _one_of("sampler", self.sampler, ("ddpm", "ddim", "dpmpp_2m"))
+        if self.num_samples < 1:
+            raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
+        if not 0 <= self.seed <= 2**32 - self.num_samples:
+            raise UserError(f"expected a seed from 0 to 4294967295, got {self.seed}")
+        if self.num_steps is not None and self.num_steps < 1:
+            raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
+        if min(self.extend) < 0 or max(self.extend) > 16:
+            raise UserError(
+                "expected each side extended by 0 to 16 times the picture, got"
+                f" {tuple(self.extend)}; write 0.5 or 50% for half of it"
+            )
+        if self.task == "uncrop" and max(self.extend) == 0:
+            raise UserError(
+                "expected a side to extend with task uncrop, got none; say which side"
+                " and how far"
+            )
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each sample; alone, it gives that sample again."""
+        return [self.seed + i for i in range(self.num_samples)]
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The sampler, its number of steps and its schedule."""
+        steps = dict(QUALITY_PRESETS[self.quality])
+        if self.sampler is not None:
+            steps["sampler"] = self.sampler
+        if self.num_steps is not None:
+            steps["num_steps"] = self.num_steps
+        return steps
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as JSON can hold them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Returns the settings that `to_json` wrote.
+
+        Raises:
+          UserError: if they are not such.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            values = {**values, "extend": Sides(*values.get("extend", ()))}
+            return cls(**{key: values[key] for key in values if key in known})
+        except TypeError as error:
+            raise UserError(
+                f"expected settings of a restoration, got {values}"
+            ) from error
+
+
+def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise UserError(f"expected {name} out of {', '.join(valid)}, got {value!r}")
