@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array
 
 from palette_jax import parallel
-from palette_jax.config import TASKS, ConfigError, nearest
+from palette_jax.config import TASKS, ConfigError, check_ranges, nearest
 from palette_jax.diffusion import objective, samplers, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.restoration.batch import (
@@ -50,7 +50,14 @@ _OBJECTIVES = {
 def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
     """Raises `ConfigError` for what can be known to be wrong before anything runs."""
     _check_names(config)
-    _check_picture_size(config)
+    check_ranges(config)
+    _check_network(config)
+    for group in ("diffusion", "sample"):
+        low, high = config[group].beta_min, config[group].beta_max
+        if low > high:
+            raise ConfigError(
+                f"expected {group}.beta_min <= {group}.beta_max, got {low} and {high}"
+            )
     if schedule_end(config) > 1e-4:
         raise ConfigError(
             "expected a training schedule that ends in noise, a last gamma below 1e-4,"
@@ -62,10 +69,6 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
             "expected a sampling schedule that starts from noise, a first gamma below"
             f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
         )
-    for key in ("train.num_steps", "train.batch_size", "sample.num_samples"):
-        group, name = key.split(".")
-        if config[group][name] < 1:
-            raise ConfigError(f"expected {key} >= 1, got {config[group][name]}")
     if num_devices is not None:
         _check_batch(config, num_devices)
 
@@ -114,8 +117,9 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
             )
 
 
-def _check_picture_size(config: ml_collections.ConfigDict) -> None:
-    size, levels = config.data.image_size, len(config.model.feature_multipliers)
+def _check_network(config: ml_collections.ConfigDict) -> None:
+    model, size = config.model, config.data.image_size
+    levels = len(model.feature_multipliers)
     multiple = 2 ** (levels - 1)
     if size % multiple or size < 1:
         raise ConfigError(
@@ -124,8 +128,19 @@ def _check_picture_size(config: ml_collections.ConfigDict) -> None:
             f" {max(round(size / multiple), 1) * multiple}, or fewer"
             " model.feature_multipliers"
         )
+    features = [round(model.base_features * m) for m in model.feature_multipliers]
+    if not features or min(features) < 1:
+        raise ConfigError(
+            "expected at least one level in model.feature_multipliers, each with"
+            f" channels, got {model.feature_multipliers}"
+        )
+    if model.num_heads and any(count % model.num_heads for count in features):
+        raise ConfigError(
+            f"expected model.num_heads to divide {features}, the channels of the"
+            f" levels, got {model.num_heads}"
+        )
     sizes = [size >> level for level in range(levels)]
-    for resolution in config.model.attn_resolutions:
+    for resolution in model.attn_resolutions:
         if resolution not in sizes:
             raise ConfigError(
                 f"expected model.attn_resolutions out of {sizes}, the sizes of the"
