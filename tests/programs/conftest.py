@@ -71,6 +71,11 @@ class Process:
         )
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def output(self) -> str:
         """All that it has printed so far."""
         return self._log.read_text(errors="replace")
@@ -85,7 +90,7 @@ class Process:
             time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def finish(self, *, timeout: float = 200) -> Run:
         """Waits for its end."""
