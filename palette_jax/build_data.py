@@ -103,6 +103,7 @@ def eval_batches(
         host_index=jax.process_index(),
         host_count=jax.process_count(),
         min_side=config.data.min_side,
+        max_broken_share=config.data.max_broken_share,
     )
 
 
@@ -120,4 +121,5 @@ def held_out_batches(
         host_index=jax.process_index(),
         host_count=jax.process_count(),
         min_side=config.data.min_side,
+        max_broken_share=config.data.max_broken_share,
     )

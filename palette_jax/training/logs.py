@@ -62,6 +62,7 @@ class TrainingLog:
         self._log_every = log_every
         self._waiting: deque[tuple[int, Metrics]] = deque()
         self._since: list[Metrics] = []
+        self._start_step = start_step
         self._last = (time.monotonic(), start_step)
 
     def add(self, step: int, metrics: Metrics) -> None:
@@ -108,6 +109,9 @@ class TrainingLog:
         self._since.append(metrics)
         if step % self._log_every == 0 or step == self._num_steps:
             self._write(step)
+        elif step == self._start_step + 1:
+            # It waited for the compiler, which says nothing of the speed.
+            self._last = (time.monotonic(), step)
 
     def _write(self, step: int) -> None:
         now = time.monotonic()

@@ -1,0 +1,103 @@
+"""Adam, its warm-up and clipping, and the averaged weights, against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from palette_jax.training import optimizer
+
+
+def _moves(
+    adam: optax.GradientTransformation, gradients: list[dict]
+) -> list[dict[str, np.ndarray]]:
+    """Returns by how much each gradient in turn moves the weights."""
+    params = jax.tree.map(jnp.zeros_like, gradients[0])
+    opt_state, moves = adam.init(params), []
+    for gradient in gradients:
+        update, opt_state = adam.update(gradient, opt_state, params)
+        moves.append(jax.device_get(update))
+    return moves
+
+
+def _adam(gradients: np.ndarray, rate: float, b1: float, b2: float) -> np.ndarray:
+    """Kingma & Ba (2015), algorithm 1, written down once more in float64."""
+    m, v, moves = 0.0, 0.0, []
+    for n, g in enumerate(gradients.astype(np.float64), 1):
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        moves.append(-rate * m / (1 - b1**n) / (np.sqrt(v / (1 - b2**n)) + 1e-8))
+    return np.stack(moves)
+
+
+def test_the_first_step_is_the_rate_against_the_sign_of_the_gradient() -> None:
+    gradient = {"w": jnp.array([1e-3, -2.0, 3e4]), "b": jnp.array(-0.1)}
+    (move,) = _moves(optimizer.make_optimizer(1e-3, 0), [gradient])
+    for name, g in gradient.items():
+        np.testing.assert_allclose(move[name], -1e-3 * np.sign(g), rtol=1e-4)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 5, 100])
+def test_the_rate_rises_in_a_line_and_stays(warmup: int) -> None:
+    # A constant gradient moves Adam by the rate, whatever its decays are.
+    steps = [{"w": jnp.float32(0.3)}] * 12
+    moves = _moves(optimizer.make_optimizer(0.02, warmup), steps)
+    rates = [-float(move["w"]) for move in moves]
+    expected = [0.02 * min(n / max(warmup, 1), 1) for n in range(1, 13)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+
+
+def test_it_is_adam() -> None:
+    rng = np.random.default_rng(0)
+    gradients = (rng.normal(size=(30, 5)) * 10.0 ** rng.integers(-3, 3, 5)).astype("f4")
+    adam = optimizer.make_optimizer(0.01, 0, b1=0.8, b2=0.99)
+    moves = _moves(adam, [{"w": jnp.array(g)} for g in gradients])
+    got = np.stack([move["w"] for move in moves])
+    expected = _adam(gradients, 0.01, 0.8, 0.99)
+    np.testing.assert_allclose(got, expected, rtol=2e-3, atol=1e-6)
+
+
+def test_clipping_scales_a_gradient_to_the_norm_over_all_weights() -> None:
+    # Adam itself does not see the scale of its first gradient: so look at the second.
+    rng = np.random.default_rng(1)
+    gradients = rng.normal(size=(2, 4)).astype("f4") * np.array([[40.0], [0.1]], "f4")
+    adam = optimizer.make_optimizer(0.01, 0, clip_norm=1.0)
+    parts = [{"a": jnp.array(g[:1]), "b": jnp.array(g[1:])} for g in gradients]
+    moves = [np.concatenate([m["a"], m["b"]]) for m in _moves(adam, parts)]
+    clipped = gradients.copy()
+    clipped[0] /= np.linalg.norm(clipped[0])
+    assert np.linalg.norm(clipped[1]) < 1
+    expected = _adam(clipped, 0.01, 0.9, 0.999)
+    np.testing.assert_allclose(np.stack(moves), expected, rtol=1e-3)
+    unclipped = _adam(gradients, 0.01, 0.9, 0.999)
+    assert np.abs(expected[1] - unclipped[1]).max() > 1e-3
+
+
+def test_the_average_forgets_where_it_began_as_warm_up_says() -> None:
+    # (1 + t) / (10 + t), multiplied over n steps, is n! 9! / (n + 9)!.
+    ema, params = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+    for t in range(12):
+        decay = optimizer.ema_decay_at(jnp.int32(t), 0.9999)
+        ema = optimizer.update_ema(ema, params, decay)
+        n = t + 1
+        left = math.factorial(n) * math.factorial(9) / math.factorial(n + 9)
+        np.testing.assert_allclose(ema["w"], 1 - left, rtol=1e-5)
+
+
+def test_the_average_warms_up_and_then_moves_slowly() -> None:
+    steps = (0, 10, 10**4, 10**6)
+    decays = [float(optimizer.ema_decay_at(jnp.int32(n), 0.999)) for n in steps]
+    assert decays == pytest.approx([0.1, 0.55, 0.999, 0.999])
+    ema = {"w": jnp.float32(0)}
+    for _ in range(10):
+        ema = optimizer.update_ema(ema, {"w": jnp.float32(1)}, jnp.float32(0.9))
+    assert float(ema["w"]) == pytest.approx(1 - 0.9**10, rel=1e-5)
+
+
+def test_weights_that_do_not_move_are_their_own_average_to_the_bit() -> None:
+    params = {"w": jax.random.normal(jax.random.key(0), (1000,))}
+    ema = optimizer.update_ema(params, params, jnp.float32(0.9999))
+    np.testing.assert_array_equal(ema["w"], params["w"])
