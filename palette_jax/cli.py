@@ -10,6 +10,8 @@ from palette_jax.errors import UserError
 # `add_arguments(parser)` and `run(args) -> exit status`; only the one asked for is
 # imported, since some take seconds.
 COMMANDS = {
+    "restore": ("restore", "restore pictures of your own"),
+    "demo": ("demo", "open a page in the browser for your own pictures"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }

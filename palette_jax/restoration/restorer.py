@@ -74,6 +74,7 @@ class Restorer:
       image_size: height and width of the pictures that the network was trained on.
       task_names: what it was trained for.
       num_together: how many small pictures are computed at once.
+      about: what the files of results say of the network.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Restorer:
         self._bind_tiles = tiles.make_tiled_predictor(self._mesh)
         self._make_sampler = make_sampler
         self._clip = clip
-        self._about = dict(about or {})
+        self.about = dict(about or {})
 
     def restore(
         self,
@@ -151,7 +152,7 @@ class Restorer:
                 _Work(len(works) + i, prepared, seed, image_id)
                 for i, seed in enumerate(settings.seeds)
             ]
-            about = {**self._about, "input": photo.name}
+            about = {**self.about, "input": photo.name}
             said = [*photo.warnings, *warnings, *self._doubts(degraded, settings)]
             results.append(Result(photo, settings, [], said, about))
         pictures = self._sample(works, settings, on_progress)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,29 @@ class Result:
         edges = tasks.margins(self.photo.pixels.shape, self.settings.extend)
         return np.pad(self.photo.alpha, edges, constant_values=255)
 
-    def save(self, path: str | os.PathLike, *, index: int = 0) -> None:
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        index: int = 0,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes one of the pictures; a gray photo stays gray unless it was colorized.
+
+        Args:
+          path: ends in .png or .jpg.
+          index: of the picture.
+          about: kept in the file, beside the settings that give this picture again.
 
         Raises:
           PictureError: if it cannot be written.
         """
-        settings = dataclasses.replace(
-            self.settings, seed=self.settings.seeds[index], num_samples=1
-        )
+        settings = self.settings.alone()[index]
         files.write(
             path,
             self.pictures[index],
             self.photo,
             alpha=self.alpha,
             gray=self.photo.is_gray and settings.task not in ("colorize", "paired"),
-            about={**self.about, "settings": settings.to_json()},
+            about={**self.about, **(about or {}), "settings": settings.to_json()},
         )

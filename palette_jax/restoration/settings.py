@@ -96,8 +96,14 @@ class Settings:
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each sample; alone, it gives that sample again."""
+        """The seed of each sample."""
         return [self.seed + i for i in range(self.num_samples)]
+
+    def alone(self) -> list[Self]:
+        """Returns for each sample the settings that give it alone."""
+        return [
+            dataclasses.replace(self, seed=seed, num_samples=1) for seed in self.seeds
+        ]
 
     @property
     def steps(self) -> dict[str, Any]:

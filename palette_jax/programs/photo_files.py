@@ -1,0 +1,150 @@
+"""Which pictures a command restores, their masks, and where the results go."""
+
+import argparse
+import pathlib
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from palette_jax.errors import UserError
+from palette_jax.restoration import files, masks
+from palette_jax.restoration.files import Photo
+from palette_jax.restoration.settings import Settings
+
+
+class Job(NamedTuple):
+    """A picture to restore.
+
+    Attributes:
+      path: of the picture.
+      out: where its result goes, without an ending.
+      mask: the file of its mask, None without.
+      invert: whether black is painted.
+    """
+
+    path: pathlib.Path
+    out: pathlib.Path
+    mask: pathlib.Path | None
+    invert: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """Returns what tells whether a result is of the same files as now."""
+        about = {"input_crc32": zlib.crc32(self.path.read_bytes())}
+        if self.mask is not None:
+            about |= {
+                "mask": str(self.mask),
+                "mask_crc32": zlib.crc32(self.mask.read_bytes()),
+                "invert": self.invert,
+            }
+        return about
+
+    def targets(self, settings: Settings, suffix: str) -> list[pathlib.Path]:
+        """Returns the file of each sample."""
+        if settings.num_samples == 1:
+            return [_append(self.out, suffix)]
+        return [_append(self.out, f"_seed{seed}{suffix}") for seed in settings.seeds]
+
+    def beside(self, what: str) -> pathlib.Path:
+        """Returns the file of the grid or the deviation."""
+        return _append(self.out, f"_{what}.png")
+
+
+def find(
+    sources: Sequence[str],
+    out: pathlib.Path,
+    *,
+    mask: str | None = None,
+    invert: bool = False,
+) -> list[Job]:
+    """Returns a job for each picture, those of folders with their place in them.
+
+    Raises:
+      UserError: if there is none, or a mask is named that is not there.
+    """
+    if mask is not None and not pathlib.Path(mask).exists():
+        raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
+    found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
+    for source in map(pathlib.Path, sources):
+        if source.is_dir():
+            found += [(p, p.relative_to(source)) for p in _pictures(source, out)]
+        else:  # Also a file that is not there: the others are restored.
+            found.append((source, pathlib.PurePath(source.name)))
+    if not found:
+        raise UserError(
+            f"expected pictures in {', '.join(sources)}, got none; known endings are"
+            " those of Pillow, e.g. .jpg and .png"
+        )
+    stems = [place.with_suffix("") for _, place in found]
+    jobs = []
+    for (path, place), stem in zip(found, stems, strict=True):
+        # Two pictures whose names differ by their ending keep it.
+        name = place if stems.count(stem) > 1 else stem
+        jobs.append(Job(path, out / name, _mask_of(stem, mask), invert))
+    outs = [job.out for job in jobs]
+    twice = sorted({str(o) for o in outs if outs.count(o) > 1})
+    if twice:
+        raise UserError(
+            f"expected pictures with different names, got several for {twice[0]};"
+            " restore them into different folders, each with its own --out"
+        )
+    return jobs
+
+
+def hole_of(
+    job: Job, photo: Photo
+) -> tuple[UInt8[np.ndarray, "h w 1"] | None, list[str]]:
+    """Reads the mask of a job.
+
+    Raises:
+      UserError: if there is none for this picture, or it is no picture.
+    """
+    if job.mask is None:
+        return None, []
+    if not job.mask.is_file():
+        raise UserError(f"expected its mask at {job.mask}, got no such file")
+    return masks.to_hole(files.read(job.mask), photo.pixels.shape, invert=job.invert)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds where results go, and as what."""
+    parser.add_argument("--out", default="restored", metavar="DIR", help="%(default)s")
+    parser.add_argument(
+        "--format",
+        default="png",
+        choices=("png", "jpg"),
+        help="png keeps known pixels to the bit (default); jpg does not",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
+
+
+def _mask_of(stem: pathlib.PurePath, mask: str | None) -> pathlib.Path | None:
+    if mask is None:
+        return None
+    path = pathlib.Path(mask)
+    if not path.is_dir():
+        return path
+    candidates = sorted((path / stem.parent).glob(f"{_escape(stem.name)}.*"))
+    return candidates[0] if candidates else path / f"{stem}.png"
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _pictures(folder: pathlib.Path, out: pathlib.Path) -> Iterable[pathlib.Path]:
+    endings = Image.registered_extensions()
+    results = out.resolve()
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or results in path.resolve().parents or not path.is_file():
+            continue
+        if path.suffix.lower() in endings:
+            yield path
+
+
+def _append(path: pathlib.Path, text: str) -> pathlib.Path:
+    return path.with_name(path.name + text)

@@ -1,0 +1,108 @@
+"""The flags of commands that restore a user's own pictures."""
+
+import argparse
+import dataclasses
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from palette_jax.errors import UserError
+from palette_jax.restoration.settings import QUALITY_PRESETS, Settings
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    """Adds what says with which network and how thoroughly."""
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="folder of a run, or of its checkpoints"
+    )
+    presets = "; ".join(
+        f"{name}: {p['num_steps']} steps of {p['sampler']}"
+        for name, p in QUALITY_PRESETS.items()
+    )
+    parser.add_argument(
+        "--quality-preset",
+        dest="quality",
+        choices=QUALITY_PRESETS,
+        help=f"{presets} (default: balanced)",
+    )
+    parser.add_argument("--sampler", choices=("ddpm", "ddim", "dpmpp_2m"))
+    parser.add_argument("--num-steps", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--large",
+        choices=("tiles", "shrink"),
+        help="a picture larger than the network's is restored at its own size in"
+        " tiles (default), or from a small copy",
+    )
+
+
+def settings(
+    args: argparse.Namespace, task: str, *, like: Settings | None = None, **others: Any
+) -> Settings:
+    """Returns the settings of the flags; what no flag says is as in `like`.
+
+    Raises:
+      UserError: for a value that is none.
+    """
+    names = [field.name for field in dataclasses.fields(Settings)]
+    flags = {name: getattr(args, name, None) for name in names} | others
+    given: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
+    if like is None:
+        return Settings(**{**given, "task": task})
+    if {"sampler", "num_steps", "quality"} & set(given) == {"quality"}:
+        given |= {"sampler": None, "num_steps": None}  # The preset's own.
+    return dataclasses.replace(like, **{**given, "task": task})
+
+
+def share(text: str) -> float:
+    """Parses `50%` or `0.5`.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is neither.
+    """
+    try:
+        is_percent = text.endswith("%")
+        return float(text.removesuffix("%")) / (100 if is_percent else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a share such as 50% or 0.5, got {text!r}"
+        ) from None
+
+
+def checkpoint(args: argparse.Namespace, *, like: dict[str, Any] | None = None) -> str:
+    """Returns the checkpoint that is asked for.
+
+    Raises:
+      UserError: if there is none.
+    """
+    named = args.checkpoint or (like or {}).get("checkpoint")
+    if not named:
+        raise UserError(
+            "expected --checkpoint=DIR, got none; give the folder of a run (its"
+            " --workdir), or make one with `palette-jax import`"
+        )
+    return named
+
+
+def progress_bar() -> Progress:
+    """Returns a bar with the time left, on the error output."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=3600,  # A step of a large picture takes minutes.
+    )

@@ -1,0 +1,253 @@
+"""`palette-jax restore`: the pictures of a user, restored one by one to files."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from palette_jax import parallel
+from palette_jax.build_restorer import load_restorer
+from palette_jax.errors import UserError
+from palette_jax.programs import photo_files, photo_flags
+from palette_jax.programs.photo_files import Job
+from palette_jax.restoration import files
+from palette_jax.restoration.restorer import Progress, Restorer
+from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import TASKS, Settings, Sides
+
+_GRID_SIDE = 512  # Pixels of the longer side of a picture in a grid, at most.
+_GAP = 4  # Pixels between them.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
+    parser.add_argument("--task", choices=TASKS)
+    photo_flags.add_steps(parser)
+    parser.add_argument(
+        "--num-samples", type=int, metavar="N", help="different results for each"
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE|FOLDER",
+        help="for inpaint: white is painted anew, black is kept; a folder has a mask"
+        " for each picture, of the same name",
+    )
+    parser.add_argument("--invert", action="store_true", help="paint what is black")
+    parser.add_argument(
+        "--side",
+        choices=(*Sides._fields, "all"),
+        help="for uncrop: where to extend the picture",
+    )
+    parser.add_argument(
+        "--extend",
+        dest="extend_share",
+        type=photo_flags.share,
+        metavar="SHARE",
+        help="for uncrop: by how much of its width or height (default: 50%%)",
+    )
+    parser.add_argument(
+        "--keep-luminance",
+        action="store_true",
+        default=None,
+        help="for colorize: the result has the input's luma",
+    )
+    parser.add_argument(
+        "--like", metavar="OLD", help="take the settings of a result from its file"
+    )
+    photo_files.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restores what the flags name; returns 1 if a picture could not be."""
+    like = _read_like(args.like) if args.like else {}
+    mask = args.mask or like.get("mask")
+    invert = args.invert or (args.mask is None and like.get("invert", False))
+    jobs = photo_files.find(
+        args.photos, pathlib.Path(args.out), mask=mask, invert=invert
+    )
+    parallel.cache_compilations()
+    restorer = load_restorer(photo_flags.checkpoint(args, like=like))
+    settings = _settings(args, like, restorer)
+    if (mask is None) == (settings.task == "inpaint"):
+        raise UserError(
+            f"expected --mask with task inpaint and no other, got task {settings.task}"
+            + (" without" if mask is None else f" and --mask={mask}")
+        )
+    return _Run(args, restorer, settings).all(jobs)
+
+
+class _Run:
+    """Restores jobs, counts what became of them, and says it at the end."""
+
+    def __init__(
+        self, args: argparse.Namespace, restorer: Restorer, settings: Settings
+    ):
+        self._args, self._restorer, self._settings = args, restorer, settings
+        self._suffix = f".{args.format}"
+        self._failed: list[str] = []
+        self._done = 0
+
+    def all(self, jobs: Sequence[Job]) -> int:
+        waiting = [job for job in jobs if self._is_to_do(job)]
+        there = len(jobs) - len(waiting) - len(self._failed)
+        if there:
+            print(f"{there} of {len(jobs)} are there already")
+        together = self._restorer.num_together
+        with photo_flags.progress_bar() as bar:
+            task = bar.add_task("", total=len(waiting))
+            try:
+                for start in range(0, len(waiting), together):
+                    self._restore(waiting[start : start + together], bar, task)
+                    bar.update(task, completed=min(start + together, len(waiting)))
+            except KeyboardInterrupt:
+                bar.stop()
+                print(
+                    f"stopped after {self._done} of {len(waiting)}; the same command"
+                    " goes on from there",
+                    file=sys.stderr,
+                )
+                return 130
+        for line in self._failed:
+            print(f"error: {line}", file=sys.stderr)
+        if self._failed:
+            count = f"{len(self._failed)} of {len(jobs)}"
+            print(f"{count} pictures were not restored", file=sys.stderr)
+        return 1 if self._failed else 0
+
+    def _is_to_do(self, job: Job) -> bool:
+        """Whether results are missing; what would be overwritten has failed."""
+        targets = job.targets(self._settings, self._suffix)
+        if self._args.overwrite or not any(target.exists() for target in targets):
+            return True
+        try:
+            now = {**self._restorer.about, **job.about()}
+        except OSError as error:
+            self._failed.append(f"{job.path}: {error}")
+            return False
+        for target, alone in zip(targets, self._settings.alone(), strict=True):
+            if not target.exists():
+                continue
+            about = files.read_about(target) or {}
+            if about != {**about, **now, "settings": alone.to_json()}:
+                self._failed.append(
+                    f"{job.path}: {target} exists and is no result of these settings;"
+                    " give --overwrite, or another --out"
+                )
+                return False
+        return not all(target.exists() for target in targets)
+
+    def _restore(self, jobs: Sequence[Job], bar: Any, task: Any) -> None:
+        photos, holes, read = [], [], []
+        for job in jobs:
+            try:
+                photo = files.read(job.path)
+                hole, warnings = photo_files.hole_of(job, photo)
+            except UserError as error:
+                self._fail(job, error)
+                continue
+            for warning in warnings:
+                bar.console.print(f"{job.path}: {warning}", markup=False)
+            photos.append(photo)
+            holes.append(hole)
+            read.append(job)
+        if not read:
+            return
+        before = bar.tasks[0].completed
+        bar.update(task, description=read[0].path.name)
+
+        def advance(progress: Progress) -> None:
+            share = progress.done / progress.total
+            bar.update(task, completed=before + share * len(jobs))
+
+        try:
+            results = self._restorer.restore_many(
+                photos, self._settings, holes=holes, on_progress=advance
+            )
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            for job in read:
+                self._fail(job, "the device has too little memory; give --large=shrink")
+            return
+        for job, result in zip(read, results, strict=True):
+            try:
+                self._save(job, result)
+            except UserError as error:
+                self._fail(job, error)
+                continue
+            self._done += 1
+            for warning in result.warnings:
+                bar.console.print(f"{job.path}: {warning}", markup=False)
+
+    def _save(self, job: Job, result: Result) -> None:
+        about = job.about()
+        targets = job.targets(self._settings, self._suffix)
+        if len(targets) > 1:
+            # First, since a job is done when all of its samples are there.
+            save_diversity(job, result)
+        for index, target in enumerate(targets):
+            result.save(target, index=index, about=about)
+            print(target, flush=True)
+
+    def _fail(self, job: Job, why: object) -> None:
+        text = str(why)
+        self._failed.append(text if str(job.path) in text else f"{job.path}: {text}")
+
+
+def save_diversity(job: Job, result: Result) -> None:
+    """Writes the samples side by side, and how far they differ at each pixel.
+
+    The deviation is drawn four times as bright as it is.
+    """
+    deviation = np.round(4 * result.deviation).clip(0, 255).astype(np.uint8)
+    plain = files.Photo(result.photo.pixels)
+    files.write(
+        job.beside("deviation"), np.stack([deviation] * 3, -1), plain, gray=True
+    )
+    cells = [result.photo.pixels, *result.pictures, deviation]
+    height, width = result.pictures[0].shape[:2]
+    scale = min(_GRID_SIDE / max(height, width), 1)
+    height, width = (max(round(n * scale), 1) for n in (height, width))
+    grid = Image.new("RGB", (len(cells) * (width + _GAP) - _GAP, height), "white")
+    for column, cell in enumerate(cells):
+        size = [max(round(n * scale), 1) for n in cell.shape[1::-1]]
+        image = Image.fromarray(cell).resize((size[0], size[1]))
+        grid.paste(image, (column * (width + _GAP), 0))
+    files.write(job.beside("grid"), np.asarray(grid), plain)
+
+
+def _settings(
+    args: argparse.Namespace, like: dict[str, Any], restorer: Restorer
+) -> Settings:
+    old = Settings.from_json(like["settings"]) if like else None
+    task = args.task or (old.task if old else None)
+    if task is None and len(restorer.task_names) == 1:
+        task = restorer.task_names[0]
+    if task is None:
+        raise UserError(
+            f"expected --task out of {', '.join(restorer.task_names)}, which the"
+            " network was trained for, got none"
+        )
+    extend = None
+    if args.side or args.extend_share is not None:
+        if not args.side:
+            raise UserError("expected --side with --extend, got none; e.g. --side=all")
+        share = 0.5 if args.extend_share is None else args.extend_share
+        extend = Sides.of(args.side, share)
+    return photo_flags.settings(args, task, like=old, extend=extend)
+
+
+def _read_like(path: str) -> dict[str, Any]:
+    about = files.read_about(path)
+    if about is None or "settings" not in about:
+        raise UserError(
+            f"expected a result of `palette-jax restore` in --like={path}, got a file"
+            " without its settings"
+        )
+    return about
