@@ -83,6 +83,7 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
         _known(f"model.{name}", config.model[name], valid)
     _known("diffusion.objective", config.diffusion.objective, _OBJECTIVES)
     _known("diffusion.loss_norm", config.diffusion.loss_norm, ("l1", "l2"))
+    _known("parallel.compile", config.parallel.compile, ("jit", "pmap"))
     _known("sample.schedule", config.sample.schedule, ("paper", "trimmed"))
     _known("sample.variance", config.sample.variance, ("large", "small"))
     _known(
@@ -150,6 +151,11 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
 
 def _check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
     fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
+    if fsdp > 1 and config.parallel.compile == "pmap":
+        raise ConfigError(
+            "expected parallel.fsdp=1 with parallel.compile=pmap, which keeps the"
+            f" parameters whole on each device, got {fsdp}; use parallel.compile=jit"
+        )
     if fsdp < 1 or num_devices % fsdp:
         raise ConfigError(
             f"expected parallel.fsdp to divide the {num_devices} devices, got {fsdp}"
