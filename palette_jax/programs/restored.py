@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
@@ -39,12 +40,15 @@ class Restored:
         self, task: str
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
         """Yields each batch of a task without its padding, and its results."""
+        count = 0
         for batch in build_data.eval_batches(self._config, task):
             samples = [
                 self._restore(self._params, batch, index)
                 for index in range(self._config.sample.num_samples)
             ]
             valid = np.flatnonzero(batch["valid"])
+            count += len(valid)
+            logging.info("%s: %d pictures restored", task, count)
             yield (
                 {name: value[valid] for name, value in batch.items()},
                 np.stack(samples)[:, valid],

@@ -16,12 +16,16 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
     restored = Restored(config, workdir)
     for task in task_names(config):
         out = epath.Path(workdir) / "samples" / f"step_{restored.step:07}" / task
-        written, sheet = [], []
+        written, sheet, stems = [], [], set()
         for batch, samples in restored.batches(task):
             for i, name in enumerate(batch["name"]):
+                stem = _stem(name)
+                if stem in stems:  # Of `1.jpg` and `1.png` the second is `1.png.png`.
+                    stem = str(name)
+                stems.add(stem)
                 for index, image in enumerate(samples[:, i]):
                     suffix = f"_{index}" if len(samples) > 1 else ""
-                    path = out / f"{_stem(name)}{suffix}.png"
+                    path = out / f"{stem}{suffix}.png"
                     sheets.save_png(path, image)
                     written.append(
                         {

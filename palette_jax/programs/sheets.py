@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+HEAD = 18  # Pixels of the line of titles.
 _GAP = 2  # Pixels between pictures.
 
 
@@ -21,7 +22,10 @@ def rows(
 def contact_sheet(
     pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], *, min_size: int = 96
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lays rows of pictures of one size out; small ones are enlarged to `min_size`."""
+    """Lays `rows` of pictures of one size out below a line of titles.
+
+    Small pictures are enlarged to at least `min_size`, without smoothing.
+    """
     scale = -(-min_size // pictures[0][0].shape[1])
     edge = ((0, _GAP), (0, _GAP), (0, 0))
     lines = [
@@ -34,7 +38,20 @@ def contact_sheet(
         )
         for row in pictures
     ]
-    return np.concatenate(lines, axis=0)[:-_GAP, :-_GAP]
+    grid = np.concatenate(lines, axis=0)[:-_GAP, :-_GAP]
+    return np.concatenate([_titles(len(pictures[0]), grid.shape[1]), grid])
+
+
+def _titles(columns: int, width: int) -> UInt8[np.ndarray, "head width 3"]:
+    samples = [f"sample {index}" for index in range(columns - 2)]
+    if len(samples) == 1:
+        samples = ["restored"]
+    head = Image.new("RGB", (width, HEAD), "white")
+    draw, column_width = ImageDraw.Draw(head), (width + _GAP) / columns
+    for column, title in enumerate(["given", *samples, "original"]):
+        middle = (column + 0.5) * column_width - _GAP / 2, HEAD / 2
+        draw.text(middle, title, "black", ImageFont.load_default(12), anchor="mm")
+    return np.array(head)
 
 
 def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax.programs import sheets
 from tests.programs.conftest import TINY, Run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -85,7 +86,8 @@ def test_sample_writes_each_result_under_its_inputs_name(
         sheet = Image.open(out / task / "contact_sheet.png")
         rows = len(told["results"]) // 2
         # Degraded, two samples, original, each 96 wide, with gaps of 2.
-        assert sheet.size == (4 * 96 + 3 * 2, rows * 96 + (rows - 1) * 2)
+        height = sheets.HEAD + rows * 96 + (rows - 1) * 2
+        assert sheet.size == (4 * 96 + 3 * 2, height)
 
 
 def test_what_was_known_is_kept_in_the_results(run: tuple, main: Main) -> None:
@@ -93,7 +95,7 @@ def test_what_was_known_is_kept_in_the_results(run: tuple, main: Main) -> None:
     result = main("--mode=sample", "--workdir=run", folder=folder)
     assert result.code == 0, result.output
     out = folder / "run" / "samples" / "step_0000004" / "uncrop"
-    sheet = np.asarray(Image.open(out / "contact_sheet.png"))
+    sheet = np.asarray(Image.open(out / "contact_sheet.png"))[sheets.HEAD :]
     # The right half was missing: the left one is the original's.
     degraded, sample, original = (sheet[:, i * 98 : i * 98 + 96] for i in range(3))
     np.testing.assert_array_equal(sample[:, :48], original[:, :48])
