@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from palette_jax.types import Params
 
+PMAP_AXIS = "devices"
 _AXES = ("data", "fsdp")
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+"""`step(state, batch) -> state, metrics`."""
 
 
 def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -88,6 +93,61 @@ def to_host(array: jax.Array) -> np.ndarray:
     """Returns this host's share of an array that is split over the first axis."""
     shards = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
     return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
+
+
+def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
+    """Compiles a training step for a state and global batches of these shardings.
+
+    Args:
+      step: of the whole batch, in which XLA finds the communication there has to be.
+      mesh: the devices.
+      state_shardings: of each leaf of the state, which is donated.
+    """
+    return jax.jit(
+        step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh))
+    )
+
+
+def pmap_step(step: Step, mesh: Mesh) -> Step:
+    """Compiles a training step by `jax.pmap`; it takes the host's share of a batch.
+
+    Args:
+      step: of a device's share of the batch, which averages over `PMAP_AXIS` itself.
+      mesh: the devices, each with a whole copy of the state.
+    """
+    devices = list(mesh.devices.flat)
+    mapped = jax.pmap(
+        step,
+        PMAP_AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        donate_argnums=0,
+        devices=devices,
+    )
+    here = jax.process_index()
+    local = [device for device in devices if device.process_index == here]
+    on_host = replicated(Mesh(np.array(local), PMAP_AXIS))
+
+    def run(state: Any, host_batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
+        stacked = {
+            name: value.reshape(len(local), -1, *value.shape[1:])
+            for name, value in host_batch.items()
+        }
+        # With several hosts, pmap takes and returns the copies of this host alone.
+        results = mapped(_relabel(state, on_host), stacked)
+        return _relabel(results, replicated(mesh))
+
+    return run
+
+
+def _relabel(tree: Any, sharding: NamedSharding) -> Any:
+    """Returns replicated arrays under another sharding, without moving anything."""
+
+    def relabel(array: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, copies)
+
+    return jax.tree.map(relabel, tree)
 
 
 def use_cpu_cores(batch_sizes: Sequence[int]) -> None:

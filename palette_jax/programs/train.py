@@ -23,7 +23,7 @@ from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.programs import sheets
 from palette_jax.training import checkpoints, logs
 from palette_jax.training.state import TrainState, make_state
-from palette_jax.training.step import make_train_step
+from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
 
 EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
@@ -39,7 +39,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     stop = _StopFlag()
     mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
     optimizer = build.make_optimizer(config)
-    network = build.make_network(config)
 
     manager = checkpoints.open_manager(
         epath.Path(workdir) / "checkpoints", keep=config.train.keep
@@ -48,20 +47,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     state, shardings = _init_or_restore(config, optimizer, mesh, manager)
     start_step = int(state.step)
 
-    compiled_step = jax.jit(
-        make_train_step(
-            jax.random.key(config.seed),
-            network,
-            optimizer,
-            build.make_schedule(config),
-            loss=build.make_loss(config),
-            norm=config.diffusion.loss_norm,
-            ema_decay=config.optim.ema_decay,
-            accumulate=config.optim.accumulate,
-        ),
-        donate_argnums=0,
-        out_shardings=(shardings, parallel.replicated(mesh)),
-    )
+    compiled_step = compile_step(config, mesh, shardings)
     batches = build_data.train_batches(config, start_step=start_step)
     held_out = _HeldOut(config, mesh)
     log = logs.TrainingLog(
@@ -74,8 +60,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     if start_step < config.train.num_steps:
         logging.info("compiling the training step; the first one takes a while")
     for step in range(start_step + 1, config.train.num_steps + 1):
-        batch = parallel.to_global(mesh, next(batches))
-        state, metrics = compiled_step(state, batch)
+        state, metrics = compiled_step(state, next(batches))
         log.add(step, metrics)
         last = step == config.train.num_steps or stop.is_set
         if last or step % config.train.checkpoint_every == 0:
@@ -96,6 +81,35 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     manager.close()
     logging.info("the last checkpoint is step %d in %s", state.step, manager.directory)
     return EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
+
+
+def compile_step(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, shardings: Any
+) -> parallel.Step:
+    """Returns the training step; it takes this host's share of a batch."""
+    pmapped = config.parallel.compile == "pmap"
+    step = make_step(config, axis_name=parallel.PMAP_AXIS if pmapped else None)
+    if pmapped:
+        return parallel.pmap_step(step, mesh)
+    compiled = parallel.jit_step(step, mesh, shardings)
+    return lambda state, batch: compiled(state, parallel.to_global(mesh, batch))
+
+
+def make_step(
+    config: ml_collections.ConfigDict, *, axis_name: str | None = None
+) -> StepFn:
+    """Builds the training step, not yet compiled."""
+    return make_train_step(
+        jax.random.key(config.seed),
+        build.make_network(config),
+        build.make_optimizer(config),
+        build.make_schedule(config),
+        loss=build.make_loss(config),
+        norm=config.diffusion.loss_norm,
+        ema_decay=config.optim.ema_decay,
+        accumulate=config.optim.accumulate,
+        axis_name=axis_name,
+    )
 
 
 class _StopFlag:

@@ -46,6 +46,7 @@ def make_train_step(
     norm: Literal["l1", "l2"] = "l2",
     ema_decay: float = 0.9999,
     accumulate: int = 1,
+    axis_name: str | None = None,
 ) -> StepFn:
     """Returns the step; compile it with the state donated.
 
@@ -59,6 +60,8 @@ def make_train_step(
       norm: of the error.
       ema_decay: of the averaged weights, once warmed up.
       accumulate: number of parts a batch is cut into to save memory.
+      axis_name: of `jax.pmap`, where the step sees one device's share of the batch. It
+        returns the same on every device; only dropout is drawn from another key.
     """
 
     def loss_fn(
@@ -79,12 +82,18 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         image_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         position = jnp.arange(batch["y"].shape[0])
+        if axis_name:
+            device = jax.lax.axis_index(axis_name)
+            position += device * len(position)
+            dropout_key = jax.random.fold_in(dropout_key, device)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(image_key, position)
         parts = (
             *jax.tree.map(lambda array: _deal(array, accumulate), (batch, keys)),
             jax.random.split(dropout_key, accumulate),
         )
         total = _sum_over(functools.partial(gradients, state.params), parts)
+        if axis_name:
+            total = _join(total, axis_name)
         (loss_sum, (level_loss, level_count)), grads = total
         mean_loss = loss_sum / accumulate
         grads = jax.tree.map(lambda g: g / accumulate, grads)
@@ -113,6 +122,13 @@ def make_train_step(
         )
 
     return train_step
+
+
+def _join(total: Params, axis_name: str) -> Params:
+    """Averages losses and gradients over the devices; adds up what is counted."""
+    (loss, counted), grads = total
+    loss, grads = jax.lax.pmean((loss, grads), axis_name)
+    return (loss, jax.lax.psum(counted, axis_name)), grads
 
 
 def _deal(array: Array, parts: int) -> Array:
