@@ -11,6 +11,7 @@ from palette_jax.errors import UserError
 # imported, since some take seconds.
 COMMANDS = {
     "restore": ("restore", "restore pictures of your own"),
+    "panorama": ("panorama", "extend a picture again and again"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),

@@ -110,14 +110,8 @@ def hole_of(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds where results go, and as what."""
+    """Adds where results go."""
     parser.add_argument("--out", default="restored", metavar="DIR", help="%(default)s")
-    parser.add_argument(
-        "--format",
-        default="png",
-        choices=("png", "jpg"),
-        help="png keeps known pixels to the bit (default); jpg does not",
-    )
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
 
 

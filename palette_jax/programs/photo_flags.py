@@ -56,11 +56,12 @@ def settings(
     names = [field.name for field in dataclasses.fields(Settings)]
     flags = {name: getattr(args, name, None) for name in names} | others
     given: dict[str, Any] = {k: v for k, v in flags.items() if v is not None}
+    given["task"] = task
     if like is None:
-        return Settings(**{**given, "task": task})
+        return Settings(**given)
     if {"sampler", "num_steps", "quality"} & set(given) == {"quality"}:
         given |= {"sampler": None, "num_steps": None}  # The preset's own.
-    return dataclasses.replace(like, **{**given, "task": task})
+    return dataclasses.replace(like, **given)
 
 
 def share(text: str) -> float:
@@ -76,6 +77,17 @@ def share(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"expected a share such as 50% or 0.5, got {text!r}"
         ) from None
+
+
+def count(text: str) -> int:
+    """Parses a number from 1 up.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")
+    return int(text)
 
 
 def checkpoint(args: argparse.Namespace, *, like: dict[str, Any] | None = None) -> str:

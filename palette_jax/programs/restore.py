@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like", metavar="OLD", help="take the settings of a result from its file"
     )
+    parser.add_argument(
+        "--format",
+        default="png",
+        choices=("png", "jpg"),
+        help="png keeps known pixels to the bit (default); jpg does not",
+    )
     photo_files.add_arguments(parser)
 
 

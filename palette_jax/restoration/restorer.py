@@ -56,6 +56,7 @@ class _Work(NamedTuple):
     canvas: Canvas
     seed: int
     image_id: int
+    is_gray: bool
 
     @property
     def tiles_at_once(self) -> int:
@@ -149,7 +150,7 @@ class Restorer:
             prepared = canvas.prepare(degraded, self.image_size, large=settings.large)
             image_id = _image_id(degraded)
             works += [
-                _Work(len(works) + i, prepared, seed, image_id)
+                _Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": photo.name}
@@ -211,7 +212,7 @@ class Restorer:
                 sampled: Array, batch: Sequence[_Work] = batch
             ) -> list[tuple[int, np.ndarray]]:
                 return [
-                    (work.index, _finished(work.canvas, picture, settings))
+                    (work.index, _finished(work, picture, settings))
                     for work, picture in zip(batch, np.asarray(sampled), strict=True)
                 ]
 
@@ -285,14 +286,15 @@ def _batches(works: Sequence[_Work], num_devices: int) -> Iterator[list[_Work]]:
 
 
 def _finished(
-    prepared: Canvas, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
+    work: _Work, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    picture = canvas.paste(prepared, sampled)
-    # A shrunk picture has lost its details, and they are in the luma.
-    if settings.task == "colorize" and (
-        settings.keep_luminance or settings.large == "shrink"
-    ):
-        return tasks.with_luma(picture, prepared.whole.x[..., :1])
+    picture = canvas.paste(work.canvas, sampled)
+    if settings.task == "colorize":
+        # A shrunk picture has lost its details, and they are in the luma.
+        if settings.keep_luminance or settings.large == "shrink":
+            return tasks.with_luma(picture, work.canvas.whole.x[..., :1])
+    elif work.is_gray and settings.task != "paired":
+        return np.repeat(tasks.luma(picture), 3, -1)
     return picture
 
 

@@ -20,7 +20,8 @@ class Result:
     Attributes:
       photo: what was restored.
       settings: how.
-      pictures: one for each of `settings.seeds`.
+      pictures: one for each of `settings.seeds`; gray photos stay gray unless they
+        are colorized.
       warnings: what the user should know.
       about: what is kept in the files beside the settings.
     """
@@ -44,6 +45,12 @@ class Result:
         edges = tasks.margins(self.photo.pixels.shape, self.settings.extend)
         return np.pad(self.photo.alpha, edges, constant_values=255)
 
+    def as_photo(self, *, index: int = 0) -> Photo:
+        """Returns one of the pictures as a photo, to go on from."""
+        return dataclasses.replace(
+            self.photo, pixels=self.pictures[index], alpha=self.alpha, warnings=()
+        )
+
     def save(
         self,
         path: str | os.PathLike,
@@ -51,7 +58,7 @@ class Result:
         index: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes one of the pictures; a gray photo stays gray unless it was colorized.
+        """Writes one of the pictures, at the photo's size and with what its file held.
 
         Args:
           path: ends in .png or .jpg.

@@ -1,0 +1,114 @@
+"""`palette-jax panorama`: a photo, extended again and again."""
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+from palette_jax import parallel
+from palette_jax.build_restorer import load_restorer
+from palette_jax.errors import UserError
+from palette_jax.programs import photo_files, photo_flags
+from palette_jax.programs.photo_files import Job
+from palette_jax.restoration import files, panorama
+from palette_jax.restoration.restorer import Progress
+from palette_jax.restoration.settings import Sides
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument("photo", metavar="PHOTO")
+    photo_flags.add_steps(parser)
+    parser.add_argument(
+        "--side",
+        action="append",
+        choices=Sides._fields,
+        help="where to extend it; several are taken in turns (default: left and right)",
+    )
+    parser.add_argument(
+        "--extend",
+        dest="extend_share",
+        default=0.5,
+        type=photo_flags.share,
+        metavar="SHARE",
+        help="of the photo's width or height, added each time (default: 50%%)",
+    )
+    parser.add_argument(
+        "--repeats",
+        default=8,
+        type=photo_flags.count,
+        metavar="N",
+        help="how often each side is extended (default: %(default)s)",
+    )
+    photo_files.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the panorama anew after each extension; one that was stopped goes on."""
+    path = pathlib.Path(args.photo)
+    target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
+    photo = files.read(path)
+    sides = args.side or ["left", "right"]
+    settings = photo_flags.settings(
+        args, "uncrop", extend=Sides.of(sides[0], args.extend_share)
+    )
+    turns = panorama.turns(photo, sides, repeats=args.repeats, share=args.extend_share)
+    parallel.cache_compilations()
+    restorer = load_restorer(photo_flags.checkpoint(args))
+    about = {
+        **restorer.about,
+        **Job(path, target, None).about(),
+        "settings": settings.to_json(),
+        "sides": sides,
+    }
+    done = 0 if args.overwrite else _done(target, about)
+    if done:
+        photo = files.read(target)
+        print(f"{min(done, len(turns))} of {len(turns)} extensions are there already")
+    with photo_flags.progress_bar() as bar:
+        task = bar.add_task(path.name, total=None)
+
+        def advance(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total)
+
+        try:
+            for result in panorama.extend(
+                restorer, photo, settings, turns[done:], on_progress=advance
+            ):
+                done += 1
+                grown = result.as_photo()
+                files.write(
+                    target,
+                    grown.pixels,
+                    grown,
+                    alpha=grown.alpha,
+                    gray=grown.is_gray,
+                    about={**about, "extensions": done},
+                )
+        except KeyboardInterrupt:
+            bar.stop()
+            print(
+                f"stopped after {done} of {len(turns)} extensions; the same command"
+                " goes on from there",
+                file=sys.stderr,
+            )
+            return 130
+    print(target)
+    return 0
+
+
+def _done(target: pathlib.Path, about: dict[str, Any]) -> int:
+    """Returns how many extensions a file of this panorama has; 0 without a file.
+
+    Raises:
+      UserError: if the file is of something else.
+    """
+    if not target.exists():
+        return 0
+    old = files.read_about(target) or {}
+    if old != {**old, **about}:
+        raise UserError(
+            f"{target} exists and is no part of this panorama; give --overwrite, or"
+            " another --out"
+        )
+    return old.get("extensions", 0)

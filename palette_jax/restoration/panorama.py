@@ -1,0 +1,67 @@
+"""Panoramas: a picture extended again and again, each time by what the network sees."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from palette_jax.restoration.files import Photo
+from palette_jax.restoration.restorer import OnProgress, Progress, Restorer
+from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import Settings, Sides
+
+
+def turns(
+    photo: Photo, sides: Sequence[str], *, repeats: int = 8, share: float = 0.5
+) -> list[tuple[str, int]]:
+    """Returns where to extend a photo, in their order, and by how many pixels.
+
+    The defaults are the paper's: a square of 256 pixels, extended 8 times by its half
+    to both sides, becomes 256 x 2304.
+
+    Args:
+      photo: the middle of the panorama.
+      sides: taken in turns.
+      repeats: how often each is extended.
+      share: of the photo's width or height, added each time.
+    """
+    height, width = photo.pixels.shape[:2]
+    lengths = {"left": width, "right": width, "top": height, "bottom": height}
+    return [(side, max(round(share * lengths[side]), 1)) for side in sides] * repeats
+
+
+def extend(
+    restorer: Restorer,
+    photo: Photo,
+    settings: Settings,
+    turns: Sequence[tuple[str, int]],
+    *,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Result]:
+    """Yields the picture after each extension; what it shows is known from then on.
+
+    Args:
+      restorer: a network that uncrops.
+      photo: to start from, which may be what was yielded before.
+      settings: their task and extension do not matter.
+      turns: side and pixels of each extension.
+      on_progress: called after each step, with the steps of all turns.
+    """
+    for turn, (side, pixels) in enumerate(turns):
+
+        def overall(progress: Progress, turn: int = turn) -> bool | None:
+            if on_progress is None:
+                return None
+            total = progress.total
+            done = turn * total + progress.done
+            return on_progress(Progress(done, total * len(turns), progress.preview))
+
+        height, width = photo.pixels.shape[:2]
+        length = width if side in ("left", "right") else height
+        result = restorer.restore(
+            photo,
+            dataclasses.replace(
+                settings, task="uncrop", extend=Sides.of(side, pixels / length)
+            ),
+            on_progress=overall,
+        )
+        yield result
+        photo = result.as_photo()
