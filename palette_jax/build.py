@@ -129,6 +129,9 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
             f" {max(round(size / multiple), 1) * multiple}, or fewer"
             " model.feature_multipliers"
         )
+    for key in ("feature_multipliers", "attn_resolutions"):
+        if not all(isinstance(number, int | float) for number in model[key]):
+            raise ConfigError(f"expected numbers for model.{key}, got {model[key]}")
     features = [round(model.base_features * m) for m in model.feature_multipliers]
     if not features or min(features) < 1:
         raise ConfigError(

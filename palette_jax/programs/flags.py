@@ -13,6 +13,7 @@ from palette_jax.config import flatten, from_dict, nearest
 from palette_jax.training import checkpoints
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
+_NO_VALUE = re.compile(r"--?config(\.[\w.]+)?")
 _CONFIG_FILE = re.compile(r"--?config(=|$)")
 _KINDS = {
     "int": "a whole number",
@@ -53,7 +54,11 @@ def parse(argv: Sequence[str]) -> list[str]:
     Training reads `--config=FILE`. The other modes take the config that the checkpoint
     was trained with and need no file; `--config.KEY=VALUE` changes either.
     """
-    overrides = [arg for arg in argv if _OVERRIDE.match(arg)]
+    argv = _join(argv)
+    # Of a key that is given twice the last counts; a tuple would grow instead.
+    overrides = list(
+        {_split(arg)[0]: arg for arg in argv if _OVERRIDE.match(arg)}.values()
+    )
     rest = [arg for arg in argv if not _OVERRIDE.match(arg)]
     known: Any = flags.FLAGS
     try:
@@ -63,17 +68,32 @@ def parse(argv: Sequence[str]) -> list[str]:
             config_flags.DEFINE_config_file("config", None, "File of the config.")
         else:
             stored = checkpoints.load_config(epath.Path(known.workdir) / "checkpoints")
-            values = dict(flatten(stored))
-            config_flags.DEFINE_config_dict("config", from_dict(stored))
+            config = from_dict(stored)  # With the keys that were added since.
+            values = dict(flatten(config.to_dict()))
+            config_flags.DEFINE_config_dict("config", config)
             rest = [arg for arg in rest if not _CONFIG_FILE.match(arg)]
         _check_keys(overrides, values)
     except (flags.Error, OSError, ValueError, TypeError) as error:
         sys.exit(f"error: {_last_cause(error)}")
     known.unparse_flags()
     try:
-        return known([*rest, *overrides])
+        left = known([*rest, *overrides])
     except (flags.Error, ValueError, TypeError) as error:
         sys.exit(f"error: {_explain(error, overrides, values)}")
+    if left[1:]:
+        sys.exit(f"error: expected --FLAG=VALUE, got {left[1]!r}")
+    return left
+
+
+def _join(argv: Sequence[str]) -> list[str]:
+    """Returns `--config.KEY VALUE` as `--config.KEY=VALUE`."""
+    joined: list[str] = []
+    for arg in argv:
+        if joined and _NO_VALUE.fullmatch(joined[-1]) and not arg.startswith("--"):
+            joined[-1] += f"={arg}"
+        else:
+            joined.append(arg)
+    return joined
 
 
 def _load_file(argv: Sequence[str]) -> dict[str, Any]:
