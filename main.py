@@ -12,9 +12,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
+import ml_collections
 from absl import app, flags
 
-from palette_jax import build, parallel
+from palette_jax import build, parallel, processes
 from palette_jax.errors import UserError
 from palette_jax.programs import flags as program_flags
 from palette_jax.training import logs
@@ -26,9 +27,22 @@ def main(argv: list[str]) -> int:
     logs.set_up_logging()
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     build.check(config)
-    parallel.use_cpu_cores(
-        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+    processes.join(
+        coordinator=flags.FLAGS.coordinator,
+        num_processes=flags.FLAGS.num_processes,
+        process_id=flags.FLAGS.process_id,
+        timeout=flags.FLAGS.join_timeout,
     )
+    if not processes.are_joined():
+        parallel.use_cpu_cores(
+            [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+        )
+    with processes.together():
+        return run(config, workdir)
+
+
+def run(config: ml_collections.ConfigDict, workdir: str) -> int:
+    """Runs the program that the flags name; 75 means that it is to be run again."""
     build.check(config, num_devices=jax.device_count())
     parallel.cache_compilations()
 
@@ -42,7 +56,10 @@ def main(argv: list[str]) -> int:
         "sample": sample.sample,
         "evaluate": evaluate.evaluate,
     }
-    return programs[flags.FLAGS.mode](config, workdir)
+    try:
+        return programs[flags.FLAGS.mode](config, workdir)
+    except processes.Stopped:
+        return processes.EXIT_STOPPED
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ def _paper() -> ml_collections.ConfigDict:
     config.train.num_steps = 1_000_000
     config.train.log_every = 100
     config.train.checkpoint_every = 5000
+    config.train.checkpoint_minutes = 15.0  # Also by the clock; 0: by steps alone.
     config.train.keep = 3  # Checkpoints, beside the best by held-out loss.
     config.train.preview_every = 10_000
     config.train.num_previews = 8

@@ -13,7 +13,11 @@ TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 
 
 # Keys that older runs do not have, with the value that means what those did.
-_ADDED_LATER = {"diffusion.objective": "denoise", "parallel.compile": "jit"}
+_ADDED_LATER = {
+    "diffusion.objective": "denoise",
+    "parallel.compile": "jit",
+    "train.checkpoint_minutes": 0.0,
+}
 
 
 # Keys by the smallest and the largest value that something can be done with.

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from palette_jax.types import Params
@@ -148,6 +149,29 @@ def _relabel(tree: Any, sharding: NamedSharding) -> Any:
         return jax.make_array_from_single_device_arrays(array.shape, sharding, copies)
 
     return jax.tree.map(relabel, tree)
+
+
+def gather(host_share: np.ndarray) -> np.ndarray:
+    """Joins the hosts' shares along the first axis, on every host."""
+    if jax.process_count() == 1:
+        return host_share
+    if host_share.dtype.kind == "U":  # Devices know no text: its characters travel.
+        codes = host_share.view(np.uint32).reshape(len(host_share), -1)
+        joined = np.ascontiguousarray(gather(codes))
+        return joined.view(host_share.dtype)[:, 0]
+    return np.asarray(multihost_utils.process_allgather(host_share, tiled=True))
+
+
+def gather_batch(host_batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Joins the hosts' shares of a batch, on every host."""
+    return {name: gather(host_batch[name]) for name in sorted(host_batch)}
+
+
+def from_host_0(value: float) -> float:
+    """Returns what host 0 says, on every host; for clocks and the like."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
 
 
 def use_cpu_cores(batch_sizes: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import ml_collections
 import numpy as np
 from etils import epath
@@ -43,8 +44,9 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
         "eval": config.eval.to_dict(),
         "tasks": table,
     }
-    (out / "table.json").write_text(json.dumps(report, indent=1))
-    _print_table(report, out)
+    if jax.process_index() == 0:
+        (out / "table.json").write_text(json.dumps(report, indent=1))
+        _print_table(report, out)
     return 0
 
 

@@ -46,6 +46,29 @@ def define(*, flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "Check, say what would be done, and stop.",
         flag_values=flag_values,
     )
+    _define_processes(flag_values)
+
+
+def _define_processes(flag_values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of the first of several processes, where JAX does not find it.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many there are.", flag_values=flag_values
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Which one this is, from 0.", flag_values=flag_values
+    )
+    flags.DEFINE_integer(
+        "join_timeout",
+        1800,
+        "Seconds to wait for the other processes.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
 
 
 def parse(argv: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
-from palette_jax import build, build_data, parallel
+from palette_jax import build, build_data, parallel, processes
 from palette_jax.training import checkpoints
 
 SHEET_ROWS = 16
@@ -26,6 +26,7 @@ class Restored:
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
         """Loads the newest checkpoint, its averaged weights alone."""
         self._config = config
+        self._stop = processes.StopFlag()
         mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
         shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
         abstract = parallel.with_shardings(
@@ -39,13 +40,22 @@ class Restored:
     def batches(
         self, task: str
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
-        """Yields each batch of a task without its padding, and its results."""
+        """Yields each batch of a task without its padding, and its results.
+
+        Every host gets all of them, and host 0 writes what comes of them.
+
+        Raises:
+          Stopped: when told to.
+        """
         count = 0
         for batch in build_data.eval_batches(self._config, task):
-            samples = [
-                self._restore(self._params, batch, index)
-                for index in range(self._config.sample.num_samples)
-            ]
+            samples = []
+            for index in range(self._config.sample.num_samples):
+                if self._stop.poll():
+                    raise processes.Stopped
+                restored = self._restore(self._params, batch, index)
+                samples.append(parallel.gather(restored))
+            batch = parallel.gather_batch(batch)
             valid = np.flatnonzero(batch["valid"])
             count += len(valid)
             logging.info("%s: %d pictures restored", task, count)

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import ml_collections
 from absl import logging
 from etils import epath
@@ -46,7 +47,8 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
             "eval": config.eval.to_dict(),
             "results": written,
         }
-        (out / "samples.json").write_text(json.dumps(settings, indent=1))
+        if jax.process_index() == 0:
+            (out / "samples.json").write_text(json.dumps(settings, indent=1))
         logging.info("%d results and contact_sheet.png are in %s", len(written), out)
     return 0
 

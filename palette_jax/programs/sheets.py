@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
@@ -55,7 +56,9 @@ def _titles(columns: int, width: int) -> UInt8[np.ndarray, "head width 3"]:
 
 
 def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Writes a picture; one that is half written never has the final name."""
+    """Writes a picture, on host 0; a half-written one never has the final name."""
+    if jax.process_index() != 0:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / (path.name + ".part")
     with part.open("wb") as file:

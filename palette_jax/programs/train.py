@@ -1,8 +1,7 @@
 """Trains a model; the same command again goes on where it was."""
 
 import functools
-import signal
-import types
+import time
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ from clu import parameter_overview
 from etils import epath
 from jaxtyping import Array
 
-from palette_jax import build, build_data, parallel
+from palette_jax import build, build_data, parallel, processes
 from palette_jax.config import ConfigError, differences, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
@@ -26,8 +25,6 @@ from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
 
-EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
-
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Trains to the last step, or until told to stop.
@@ -36,7 +33,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
       0 when the run is complete, 75 when a signal stopped it: the checkpoint is
       written, and the same command goes on from there.
     """
-    stop = _StopFlag()
+    stop = processes.StopFlag()
     mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
     optimizer = build.make_optimizer(config)
 
@@ -57,30 +54,33 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
         batch_size=config.train.batch_size,
         log_every=config.train.log_every,
     )
+    due = _Due(config)
     if start_step < config.train.num_steps:
         logging.info("compiling the training step; the first one takes a while")
     for step in range(start_step + 1, config.train.num_steps + 1):
         state, metrics = compiled_step(state, next(batches))
         log.add(step, metrics)
-        last = step == config.train.num_steps or stop.is_set
-        if last or step % config.train.checkpoint_every == 0:
+        last = step == config.train.num_steps
+        stop.poll()
+        if last or stop.is_set or due.is_due(step):
             log.flush()
-            loss = held_out.loss(state.ema_params)
-            log.scalars(step, {"held_out_loss": loss})
+            loss = None if stop.is_set else held_out.loss(state.ema_params, stop)
+            if loss is not None:
+                log.scalars(step, {"held_out_loss": loss})
             checkpoints.save(manager, state, config.to_dict(), loss)
-        if step % config.train.preview_every == 0 or step == config.train.num_steps:
+        if last or (step % config.train.preview_every == 0 and not stop.is_set):
             sheet = held_out.preview(state.ema_params)
-            path = epath.Path(workdir) / "previews" / f"step_{step:07}.png"
             log.image(step, "preview", sheet)
-            if jax.process_index() == 0:
-                sheets.save_png(path, sheet)
+            sheets.save_png(
+                epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
+            )
         if stop.is_set:
             break
     log.flush()
     checkpoints.wait(manager)
     manager.close()
     logging.info("the last checkpoint is step %d in %s", state.step, manager.directory)
-    return EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
+    return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
 
 
 def compile_step(
@@ -112,17 +112,25 @@ def make_step(
     )
 
 
-class _StopFlag:
-    """Notes SIGTERM and SIGUSR1, which schedulers send ahead of the end."""
+class _Due:
+    """When a checkpoint is due: every so many steps, and every so many minutes."""
 
-    def __init__(self):
-        self.is_set = False
-        for name in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(name, self._set)
+    def __init__(self, config: ml_collections.ConfigDict):
+        self._train = config.train
+        self._last = time.monotonic()
 
-    def _set(self, number: int, frame: types.FrameType | None) -> None:
-        logging.warning("got %s: saving and stopping", signal.Signals(number).name)
-        self.is_set = True
+    def is_due(self, step: int) -> bool:
+        """Returns whether to save; looks at the clock at the steps that are logged."""
+        due = step % self._train.checkpoint_every == 0
+        if not due and self._train.checkpoint_minutes and self._is_logged(step):
+            minutes = parallel.from_host_0((time.monotonic() - self._last) / 60)
+            due = minutes >= self._train.checkpoint_minutes
+        if due:
+            self._last = time.monotonic()
+        return due
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self._train.log_every == 0
 
 
 class _HeldOut:
@@ -143,10 +151,12 @@ class _HeldOut:
             )
         )
 
-    def loss(self, params: Params) -> float:
-        """Returns the mean loss, with the same noise each time it is asked."""
+    def loss(self, params: Params, stop: processes.StopFlag) -> float | None:
+        """Returns the mean loss, with noise that stays; None if told to stop."""
         total, count = 0.0, 0
         for batch in self._batches:
+            if stop.poll():
+                return None
             arrays = {name: batch[name] for name in ("x", "y", "hole", "id", "valid")}
             losses, valid = self._loss(params, parallel.to_global(self._mesh, arrays))
             total += float(losses)
@@ -156,7 +166,8 @@ class _HeldOut:
     def preview(self, params: Params) -> np.ndarray:
         """Returns a contact sheet: degraded, restored, original."""
         batch = self._batches[0]
-        restored = self._restore(params, batch)
+        restored = parallel.gather(self._restore(params, batch))
+        batch = parallel.gather_batch(batch)
         shown = min(self._num_previews, int(batch["valid"].sum()))
         return sheets.contact_sheet(sheets.rows(batch, restored[None])[:shown])
 

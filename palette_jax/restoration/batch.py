@@ -120,7 +120,7 @@ def restore_batch(
       callback: see `samplers.sample`.
       every: the number of steps between two calls of it.
     """
-    key_hole, key_sample = jax.vmap(jax.random.split, out_axes=1)(keys)
+    key_hole, key_sample = _split(keys)
     filled = process.fill_hole(key_hole, process.to_float(x), hole)
     mask = process.generation_mask(hole)
     y = samplers.sample(
@@ -134,3 +134,10 @@ def restore_batch(
         every=every,
     )
     return jnp.where(mask > 0, process.to_bytes(y), x)
+
+
+@jax.jit
+def _split(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"]]:
+    # Compiled: an array that lies on several hosts cannot be unpacked by one of them.
+    both = jax.vmap(jax.random.split, out_axes=1)(keys)
+    return both[0], both[1]

@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from palette_jax.errors import UserError
 from palette_jax.training import manifest
 from palette_jax.training.checkpoint_writer import METRIC, Manager, handler
+from palette_jax.training.manifest import committed_steps
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
 
@@ -143,7 +144,7 @@ def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
 
 
 def _steps_or_raise(root: epath.Path) -> list[int]:
-    steps = manifest.committed_steps(root)
+    steps = committed_steps(root)
     if not steps:
         raise CheckpointError(
             f"expected checkpoints in {root}, got none; train first, or give the"
@@ -155,7 +156,7 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
 def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
     """Returns what was asked for and the step it is of, None if there are no steps."""
     root, found = root.absolute(), False
-    for step in _on_all_hosts(iter(manifest.committed_steps(root))):
+    for step in _on_all_hosts(iter(committed_steps(root))):
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)
         wrong = manifest.problem(path) if has_manifest and _is_host_0() else None
@@ -251,7 +252,7 @@ def _versions() -> dict[str, str]:
 
 
 def _not_written(manager: Manager, error: Exception) -> CheckpointError:
-    steps = manifest.committed_steps(manager.directory)
+    steps = committed_steps(manager.directory)
     kept = f"step {max(steps)} is" if steps else "none is"
     return CheckpointError(
         f"could not write a checkpoint to {manager.directory}: {error}; {kept} the last"
