@@ -3,13 +3,14 @@
 Everything that Pillow opens is read. What cannot be kept is said in a warning.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -55,7 +56,7 @@ class Photo:
 
 
 def read(
-    source: str | os.PathLike | IO[bytes] | bytes,
+    source: str | os.PathLike | io.BufferedIOBase | bytes,
     *,
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -101,7 +102,7 @@ def read(
 
 
 def _open(
-    file: str | os.PathLike | IO[bytes], name: str, max_pixels: int
+    file: str | os.PathLike | io.BufferedIOBase, name: str, max_pixels: int
 ) -> Image.Image:
     try:
         image = Image.open(file)
@@ -191,7 +192,8 @@ def write(
             image.save(file, format="PNG" if suffix == ".png" else "JPEG", **options)
         part.replace(path)
     except (OSError, ValueError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise PictureError(f"could not write {path}: {error}") from error
 
 

@@ -148,6 +148,8 @@ class Restorer:
         for photo, hole in zip(photos, holes or [None] * len(photos), strict=True):
             degraded = tasks.degrade(photo.pixels, settings, hole=hole)
             prepared = canvas.prepare(degraded, self.image_size, large=settings.large)
+            if settings.task in ("inpaint", "uncrop") and not degraded.hole.any():
+                prepared = prepared._replace(tiles=[])  # There is nothing to paint.
             image_id = _image_id(degraded)
             works += [
                 _Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
@@ -201,9 +203,7 @@ class Restorer:
         sampler = self._make_sampler(settings.steps)
         total, before = len(works) * sampler.num_steps, 0
         pictures = {
-            work.index: canvas.paste(work.canvas, work.canvas.x)
-            for work in works
-            if not work.canvas.tiles  # A hole that covers nothing.
+            work.index: work.canvas.whole.x for work in works if not work.canvas.tiles
         }
         before = len(pictures) * sampler.num_steps
         for batch in _batches(works, len(self._mesh.devices.flat)):

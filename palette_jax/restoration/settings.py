@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from palette_jax.errors import UserError
 
@@ -25,7 +25,7 @@ class Sides(NamedTuple):
     bottom: float = 0.0
 
     @classmethod
-    def of(cls, side: str, share: float) -> Self:
+    def of(cls, side: str, share: float) -> "Sides":
         """Returns the extension by one share at a side, or at `all` of them."""
         if side == "all":
             return cls(share, share, share, share)
@@ -99,7 +99,7 @@ class Settings:
         """The seed of each sample."""
         return [self.seed + i for i in range(self.num_samples)]
 
-    def alone(self) -> list[Self]:
+    def alone(self) -> list["Settings"]:
         """Returns for each sample the settings that give it alone."""
         return [
             dataclasses.replace(self, seed=seed, num_samples=1) for seed in self.seeds
@@ -120,7 +120,7 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: dict[str, Any]) -> "Settings":
         """Returns the settings that `to_json` wrote.
 
         Raises:

@@ -31,7 +31,7 @@ class Plan(NamedTuple):
 
     starts: Int32[np.ndarray, "groups tiles 3"]
     num_groups: Int32[np.ndarray, ""]
-    window: Float32[np.ndarray, "size size 1"]
+    window: Float32[np.ndarray, "1 size size 1"]
     total: Float32[np.ndarray, "b h w 1"]
 
 
@@ -74,7 +74,7 @@ def plan(
     """
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1))
     ramp = np.minimum(ramp / max(size // 4, 1), 1).astype(np.float32)
-    window = (ramp[:, None] * ramp)[..., None]
+    window = (ramp[:, None] * ramp)[None, ..., None]
     rows = [
         (index, top, left)
         for index, corners in enumerate(tiles)
@@ -82,7 +82,7 @@ def plan(
     ]
     total = np.zeros((len(tiles), *shape, 1), np.float32)
     for index, top, left in rows:
-        total[index, top : top + size, left : left + size] += window
+        total[index, top : top + size, left : left + size] += window[0]
     num_groups = -(-len(rows) // together)
     # A program is compiled for each length, so there are few: the powers of two.
     groups = 1 << max(num_groups - 1, 0).bit_length()
@@ -109,7 +109,7 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
         y_t: Float[Array, "b h w c"],
         gamma: Float[Array, " b"],
     ) -> Float[Array, "b h w c"]:
-        size, total = plan.window.shape[0], jnp.asarray(plan.total)
+        size, total = plan.window.shape[1], jnp.asarray(plan.total)
 
         def cut(image: Array, start: Array) -> Array:
             index = (jnp.maximum(start[0], 0), start[1], start[2], 0)

@@ -1,0 +1,76 @@
+"""Masks that users draw: any size and mode, and what is said of doubtful ones."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_jax.restoration import files, masks
+
+DRAWN = np.zeros((20, 30), bool)
+DRAWN[5:9, 10:25] = True
+
+
+def _file(image: Image.Image, file_format: str = "PNG") -> files.Photo:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format)
+    return files.read(buffer.getvalue(), name="m")
+
+
+def _bytes(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8))
+
+
+_WHITE = np.full((20, 30), 255)
+MODES = {
+    "L": _bytes(DRAWN * 255),
+    "1": _bytes(DRAWN * 255).convert("1"),
+    "P": _bytes(DRAWN * 255).convert("P"),
+    "RGB": _bytes(DRAWN * 255).convert("RGB"),
+    "LA": _bytes(DRAWN * 255).convert("LA"),
+    "white strokes on nothing": _bytes(np.dstack([_WHITE] * 3 + [DRAWN * 255])),
+    "I;16": Image.fromarray((DRAWN * 65535).astype(np.uint16)),
+    "labels 0 and 1": _bytes(DRAWN * 1),
+    "faint": _bytes(DRAWN * 200 + 20),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_white_is_painted_whatever_the_mode(mode: str) -> None:
+    hole, _ = masks.to_hole(_file(MODES[mode]), (20, 30, 3))
+    np.testing.assert_array_equal(hole[..., 0], DRAWN)
+    inverted, _ = masks.to_hole(_file(MODES[mode]), (20, 30, 3), invert=True)
+    np.testing.assert_array_equal(inverted, 1 - hole)
+
+
+def test_a_clear_mask_is_not_commented_on() -> None:
+    assert masks.to_hole(_file(MODES["L"]), (20, 30, 3))[1] == []
+
+
+def test_another_size_is_brought_to_that_of_the_picture() -> None:
+    hole, warnings = masks.to_hole(_file(MODES["L"]), (40, 90, 3))
+    np.testing.assert_array_equal(hole[..., 0], DRAWN.repeat(2, 0).repeat(3, 1))
+    assert len(warnings) == 1 and "got 30 x 20" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "invert", "words"),
+    [
+        (_bytes(DRAWN * 0), False, "covers nothing"),
+        (_bytes(_WHITE), False, "covers everything"),
+        (_bytes(_WHITE), True, "covers nothing"),
+        (_bytes(255 - DRAWN * 255), False, "covers 90% of the picture"),
+        (_bytes(np.arange(600).reshape(20, 30) % 256), False, "it has grays"),
+    ],
+)
+def test_a_doubtful_mask_is_warned_of(image, invert: bool, words: str) -> None:
+    _, warnings = masks.to_hole(_file(image), (20, 30, 3), invert=invert)
+    assert any(words in warning for warning in warnings), warnings
+
+
+def test_a_jpeg_mask_is_thresholded_and_warned_of() -> None:
+    hole, warnings = masks.to_hole(_file(MODES["L"], "JPEG"), (20, 30, 3))
+    assert set(np.unique(hole)) == {0, 1}
+    assert np.mean(hole[..., 0] != DRAWN) < 0.02
+    assert any("JPEG" in warning for warning in warnings)

@@ -1,0 +1,173 @@
+"""Restorations of whole pictures whose result is known, and what they depend on."""
+
+import numpy as np
+import pytest
+
+from palette_jax.errors import UserError
+from palette_jax.restoration import files
+from palette_jax.restoration.files import Photo
+from palette_jax.restoration.restorer import Progress, Stopped
+from palette_jax.restoration.settings import Settings, Sides
+from tests.restoration.oracle import (
+    FILLED,
+    constant,
+    make_restorer,
+    negative,
+    noisy,
+)
+
+STEPS = {"sampler": "ddpm", "num_steps": 3}
+SIZES = [(1, 1), (3, 20), (8, 8), (9, 33), (41, 29)]
+
+
+def _photo(height: int, width: int, *, seed: int = 0) -> Photo:
+    rng = np.random.default_rng(seed)
+    return Photo(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def _hole(height: int, width: int) -> np.ndarray:
+    hole = np.zeros((height, width, 1), np.uint8)
+    hole[height // 3 : height // 2 + 1, width // 4 :] = 1
+    return hole
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_pixel_of_any_size_is_restored(size) -> None:
+    photo = _photo(*size)
+    result = make_restorer(negative).restore(photo, Settings("jpeg", **STEPS))
+    wanted = 255 - photo.pixels.astype(int)
+    assert np.abs(result.pictures[0].astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("large", ["tiles", "shrink"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_hole_is_painted_and_the_rest_kept_to_the_bit(size, large, tmp_path):
+    photo, hole = _photo(*size), _hole(*size)
+    settings = Settings("inpaint", large=large, **STEPS)
+    result = make_restorer(constant).restore(photo, settings, hole=hole)
+    result.save(tmp_path / "a.png")
+    saved = files.read(tmp_path / "a.png").pixels
+    np.testing.assert_array_equal(
+        np.where(hole, 0, saved), np.where(hole, 0, photo.pixels)
+    )
+    if large == "tiles":
+        assert (saved[hole[..., 0] > 0] == FILLED).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom", "all"])
+def test_uncropping_adds_around_the_picture(side: str, tmp_path) -> None:
+    photo = _photo(12, 20)
+    settings = Settings("uncrop", extend=Sides.of(side, 0.5), **STEPS)
+    result = make_restorer(constant).restore(photo, settings)
+    result.save(tmp_path / "a.png")
+    saved = files.read(tmp_path / "a.png").pixels
+    top, left = 6 * (side in ("top", "all")), 10 * (side in ("left", "all"))
+    np.testing.assert_array_equal(saved[top : top + 12, left : left + 20], photo.pixels)
+    painted = np.ones(saved.shape[:2], bool)
+    painted[top : top + 12, left : left + 20] = False
+    assert painted.any() and (saved[painted] == FILLED).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (30, 21)])
+def test_the_batch_does_not_change_a_picture(size) -> None:
+    photos = [_photo(*size, seed=seed) for seed in range(3)]
+    photos += [_photo(17, 8, seed=9), photos[0]]
+    settings = Settings("jpeg", num_samples=2, **STEPS)
+    restorer = make_restorer(noisy)
+    together = restorer.restore_many(photos, settings)
+    for photo, result in zip(photos, together, strict=True):
+        alone = restorer.restore(photo, settings)
+        np.testing.assert_array_equal(alone.pictures, result.pictures)
+    np.testing.assert_array_equal(together[0].pictures, together[4].pictures)
+
+
+def test_the_seed_of_a_sample_gives_it_again() -> None:
+    photo, restorer = _photo(10, 10), make_restorer(noisy)
+    settings = Settings("jpeg", seed=5, num_samples=3, **STEPS)
+    result = restorer.restore(photo, settings)
+    assert settings.seeds == [5, 6, 7]
+    for picture, alone in zip(result.pictures, settings.alone(), strict=True):
+        again = restorer.restore(photo, alone).pictures[0]
+        np.testing.assert_array_equal(again, picture)
+    assert len({picture.tobytes() for picture in result.pictures}) == 3
+    spread = np.std(np.float64(result.pictures), axis=0).mean(-1)
+    np.testing.assert_allclose(result.deviation, spread, rtol=1e-4, atol=1e-3)
+
+
+def test_a_hole_that_covers_nothing_changes_nothing() -> None:
+    photo = _photo(9, 9)
+    hole = np.zeros((9, 9, 1), np.uint8)
+    for large in ("tiles", "shrink"):
+        settings = Settings("inpaint", num_samples=2, large=large, **STEPS)
+        result = make_restorer(constant).restore(photo, settings, hole=hole)
+        np.testing.assert_array_equal(result.pictures, [photo.pixels] * 2)
+    settings = Settings("uncrop", extend=Sides(left=0.01), **STEPS)
+    result = make_restorer(constant).restore(photo, settings)
+    np.testing.assert_array_equal(result.pictures, [photo.pixels])
+
+
+def test_luminance_is_kept_on_request() -> None:
+    photo = _photo(20, 12)
+    gray = np.dot(photo.pixels, [0.299, 0.587, 0.114])
+    settings = Settings("colorize", keep_luminance=True, **STEPS)
+    result = make_restorer(negative).restore(photo, settings)
+    luma = np.dot(result.pictures[0], [0.299, 0.587, 0.114])
+    assert np.abs(luma - gray).max() < 1.5
+
+
+def test_gray_pictures_stay_gray_unless_colorized() -> None:
+    photo = Photo(_photo(9, 9).pixels[..., :1].repeat(3, -1), is_gray=True)
+    hole = _hole(9, 9)
+    restorer = make_restorer(noisy)
+    inpainted = restorer.restore(photo, Settings("inpaint", **STEPS), hole=hole)
+    colored = restorer.restore(photo, Settings("colorize", **STEPS))
+    assert (np.ptp(inpainted.pictures[0], axis=-1) == 0).all()
+    assert (np.ptp(colored.pictures[0], axis=-1) > 0).any()
+
+
+def test_progress_goes_to_the_end_and_shows_the_picture() -> None:
+    seen: list[Progress] = []
+    photo = _photo(12, 9)
+    settings = Settings("jpeg", num_samples=5, **STEPS)
+    result = make_restorer(negative).restore(
+        photo, settings, on_progress=lambda progress: seen.append(progress)
+    )
+    done = [progress.done for progress in seen]
+    assert done == sorted(done) and done[-1] == seen[-1].total == 5 * 3
+    index, preview = seen[-1].preview()[0]
+    np.testing.assert_array_equal(preview, result.pictures[index])
+
+
+def test_a_restoration_can_be_stopped() -> None:
+    steps = []
+
+    def stop(progress: Progress) -> bool:
+        steps.append(progress.done)
+        return False
+
+    with pytest.raises(Stopped):
+        make_restorer(negative).restore(
+            _photo(9, 9), Settings("jpeg", **STEPS), on_progress=stop
+        )
+    assert steps == [1]
+
+
+def test_a_task_that_was_not_trained_is_refused() -> None:
+    restorer = make_restorer(constant, task_names=("inpaint",))
+    with pytest.raises(UserError, match=r"trained for \(inpaint\), got colorize"):
+        restorer.restore(_photo(8, 8), Settings("colorize", **STEPS))
+    settings = Settings("uncrop", extend=Sides(left=0.5), **STEPS)
+    result = restorer.restore(_photo(8, 8), settings)
+    assert any("not for uncrop" in warning for warning in result.warnings)
+
+
+def test_what_is_farther_out_than_the_network_sees_is_warned_of() -> None:
+    restorer = make_restorer(constant)
+    near, far = (
+        restorer.restore(
+            _photo(8, 8), Settings("uncrop", extend=Sides(right=share), **STEPS)
+        )
+        for share in (0.5, 2.0)
+    )
+    assert not near.warnings
+    assert "extended by 16 pixels" in far.warnings[0]
