@@ -1,0 +1,59 @@
+"""`palette-jax demo`: a page in the browser for a user's own pictures."""
+
+import argparse
+import os
+import tempfile
+
+from palette_jax import parallel
+from palette_jax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("--checkpoint", required=True, help="folder of a run")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 lets others on the network in",
+    )
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--max-megapixels", type=float, default=16, help="of a picture (default 16)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=1800, help="of a computation"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves the page until it is interrupted."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Else JAX takes all memory of a GPU that others may be using, too.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # Of visitors; gone with the server, and nobody else's to read.
+    folder = tempfile.TemporaryDirectory(prefix="palette_jax_")
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    try:
+        from palette_jax.programs.page import page
+    except ImportError as error:
+        raise UserError(
+            f"expected the packages of the page, got no {error.name}; run"
+            ' pip install "palette-jax[demo]"'
+        ) from error
+
+    parallel.cache_compilations()
+    # Imports the network, and so JAX, which reads the environment.
+    from palette_jax.build_restorer import load_restorer
+
+    restorer = load_restorer(args.checkpoint)
+    limits = page.Limits(
+        max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
+    )
+    with folder:
+        page.make_page(restorer, limits).launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=False,
+            **page.launch_options(limits),
+        )
+    return 0

@@ -1,0 +1,1 @@
+"""The page of the demo: its layout, its limits and its editor."""
