@@ -272,7 +272,7 @@ def test_a_mistake_gets_a_sentence_and_no_trace(
     _choose(page, "Inpaint")
     if case == "nothing painted":
         page.click("#run")
-        page.get_by_text("expected a painted hole").wait_for()
+        page.get_by_text("expected a painted mask").wait_for()
     else:
         (tmp_path / "notes.png").write_text("This is no picture.")
         page.set_input_files(".photo-file", tmp_path / "notes.png")

@@ -354,4 +354,4 @@ def _inline(picture: np.ndarray) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text()
+    return resources.files("palette_jax.programs.page").joinpath(name).read_text()
