@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
     logs.set_up_logging()
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     build.check(config)
+    if flags.FLAGS.mode == "plan":
+        return plan_run(config)
     processes.join(
         coordinator=flags.FLAGS.coordinator,
         num_processes=flags.FLAGS.num_processes,
@@ -39,6 +41,18 @@ def main(argv: list[str]) -> int:
         )
     with processes.together():
         return run(config, workdir)
+
+
+def plan_run(config: ml_collections.ConfigDict) -> int:
+    """Plans for devices that need not exist; touches none but the CPU."""
+    jax.config.update("jax_platforms", "cpu")
+    parallel.use_cpu_cores(
+        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+    )
+    from palette_jax.programs import plan
+
+    topology, search_batch = flags.FLAGS.topology, flags.FLAGS.search_batch
+    return plan.plan(config, topology, search_batch=search_batch)
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

@@ -29,14 +29,13 @@ def define(*, flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "Where the run is kept; a local path or gs://.",
-        required=True,
+        "Where the run is kept; a local path or gs://. Planning needs none.",
         flag_values=flag_values,
     )
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "sample", "evaluate"],
+        ["train", "sample", "evaluate", "plan"],
         "What to do with the run.",
         flag_values=flag_values,
     )
@@ -44,6 +43,18 @@ def define(*, flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "dry_run",
         False,
         "Check, say what would be done, and stop.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "topology",
+        "",
+        "Of --mode=plan: the machine, such as v5e:4x4, cpu or gpu:80GB.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_bool(
+        "search_batch",
+        False,
+        "Of --mode=plan: look for the largest training batch that fits.",
         flag_values=flag_values,
     )
     _define_processes(flag_values)
@@ -74,8 +85,8 @@ def _define_processes(flag_values: flags.FlagValues) -> None:
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses flags for `app.run`.
 
-    Training reads `--config=FILE`. The other modes take the config that the checkpoint
-    was trained with and need no file; `--config.KEY=VALUE` changes either.
+    Training and planning read `--config=FILE`. The other modes take the config that the
+    checkpoint was trained with and need no file; `--config.KEY=VALUE` changes either.
     """
     argv = _join(argv)
     # Of a key that is given twice the last counts; a tuple would grow instead.
@@ -86,7 +97,9 @@ def parse(argv: Sequence[str]) -> list[str]:
     known: Any = flags.FLAGS
     try:
         known(rest, known_only=True)
-        if known.mode == "train":
+        if known.workdir is None and known.mode != "plan":
+            raise ValueError("expected --workdir=DIR, where the run is kept, got none")
+        if known.mode in ("train", "plan"):
             values = dict(flatten(_load_file(rest)))
             config_flags.DEFINE_config_file("config", None, "File of the config.")
         else:

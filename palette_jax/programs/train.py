@@ -96,9 +96,12 @@ def compile_step(
 
 
 def make_step(
-    config: ml_collections.ConfigDict, *, axis_name: str | None = None
+    config: ml_collections.ConfigDict,
+    *,
+    axis_name: str | None = None,
+    platform: str | None = None,
 ) -> StepFn:
-    """Builds the training step, not yet compiled."""
+    """Builds the training step, not yet compiled, for this or another platform."""
     return make_train_step(
         jax.random.key(config.seed),
         build.make_network(config),
@@ -109,6 +112,7 @@ def make_step(
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
         axis_name=axis_name,
+        platform=platform,
     )
 
 

@@ -1,0 +1,260 @@
+"""Says what a run would take on a machine, before anybody rents it."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from palette_jax import build
+from palette_jax.config import from_dict
+from palette_jax.programs import plan_steps, roofline
+from palette_jax.programs.plan_steps import Compiled, Step
+from palette_jax.programs.topology import Topology, find
+
+USUAL_SHARE = 0.4  # Of the roofline; what large networks reach when they train well.
+_USUAL = f"at {USUAL_SHARE:.0%} of it, as good runs reach"
+
+
+class Load(NamedTuple):
+    """What a step asks of each device.
+
+    Attributes:
+      memory: bytes by kind.
+      needed: bytes at once.
+      flops: operations of one run of the step.
+      traffic: bytes read and written.
+      source: of both, in words.
+      seconds: at the roofline.
+      bound: which of the two that is.
+    """
+
+    memory: dict[str, int]
+    needed: float
+    flops: float
+    traffic: float
+    source: str
+    seconds: float
+    bound: str
+
+
+def plan(
+    config: ml_collections.ConfigDict, topology_name: str, *, search_batch: bool = False
+) -> int:
+    """Prints parameters, memory, operations, communication, time and what to change.
+
+    Args:
+      config: of the run.
+      topology_name: of the machine, as `--topology` names it.
+      search_batch: also looks for the largest training batch that fits.
+
+    Returns:
+      0 if training and sampling fit, 1 if they do not.
+    """
+    topology = find(topology_name)
+    count = len(topology.devices)
+    build.check(config, num_devices=count)
+    shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    chip = topology.chip
+    print(f"{topology.name}: {count} x {chip.name}")
+    print(
+        f"  each {chip.flops / 1e12:.4g} TFLOP/s, {chip.bandwidth / 1e9:.4g} GB/s,"
+        f" {_gib(chip.memory)} for a program"
+    )
+    if not topology.compiles:
+        print(
+            "  AN ESTIMATE: nothing compiles for a GPU where there is none, so memory"
+        )
+        print("  is that of the traced program, unfused, and may be off by a third")
+    print(f"parameters: {parameters:,}, {config.model.dtype} computation")
+
+    fits = _print_training(config, topology)
+    fits = _print_sampling(config, topology) and fits
+    if search_batch:
+        _search_batch(config, topology)
+    return 0 if fits else 1
+
+
+def _print_training(config: ml_collections.ConfigDict, topology: Topology) -> bool:
+    batch_size, steps = config.train.batch_size, config.train.num_steps
+    parallel = config.parallel
+    print(
+        f"\ntraining step: batch {batch_size}, accumulated {config.optim.accumulate}x,"
+        f" fsdp {parallel.fsdp}, {parallel.compile},"
+        f" remat {'on' if config.model.remat else 'off'}"
+    )
+    load = _print_load(plan_steps.training_step(config, topology), topology)
+    if load.needed > topology.chip.memory:
+        print(f"  does not fit: {advice(config, len(topology.devices), load)}")
+        return False
+    print(f"  fits; at best {batch_size / load.seconds:,.1f} images/s")
+    for share, words in ((1.0, "at the roofline"), (USUAL_SHARE, _USUAL)):
+        hours = load.seconds * steps / 3600 / share
+        print(
+            f"  {steps:,} steps {words}: {_duration(hours)},"
+            f" {hours * len(topology.devices):,.4g} chip-hours"
+        )
+    return True
+
+
+def _print_sampling(config: ml_collections.ConfigDict, topology: Topology) -> bool:
+    sample, batch_size = config.sample, config.eval.batch_size
+    steps = build.make_sampler(config).num_steps
+    print(f"\nsampling: batch {batch_size}, {steps} steps of {sample.sampler}")
+    load = _print_load(plan_steps.sampling_step(config, topology), topology)
+    if load.needed > topology.chip.memory:
+        devices = len(topology.devices)
+        if batch_size > devices:
+            smaller = max(batch_size // 2 // devices, 1) * devices
+            print(f"  does not fit: try --config.eval.batch_size={smaller}")
+        else:
+            print("  does not fit: try a larger --config.parallel.fsdp")
+        return False
+    print(
+        f"  fits; at best {batch_size / load.seconds:,.4g} images/s;"
+        f" {USUAL_SHARE * batch_size / load.seconds:,.4g} {_USUAL}"
+    )
+    return True
+
+
+def _print_load(step: Step, topology: Topology) -> Load:
+    devices = len(topology.devices)
+    counted = roofline.count_work(step.traced.jaxpr)
+    own = roofline.Work(
+        counted.flops / devices,
+        counted.traffic / devices + 2 * roofline.tree_bytes(step.arguments),
+    )
+    compiled = None
+    if topology.compiles:
+        compiled = plan_steps.compile_step(step, topology)
+        print(f"  compiled by {topology.compiler} in {compiled.seconds:.0f} s")
+    load = measure(step, own, compiled, topology)
+    print("  memory of each chip:")
+    for kind, size in load.memory.items():
+        print(f"    {kind:<15}{_gib(size):>12}")
+    print(
+        f"    {'needed':<15}{_gib(load.needed):>12}"
+        f" of {_gib(topology.chip.memory)}, {load.needed / topology.chip.memory:.0%}"
+    )
+    print(
+        f"  work of each chip: {load.flops / 1e12:,.4g} TFLOP,"
+        f" {load.traffic / 1e9:,.4g} GB, by {load.source}"
+    )
+    if compiled and compiled.memory:
+        print(
+            "  communication of each chip:" + ("" if compiled.collectives else " none")
+        )
+        for kind, (count, traffic) in compiled.collectives.items():
+            print(f"    {kind:<20}{count:>8,} times{traffic / 1e6:>14,.2f} MB")
+    elif not topology.compiles:
+        print("  communication: none, it is one chip")
+    print(f"  roofline: {load.seconds:.4g} s, bound by {load.bound}")
+    return load
+
+
+def measure(
+    step: Step, own: roofline.Work, compiled: Compiled | None, topology: Topology
+) -> Load:
+    """Joins what was counted with what a compiler says, if it did say something.
+
+    The compiler's count is taken where its operations agree with those counted: then
+    neither a loop was taken for one run nor did a number overflow.
+    """
+    if compiled is None:
+        arguments = roofline.tree_bytes(step.arguments)
+        needed = float(roofline.peak_bytes(step.traced.jaxpr))
+        temporaries = max(int(needed) - arguments, 0)
+        memory = {"arguments": arguments, "temporaries": temporaries}
+    else:
+        memory, needed = compiled.memory, compiled.needed
+    work, source = own, "our own count of products and convolutions"
+    if compiled and 0.5 * own.flops <= compiled.flops <= 2 * own.flops:
+        if compiled.traffic >= roofline.tree_bytes(step.arguments):
+            work = roofline.Work(compiled.flops, compiled.traffic)
+            source = "the compiler's count"
+    chip = topology.chip
+    computing, moving = work.flops / chip.flops, work.traffic / chip.bandwidth
+    return Load(
+        memory=memory,
+        needed=needed,
+        flops=work.flops,
+        traffic=work.traffic,
+        source=source,
+        seconds=max(computing, moving),
+        bound="computing" if computing >= moving else "memory traffic",
+    )
+
+
+def advice(config: ml_collections.ConfigDict, num_devices: int, load: Any) -> str:
+    """Returns the next flag to change so that training needs less memory.
+
+    Args:
+      config: that does not fit.
+      num_devices: of the mesh.
+      load: its memory by kind; where arguments alone take most of what is needed, they
+        are to be split, since nothing else makes them smaller.
+    """
+    fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
+    batch_size = config.train.batch_size
+    can_split = config.parallel.compile == "jit" and fsdp < num_devices
+    divisors = [n for n in range(fsdp + 1, num_devices + 1) if num_devices % n == 0]
+    wider = min((n for n in divisors if n % fsdp == 0), default=fsdp)
+    split = f"try --config.parallel.fsdp={wider}, which splits the state over chips"
+    if can_split and load.memory.get("arguments", 0) > load.needed / 2:
+        return split
+    if not config.model.remat:
+        return "try --config.model.remat, which computes activations twice"
+    parts = 2 * accumulate
+    if batch_size % (num_devices * parts) == 0:
+        return f"try --config.optim.accumulate={parts}, parts of half the size"
+    if can_split:
+        return split
+    smaller = max(batch_size // 2 // num_devices, 1) * num_devices
+    if smaller < batch_size:
+        return (
+            f"try --config.train.batch_size={smaller} --config.optim.accumulate=1, a"
+            " smaller batch"
+        )
+    return "no flag is left; take chips with more memory, or a smaller network"
+
+
+def _search_batch(config: ml_collections.ConfigDict, topology: Topology) -> None:
+    """Doubles the batch until it does not fit, then halves the gap in between."""
+    unit = len(topology.devices) * config.optim.accumulate
+    print(f"\nlargest batch that fits, in steps of {unit} (each is compiled):")
+
+    def fits(units: int) -> bool:
+        trial = from_dict(config.to_dict())
+        with trial.unlocked():
+            trial.train.batch_size = units * unit
+        step = plan_steps.training_step(trial, topology)
+        if topology.compiles:
+            needed = plan_steps.compile_step(step, topology).needed
+        else:
+            needed = float(roofline.peak_bytes(step.traced.jaxpr))
+        print(f"  {units * unit}: {_gib(needed)}", flush=True)
+        return needed <= topology.chip.memory
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    if low:
+        print(f"  --config.train.batch_size={low * unit}")
+    else:
+        print("  not even the smallest fits: change what is named above first")
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{60 * hours:,.2g} minutes"
+    return f"{hours / 24:,.1f} days" if hours >= 48 else f"{hours:,.1f} hours"
+
+
+def _gib(size: float) -> str:
+    if abs(size) < 2**30:
+        return f"{size / 2**20:.1f} MiB"
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,191 @@
+"""The steps that a config would run, traced and compiled for devices elsewhere."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from palette_jax import build, parallel
+from palette_jax.programs import roofline, train
+from palette_jax.programs.topology import Topology
+from palette_jax.restoration.batch import image_keys, restore_batch
+from palette_jax.training.state import make_state
+from palette_jax.types import Params
+
+_CACHE = epath.Path("~/.cache/palette_jax/plans").expanduser()
+
+
+class Step(NamedTuple):
+    """A step, traced with its shardings.
+
+    Attributes:
+      traced: by JAX; lowers to a program.
+      arguments: what it is called with, shapes with shardings.
+    """
+
+    traced: Any
+    arguments: tuple
+
+
+@dataclasses.dataclass
+class Compiled:
+    """What a compiler says of a step, for each device.
+
+    Attributes:
+      memory: bytes by kind; empty if it gave up for lack of memory.
+      needed: bytes at once.
+      flops: by the compiler's count, which takes a loop for one run.
+      traffic: bytes by the same count.
+      collectives: of each kind, `roofline.Collective`: the count and the bytes.
+      seconds: that compiling took.
+    """
+
+    memory: dict[str, int]
+    needed: float
+    flops: float
+    traffic: float
+    collectives: Any
+    seconds: float
+
+
+def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step:
+    """Traces the training step of a config."""
+    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp, devices=topology.devices)
+    optimizer = build.make_optimizer(config)
+    shapes = jax.eval_shape(
+        lambda key: make_state(build.init_params(key, config), optimizer),
+        jax.random.key(config.seed),
+    )
+    shardings = parallel.param_shardings(mesh, shapes)
+    state = parallel.with_shardings(shapes, shardings)
+    platform = topology.platform
+    if config.parallel.compile == "pmap":
+        # What `jax.pmap` compiles: the step of a device's share, under shard_map. pmap
+        # itself wants the devices to be this host's.
+        axis = parallel.PMAP_AXIS
+        flat = Mesh(mesh.devices.reshape(-1), axis)
+        state = parallel.with_shardings(
+            shapes, jax.tree.map(lambda _: parallel.replicated(flat), shapes)
+        )
+        batch = _batch(config, NamedSharding(flat, PartitionSpec(axis)))
+        mapped = jax.shard_map(
+            train.make_step(config, axis_name=axis, platform=platform),
+            mesh=flat,
+            in_specs=(PartitionSpec(), PartitionSpec(axis)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
+        step: Any = jax.jit(mapped, donate_argnums=0)
+    else:
+        batch = _batch(config, parallel.batch_sharding(mesh))
+        step = parallel.jit_step(
+            train.make_step(config, platform=platform), mesh, shardings
+        )
+    return Step(step.trace(state, batch), (state, batch))
+
+
+def sampling_step(config: ml_collections.ConfigDict, topology: Topology) -> Step:
+    """Traces the sampler of a config, over all its steps, for an evaluation batch."""
+    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp, devices=topology.devices)
+    predictor, sampler = build.make_predictor(config), build.make_sampler(config)
+    shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    params = parallel.with_shardings(shapes, parallel.param_shardings(mesh, shapes))
+
+    def restore(params: Params, x: Array, hole: Array, ids: Array) -> Array:
+        return restore_batch(
+            image_keys(config.seed, ids),
+            predictor(params),
+            x,
+            hole,
+            sampler,
+            clip=config.sample.clip,
+        )
+
+    count, size = config.eval.batch_size, config.data.image_size
+    sharding = parallel.batch_sharding(mesh)
+    arguments = (
+        params,
+        jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8, sharding=sharding),
+        jax.ShapeDtypeStruct((count, size, size, 1), jnp.uint8, sharding=sharding),
+        jax.ShapeDtypeStruct((count,), jnp.uint32, sharding=sharding),
+    )
+    jitted = jax.jit(restore, out_shardings=sharding)
+    return Step(jitted.trace(*arguments), arguments)
+
+
+def _batch(
+    config: ml_collections.ConfigDict, sharding: NamedSharding
+) -> dict[str, jax.ShapeDtypeStruct]:
+    count, size = config.train.batch_size, config.data.image_size
+    return {
+        name: jax.ShapeDtypeStruct(
+            (count, size, size, channels), jnp.uint8, sharding=sharding
+        )
+        for name, channels in (("x", 3), ("y", 3), ("hole", 1))
+    }
+
+
+def compile_step(step: Step, topology: Topology) -> Compiled:
+    """Compiles a step, or says again what was found when it was."""
+    lowered = step.traced.lower()
+    versions = [jax.__version__, topology.name, topology.compiler]
+    text = "\n".join([*versions, lowered.as_text()])
+    stored = _CACHE / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    if stored.exists():
+        return Compiled(**json.loads(stored.read_text()))
+    start = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = _needed(str(error))
+        if not needed:
+            raise
+        found = Compiled({}, needed, 0.0, 0.0, {}, time.perf_counter() - start)
+    else:
+        found = _read(compiled, time.perf_counter() - start)
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    stored.write_text(json.dumps(dataclasses.asdict(found)))
+    return found
+
+
+def _read(compiled: Any, seconds: float) -> Compiled:
+    stats = compiled.memory_analysis()
+    memory = {
+        "arguments": stats.argument_size_in_bytes,
+        "outputs": stats.output_size_in_bytes,
+        "aliased": stats.alias_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+        "generated code": stats.generated_code_size_in_bytes,
+    }
+    held = memory["arguments"] + memory["outputs"] - memory["aliased"]
+    peak = getattr(stats, "peak_memory_in_bytes", 0)
+    # Small temporaries may live beside the memory; the peak of others has no kind.
+    memory["temporaries"] = max(memory["temporaries"], peak - held)
+    cost = compiled.cost_analysis() or {}
+    return Compiled(
+        memory=memory,
+        needed=held + memory["temporaries"] + memory["generated code"],
+        flops=float(cost.get("flops", 0.0)),
+        traffic=float(cost.get("bytes accessed", 0.0)),
+        collectives=roofline.count_collectives(compiled.as_text()),
+        seconds=seconds,
+    )
+
+
+def _needed(message: str) -> float:
+    """Returns the bytes that a compiler complains to lack room for; 0 of others."""
+    if "RESOURCE_EXHAUSTED" not in message:
+        return 0.0
+    number = re.search(r"(?:Used |\()([\d.]+)([KMGT])", message)
+    if not number:
+        return 0.0
+    return float(number.group(1)) * 1024.0 ** (1 + "KMGT".index(number.group(2)))

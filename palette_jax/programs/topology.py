@@ -1,0 +1,169 @@
+"""Machines to plan for: what each chip can do, and devices that need not exist."""
+
+import dataclasses
+import importlib.metadata
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from palette_jax.errors import UserError
+
+
+class TopologyError(UserError):
+    """A machine that nothing is known of, or that cannot be planned for here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What one device can do at best.
+
+    Attributes:
+      name: as people call it.
+      flops: a second, in bfloat16 unless `name` says otherwise.
+      bandwidth: of its memory, bytes a second.
+      memory: bytes that a program may use.
+    """
+
+    name: str
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+# Rates: docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, read in November 2026.
+# Memory: the limit that the compiler of libtpu 0.0.42 states when a program exceeds it;
+# of 32, 16, 95 and 32 GB. What else libtpu needs: its name of the chip's configuration,
+# and the chips of a host in a slice of several hosts.
+_GIB = 2.0**30
+_TPUS = {
+    "v4": Chip("TPU v4", 275e12, 1200e9, 30.75 * _GIB),
+    "v5e": Chip("TPU v5e", 197e12, 819e9, 15.75 * _GIB),
+    "v5p": Chip("TPU v5p", 459e12, 2765e9, 95e9),
+    "v6e": Chip("TPU v6e", 918e12, 1638e9, 31.25 * _GIB),
+}
+_WITH_TWO_CORES = ("v4", "v5p")  # Which JAX sees as one device: "megacore".
+
+# Dense bfloat16 rates of NVIDIA's data sheets: L4 (24 GB), A100 40 GB, L40S (48 GB),
+# A100 80 GB SXM, H200 SXM (141 GB). Of each size the slowest that is common, so that
+# an H100 (80 GB, 989e12, 3350e9) does better. A twentieth is left to the driver.
+_GPUS = {
+    24: Chip("GPU of 24 GB, as an L4", 121e12, 300e9, 0.95 * 24e9),
+    40: Chip("GPU of 40 GB, as an A100", 312e12, 1555e9, 0.95 * 40e9),
+    48: Chip("GPU of 48 GB, as an L40S", 362e12, 864e9, 0.95 * 48e9),
+    80: Chip("GPU of 80 GB, as an A100", 312e12, 2039e9, 0.95 * 80e9),
+    141: Chip("GPU of 141 GB, as an H200", 989e12, 4800e9, 0.95 * 141e9),
+}
+_VALID = (
+    "cpu, "
+    + ", ".join(f"gpu:{size}GB" for size in _GPUS)
+    + ", v5e:AxB and v6e:AxB (such as v5e:4x4), v4:AxBxC and v5p:AxBxC (v4:2x2x4)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Devices to plan for.
+
+    Attributes:
+      name: as it was asked for.
+      chip: what each of the devices can do.
+      devices: of JAX, to compile for; one of this machine's CPU stands for a GPU.
+      compiles: whether there is a compiler for them here; if not, all is estimated.
+    """
+
+    name: str
+    chip: Chip
+    devices: list[Any]
+    compiles: bool
+
+    @property
+    def platform(self) -> str:
+        """What JAX calls such devices."""
+        kind = self.name.partition(":")[0]
+        return kind if kind in ("cpu", "gpu") else "tpu"
+
+    @property
+    def compiler(self) -> str:
+        """The compiler's package and its version."""
+        package = "libtpu" if self.platform == "tpu" else "jaxlib"
+        return f"{package} {importlib.metadata.version(package)}"
+
+
+def find(name: str) -> Topology:
+    """Returns the devices of a name; nothing of them need be there.
+
+    Raises:
+      TopologyError: if it is unknown, or the package that compiles for it is missing.
+    """
+    kind, _, size = name.partition(":")
+    if name == "cpu":
+        return Topology(name, _measured_cpu(), jax.devices("cpu"), True)
+    if kind == "gpu":
+        gigabytes = size.removesuffix("GB")
+        if size.endswith("GB") and gigabytes.isdigit() and int(gigabytes) in _GPUS:
+            chip = _GPUS[int(gigabytes)]
+            return Topology(name, chip, jax.devices("cpu")[:1], False)
+    elif kind in _TPUS:
+        sides = 3 if kind in _WITH_TWO_CORES else 2
+        if re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (sides - 1), size):
+            return Topology(name, _TPUS[kind], _tpus(name, kind, size), True)
+    raise TopologyError(f"expected --topology out of {_VALID}, got {name!r}")
+
+
+def _tpus(name: str, kind: str, size: str) -> list[Any]:
+    try:
+        import libtpu  # noqa: F401  # pyrefly: ignore[missing-import]
+    except ImportError as error:
+        raise TopologyError(
+            f"expected the package libtpu, whose compiler --topology={name} needs, got"
+            " none; install the extra: pip install 'palette-jax[tpu]'"
+        ) from error
+    # A plain machine has no server to ask what it is, and asking it takes minutes.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    options: dict[str, Any] = {}
+    if kind in _WITH_TWO_CORES:
+        options["chip_config_name"] = "megacore"
+    if set(size.split("x")) == {"1"}:
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    try:
+        return list(
+            topologies.get_topology_desc(
+                platform="tpu", topology_name=name, **options
+            ).devices
+        )
+    except jax.errors.JaxRuntimeError as error:
+        raise TopologyError(
+            f"expected a slice that there is, of whole hosts of 2 x 2 chips, got"
+            f" {name!r}: {str(error).splitlines()[0]}; take e.g. {kind}:"
+            + ("2x2x4" if kind in _WITH_TWO_CORES else "4x4")
+        ) from error
+
+
+def _measured_cpu() -> Chip:
+    """Returns what this machine does just now, shared by the devices made of it."""
+    matrix = jnp.ones((1024, 1024), jnp.float32)
+    flops = 2 * 1024**3 / _seconds(jax.jit(jnp.matmul), matrix, matrix)
+    long = jnp.ones(2**24, jnp.float32)
+    bandwidth = 2 * long.nbytes / _seconds(jax.jit(lambda a: a + 1), long)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    count = jax.device_count("cpu")
+    name = "CPU, measured just now in float32"
+    return Chip(name, flops / count, bandwidth / count, memory / count)
+
+
+def _seconds(function: Callable[..., jax.Array], *args: jax.Array) -> float:
+    """Returns the shortest of some runs."""
+    function(*args).block_until_ready()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        function(*args).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return min(times)
