@@ -1,6 +1,7 @@
 """Says what a run would take on a machine, before anybody rents it."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -220,32 +221,51 @@ def advice(config: ml_collections.ConfigDict, num_devices: int, load: Any) -> st
 
 
 def _search_batch(config: ml_collections.ConfigDict, topology: Topology) -> None:
-    """Doubles the batch until it does not fit, then halves the gap in between."""
+    """Prints the largest batch that fits, and each that was tried."""
     unit = len(topology.devices) * config.optim.accumulate
-    print(f"\nlargest batch that fits, in steps of {unit} (each is compiled):")
+    how = "compiled" if topology.compiles else "estimated"
+    print(f"\nlargest batch that fits, to an eighth, by {unit}; each is {how}:")
 
-    def fits(units: int) -> bool:
+    def needed(units: int) -> float:
         trial = from_dict(config.to_dict())
         with trial.unlocked():
             trial.train.batch_size = units * unit
         step = plan_steps.training_step(trial, topology)
         if topology.compiles:
-            needed = plan_steps.compile_step(step, topology).needed
+            memory = plan_steps.compile_step(step, topology).needed
         else:
-            needed = float(roofline.peak_bytes(step.traced.jaxpr))
-        print(f"  {units * unit}: {_gib(needed)}", flush=True)
-        return needed <= topology.chip.memory
+            memory = float(roofline.peak_bytes(step.traced.jaxpr))
+        print(f"  {units * unit}: {_gib(memory)}", flush=True)
+        return memory
 
-    low, high = 0, 1
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > max(1, low // 8):
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    if low:
-        print(f"  --config.train.batch_size={low * unit}")
+    units = largest(needed, topology.chip.memory)
+    if units:
+        print(f"  --config.train.batch_size={units * unit}")
     else:
         print("  not even the smallest fits: change what is named above first")
+
+
+def largest(needed: Callable[[int], float], room: float) -> int:
+    """Returns the largest count whose need fits the room, to an eighth; 0 if none.
+
+    Args:
+      needed: of a count; taken to grow with it. Called as seldom as can be, where a
+        line through the last two needs meets the room.
+      room: in the same unit.
+    """
+    low, high, count = 0, math.inf, 1
+    before = (0, 0.0)
+    while True:
+        now = (count, needed(count))
+        low, high = (count, high) if now[1] <= room else (low, count)
+        gap = max(1, low // 8)
+        if high - low <= gap:
+            return low
+        slope = (now[1] - before[1]) / (now[0] - before[0])
+        guess = now[0] + (room - now[1]) / slope if slope > 0 else math.inf
+        if count == 1:  # One need tells nothing of what comes on top of the state.
+            guess = 2
+        before, count = now, int(min(max(guess, low + gap), 64 * count, high - gap))
 
 
 def _duration(hours: float) -> str:

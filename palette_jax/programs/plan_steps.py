@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import time
 from typing import Any, NamedTuple
@@ -20,8 +21,6 @@ from palette_jax.programs.topology import Topology
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.training.state import make_state
 from palette_jax.types import Params
-
-_CACHE = epath.Path("~/.cache/palette_jax/plans").expanduser()
 
 
 class Step(NamedTuple):
@@ -137,9 +136,12 @@ def _batch(
 def compile_step(step: Step, topology: Topology) -> Compiled:
     """Compiles a step, or says again what was found when it was."""
     lowered = step.traced.lower()
-    versions = [jax.__version__, topology.name, topology.compiler]
-    text = "\n".join([*versions, lowered.as_text()])
-    stored = _CACHE / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    described = [jax.__version__, topology.name, topology.compiler, *flags]
+    text = "\n".join([*described, lowered.as_text()])
+    parent = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/palette_jax")
+    cache = epath.Path(parent).expanduser() / "plans"
+    stored = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     if stored.exists():
         return Compiled(**json.loads(stored.read_text()))
     start = time.perf_counter()
@@ -152,7 +154,7 @@ def compile_step(step: Step, topology: Topology) -> Compiled:
         found = Compiled({}, needed, 0.0, 0.0, {}, time.perf_counter() - start)
     else:
         found = _read(compiled, time.perf_counter() - start)
-    _CACHE.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(dataclasses.asdict(found)))
     return found
 
@@ -173,7 +175,7 @@ def _read(compiled: Any, seconds: float) -> Compiled:
     cost = compiled.cost_analysis() or {}
     return Compiled(
         memory=memory,
-        needed=held + memory["temporaries"] + memory["generated code"],
+        needed=float(held + memory["temporaries"] + memory["generated code"]),
         flops=float(cost.get("flops", 0.0)),
         traffic=float(cost.get("bytes accessed", 0.0)),
         collectives=roofline.count_collectives(compiled.as_text()),

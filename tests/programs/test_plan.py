@@ -1,0 +1,209 @@
+"""--mode=plan: what it says of a machine that need not exist."""
+
+import importlib.util
+import pathlib
+import re
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import pytest
+
+from configs import uncrop
+from palette_jax import build
+from palette_jax.programs import plan, plan_steps, roofline, topology
+from palette_jax.training.state import make_state
+from tests.programs.conftest import TINY
+
+CONFIG = f"--config={pathlib.Path(uncrop.__file__)}:tiny"
+HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+
+
+def _config(**groups: dict) -> ml_collections.ConfigDict:
+    config = uncrop.get_config("tiny").unlock()
+    config.data.image_size = 8
+    config.model.base_features = 8
+    config.model.feature_multipliers = (1, 2)
+    config.model.attn_resolutions = (4,)
+    config.train.batch_size = config.eval.batch_size = 8
+    config.sample.num_steps = 3
+    for group, changes in groups.items():
+        config[group].update(changes)
+    return config
+
+
+def _compiled(config: ml_collections.ConfigDict) -> plan_steps.Compiled:
+    cpu = topology.find("cpu")
+    return plan_steps.compile_step(plan_steps.training_step(config, cpu), cpu)
+
+
+def test_a_plan_for_this_machine_says_all(
+    main: Callable, tmp_path: pathlib.Path
+) -> None:
+    result = main("--mode=plan", "--topology=cpu", CONFIG, *TINY, folder=tmp_path)
+    assert result.code == 0, result.output
+    for words in (
+        "4 x CPU, measured",
+        "parameters: 53,",
+        "arguments",
+        "temporaries",
+        "aliased",
+        "all-reduce",
+        "TFLOP",
+        "roofline",
+        "images/s",
+        "4 steps at the roofline",
+        "chip-hours",
+        "sampling: batch 4, 2 steps of ddim",
+    ):
+        assert words in result.output, words
+    assert not list(tmp_path.glob("*/*")), "a plan writes nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("v5e", ["v5e:4x4", "gpu:80GB", "cpu"]),
+        ("v9z:4x4", ["v5e:4x4", "'v9z:4x4'"]),
+        ("v4:4x4", ["v4:2x2x4"]),
+        ("gpu:81GB", ["gpu:80GB", "'gpu:81GB'"]),
+        ("", ["expected --topology out of cpu"]),
+    ],
+)
+def test_an_unknown_machine_is_refused_with_those_known(
+    name: str, words: list[str]
+) -> None:
+    with pytest.raises(topology.TopologyError) as caught:
+        topology.find(name)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
+def test_a_missing_compiler_names_its_extra(
+    main: Callable, tmp_path: pathlib.Path
+) -> None:
+    args = ("--mode=plan", "--topology=v5e:4x4", CONFIG)
+    assert "palette-jax[tpu]" in main(*args, folder=tmp_path).error
+
+
+@pytest.mark.skipif(
+    not HAS_LIBTPU,
+    reason="expected the package libtpu, which compiles for TPUs without them; install"
+    " the extra: pip install 'palette-jax[tpu]'",
+)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v5e:2x2", "v4:2x2x1", "v6e:1x1"])
+def test_the_step_compiles_for_a_tpu_that_is_not_there(name: str) -> None:
+    machine = topology.find(name)
+    assert len(machine.devices) == (1 if "1x1" in name[-3:] and "v6e" in name else 4)
+    step = plan_steps.sampling_step(_config(), machine)
+    found = plan_steps.compile_step(step, machine)
+    assert found.memory["arguments"] >= roofline.tree_bytes(step.arguments)
+    assert found.needed < machine.chip.memory
+
+
+def test_arguments_are_the_state_and_the_batch() -> None:
+    config = _config()
+    params = build.init_params(jax.random.key(0), config)
+    state = make_state(params, build.make_optimizer(config))
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    batch_bytes = 8 * 8 * 8 * (3 + 3 + 1)
+    found = _compiled(config)
+    assert found.memory["arguments"] == state_bytes + batch_bytes // 4
+    # What is donated takes no second place.
+    assert found.memory["aliased"] == pytest.approx(state_bytes, abs=64)
+
+
+def test_fsdp_splits_the_state_and_pmap_does_not() -> None:
+    whole, split = _compiled(_config()), _compiled(_config(parallel={"fsdp": 4}))
+    assert split.memory["arguments"] < 0.4 * whole.memory["arguments"]
+    assert "all-gather" in split.collectives
+    assert "all-gather" not in whole.collectives
+    mapped = _compiled(_config(parallel={"compile": "pmap"}))
+    assert mapped.memory["arguments"] == whole.memory["arguments"]
+    assert mapped.flops == pytest.approx(whole.flops, rel=0.05)
+
+
+def test_pmap_and_jit_count_the_same_work() -> None:
+    cpu = topology.find("cpu")
+    jitted, mapped = (
+        roofline.count_work(
+            plan_steps.training_step(
+                _config(parallel={"compile": how}), cpu
+            ).traced.jaxpr
+        )
+        for how in ("jit", "pmap")
+    )
+    assert mapped.flops == jitted.flops
+
+
+def test_the_estimate_for_a_gpu_is_near_what_a_compiler_says() -> None:
+    config = _config(train={"batch_size": 64})
+    gpu, cpu = topology.find("gpu:80GB"), topology.find("cpu")
+    one = topology.Topology("cpu", cpu.chip, cpu.devices[:1], True)
+    estimated = roofline.peak_bytes(plan_steps.training_step(config, gpu).traced.jaxpr)
+    found = plan_steps.compile_step(plan_steps.training_step(config, one), one)
+    assert 0.5 < estimated / found.needed < 2
+
+
+def test_where_it_does_not_fit_a_flag_is_named_and_the_largest_batch_found(
+    main: Callable, tmp_path: pathlib.Path
+) -> None:
+    args = ("--mode=plan", "--topology=gpu:24GB", CONFIG, *TINY)
+    args += ("--search_batch", f"--config.train.batch_size={2**20}")
+    result = main(*args, folder=tmp_path)
+    assert result.code == 1 and "AN ESTIMATE" in result.output, result.output
+    assert "does not fit: try --config.model.remat" in result.output
+    best = int(re.search(r"^  --config.train.batch_size=(\d+)", result.output, re.M)[1])
+    tried = {
+        int(batch): float(gib)
+        for batch, gib in re.findall(r"^  (\d+): ([\d.]+) GiB", result.output, re.M)
+    }
+    limit = 0.95 * 24e9 / 2**30
+    assert tried[best] <= limit
+    too_large = min(batch for batch, gib in tried.items() if gib > limit)
+    assert best < too_large <= 1.125 * best
+
+
+@pytest.mark.parametrize("state", [0.0, 10.0, 99.0])
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("room", [50.0, 100.0, 3e6])
+def test_the_search_ends_an_eighth_below_what_does_not_fit(
+    state: float, power: float, room: float
+) -> None:
+    asked = []
+
+    def needed(count: int) -> float:
+        asked.append(count)
+        return state + 2 * count**power
+
+    best = plan.largest(needed, room)
+    if not best:
+        assert needed(1) > room
+        return
+    assert needed(best) <= room
+    assert needed(best + max(1, best // 8)) > room
+    assert len(asked) < 25
+
+
+@pytest.mark.parametrize("compile_by", ["jit", "pmap"])
+@pytest.mark.parametrize("state_share", [0.1, 0.9])
+def test_the_advice_can_be_followed_to_its_end(
+    compile_by: str, state_share: float
+) -> None:
+    config = _config(train={"batch_size": 64}, parallel={"compile": compile_by})
+    load = plan.Load({"arguments": state_share}, 1.0, 0, 0, "", 0, "")
+    followed = []
+    while "no flag is left" not in (said := plan.advice(config, 8, load)):
+        for key, value in re.findall(r"--config\.([\w.]+)(?:=(\d+))?", said):
+            group, name = key.split(".")
+            config[group][name] = int(value) if value else True
+            followed.append(name)
+        build.check(config, num_devices=8)  # Nothing is named that would be refused.
+        assert len(followed) < 40
+    order = ["remat", "accumulate", "fsdp", "batch_size"]
+    if compile_by == "pmap":
+        order.remove("fsdp")
+    elif state_share > 0.5:
+        order = ["fsdp", "remat", "accumulate", "batch_size"]
+    assert [name for name in dict.fromkeys(followed)] == order

@@ -1,0 +1,151 @@
+"""Counting operations, bytes and communication: closed forms, and XLA's own count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from palette_jax import build
+from palette_jax.programs import roofline
+
+FLOAT = jnp.float32
+
+
+def _shape(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, FLOAT)
+
+
+def _work(function: object, *args: object) -> roofline.Work:
+    return roofline.count_work(jax.make_jaxpr(function)(*args))
+
+
+def test_a_product_of_matrices_is_two_operations_a_term() -> None:
+    work = _work(jnp.matmul, _shape(3, 5), _shape(5, 7))
+    assert work.flops == 2 * 3 * 5 * 7
+    assert work.traffic == 4 * (3 * 5 + 5 * 7 + 3 * 7)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_is_two_operations_a_weight_and_pixel(groups: int) -> None:
+    def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            image,
+            kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    args = _shape(2, 8, 8, 4), _shape(3, 3, 4 // groups, 6)
+    forward = _work(convolve, *args).flops
+    assert forward == 2 * (2 * 8 * 8 * 6) * (3 * 3 * 4 // groups)
+    if groups == 1:  # Of the two gradients, each costs as much.
+        both = jax.grad(lambda *a: convolve(*a).sum(), (0, 1))
+        assert _work(both, *args).flops == pytest.approx(3 * forward - forward, rel=0.6)
+
+
+def test_a_loop_counts_as_often_as_it_runs() -> None:
+    def loop(matrix: jax.Array) -> jax.Array:
+        body = jax.jit(lambda carry, _: (carry @ matrix, None))
+        return jax.lax.scan(body, matrix, None, length=9)[0]
+
+    once = _work(jnp.matmul, _shape(6, 6), _shape(6, 6))
+    assert _work(loop, _shape(6, 6)) == once * 9
+
+
+def test_computing_activations_twice_costs_one_more_pass_forward() -> None:
+    def layers(matrix: jax.Array, wrap: object) -> jax.Array:
+        def all_of_them(h: jax.Array) -> jax.Array:
+            for _ in range(5):
+                h = jnp.tanh(h @ matrix)
+            return h
+
+        return wrap(all_of_them)(jnp.ones((6, 6))).sum()
+
+    plain = _work(jax.grad(lambda m: layers(m, lambda f: f)), _shape(6, 6))
+    remat = _work(jax.grad(lambda m: layers(m, jax.checkpoint)), _shape(6, 6))
+    forward = _work(lambda m: layers(m, lambda f: f), _shape(6, 6))
+    # The last product is not needed to go backward; XLA drops what JAX does not.
+    assert remat.flops - plain.flops == pytest.approx(forward.flops, rel=0.21)
+
+
+def test_the_count_of_the_network_agrees_with_the_compiler() -> None:
+    from configs import uncrop
+
+    config = uncrop.get_config("tiny").unlock()
+    config.model.base_features, config.data.image_size = 16, 16
+    params = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    network = build.make_network(config)
+    images = _shape(2, 16, 16, 3)
+
+    def apply(params: dict, x: jax.Array, gamma: jax.Array) -> jax.Array:
+        return network.apply({"params": params}, x, x, gamma)
+
+    args = params, images, _shape(2)
+    compiled = jax.jit(apply).lower(*args).compile()
+    theirs = compiled.cost_analysis()["flops"]
+    # They leave out the zeros at the borders, and count what is no product too.
+    assert _work(apply, *args).flops == pytest.approx(theirs, rel=0.3)
+
+
+def test_values_are_held_from_where_they_are_made_to_their_last_use() -> None:
+    def chain(h: jax.Array) -> jax.Array:
+        for _ in range(8):
+            h = jnp.sin(h)
+        return h
+
+    size = 4 * 1000
+    straight = jax.make_jaxpr(chain)(_shape(1000))
+    assert roofline.peak_bytes(straight) == 2 * size
+    # Backward, each of the eight cosines waits for its turn.
+    held = roofline.peak_bytes(
+        jax.make_jaxpr(jax.grad(lambda h: chain(h).sum()))(_shape(1000))
+    )
+    assert 8 * size <= held <= 11 * size
+
+
+@pytest.mark.parametrize("length", [0, 5])
+def test_communication_is_counted_by_kind_bytes_and_runs(length: int) -> None:
+    mesh = Mesh(np.array(jax.devices()[:4]), "d")
+    whole = NamedSharding(mesh, PartitionSpec())
+    rows = NamedSharding(mesh, PartitionSpec("d"))
+
+    def gradient(weights: jax.Array, batch: jax.Array) -> jax.Array:
+        return batch.T @ (batch @ weights)
+
+    def step(weights: jax.Array, batch: jax.Array) -> jax.Array:
+        if not length:
+            return gradient(weights, batch)
+        body = lambda w, _: (w - gradient(w, batch), None)  # noqa: E731
+        return jax.lax.scan(body, weights, None, length=length)[0]
+
+    args = (
+        jax.ShapeDtypeStruct((16, 8), FLOAT, sharding=whole),
+        jax.ShapeDtypeStruct((32, 16), FLOAT, sharding=rows),
+    )
+    text = jax.jit(step, out_shardings=whole).lower(*args).compile().as_text()
+    runs = max(length, 1)
+    assert roofline.count_collectives(text) == {"all-reduce": (runs, runs * 16 * 8 * 4)}
+
+
+def test_what_goes_on_beside_computing_is_counted_once() -> None:
+    # As libtpu writes it: start, a fusion that hides it, and end, one channel.
+    text = """HloModule step
+%begin (p: bf16[8,32]) -> bf16[32,32] {
+  ROOT %g = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
+}
+%end (p: bf16[8,32]) -> bf16[32,32] {
+  ROOT %g2 = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
+}
+ENTRY %main (p: bf16[8,32]) -> bf16[32,32] {
+  %a = bf16[32,32] fusion(%p), kind=kCustom, calls=%begin
+  %b = (f32[4,8], f32[4,8]) reduce-scatter-start(%q), channel_id=8, to_apply=%add
+  ROOT %c = bf16[32,32] fusion(%p), kind=kCustom, calls=%end
+}
+"""
+    assert roofline.count_collectives(text) == {
+        "all-gather": (1, 2 * 32 * 32),
+        "reduce-scatter": (1, 4 * 4 * 8),
+    }
