@@ -143,6 +143,8 @@ _CALLED = re.compile(
     r"\b(?:calls|to_apply|body|condition|called_computations|branch_computations)="
     r"(\{[^}]*\}|%?[\w.\-]+)"
 )
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_LIMIT = re.compile(r" = s32\[\]\S* constant\((\d+)\)")
 _CHANNEL = re.compile(r"channel_id=\d+")
 _TRIPS = re.compile(r"known_trip_count\"?[=:]\{\"?n\"?[=:]\"?(\d+)")
 
@@ -163,7 +165,7 @@ def count_collectives(hlo: str) -> dict[str, Collective]:
     """Counts the communication of a compiled program by kind.
 
     Args:
-      hlo: its text. What is in a loop counts as often as it runs where the text says
+      hlo: its text. What is in a loop counts as often as it runs where the text tells
         how often; once where it does not.
     """
     bodies, entry = _computations(hlo)
@@ -180,8 +182,7 @@ def count_collectives(hlo: str) -> dict[str, Collective]:
                 size = _result_bytes(*operation.groups())
                 found[key] = (kind, Collective(times, times * size))
                 continue  # What it calls adds two numbers.
-            trips = _TRIPS.search(line)
-            inner = times * int(trips.group(1)) if kind == "while" and trips else times
+            inner = times * _num_runs(line, bodies) if kind == "while" else times
             for called in _CALLED.findall(line):
                 for other in re.findall(r"[\w.\-]+", called):
                     visit(other, inner)
@@ -194,6 +195,18 @@ def count_collectives(hlo: str) -> dict[str, Collective]:
     return totals
 
 
+def _num_runs(loop: str, bodies: dict[str, list[str]]) -> int:
+    """Returns how often a loop runs, 1 if nothing tells."""
+    known = _TRIPS.search(loop)
+    condition = _CONDITION.search(loop)
+    if known or not condition:
+        return int(known.group(1)) if known else 1
+    # As libtpu writes the loops of JAX: while a counter from 0 is less than a number.
+    lines = "\n".join(bodies.get(condition.group(1), ()))
+    limits = _LIMIT.findall(lines)
+    return int(limits[0]) if len(limits) == 1 and "direction=LT" in lines else 1
+
+
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
     bodies: dict[str, list[str]] = {}
     entry = current = ""
@@ -204,9 +217,7 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
             entry = current if header.group(1) else entry
             bodies[current] = []
         elif current:
-            # Only these matter, in texts of a hundred megabytes.
-            if "=%" in line or "={%" in line or "all-" in line or "collective" in line:
-                bodies[current].append(line)
+            bodies[current].append(line)
     return bodies, entry
 
 

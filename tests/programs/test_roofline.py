@@ -130,8 +130,8 @@ def test_communication_is_counted_by_kind_bytes_and_runs(length: int) -> None:
     assert roofline.count_collectives(text) == {"all-reduce": (runs, runs * 16 * 8 * 4)}
 
 
-def test_what_goes_on_beside_computing_is_counted_once() -> None:
-    # As libtpu writes it: start, a fusion that hides it, and end, one channel.
+def test_what_libtpu_writes_is_read() -> None:
+    # One that goes on beside computing: in the text twice, one channel. And a loop.
     text = """HloModule step
 %begin (p: bf16[8,32]) -> bf16[32,32] {
   ROOT %g = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
@@ -139,7 +139,15 @@ def test_what_goes_on_beside_computing_is_counted_once() -> None:
 %end (p: bf16[8,32]) -> bf16[32,32] {
   ROOT %g2 = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
 }
+%less (p: (s32[], f32[8])) -> pred[] {
+  %n = s32[]{:T(128)} constant(50)
+  ROOT %lt = pred[]{:T(512)} compare(%i, %n), direction=LT
+}
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %r = f32[8]{0} all-reduce(%q), channel_id=9, to_apply=%add
+}
 ENTRY %main (p: bf16[8,32]) -> bf16[32,32] {
+  %w = (s32[], f32[8]) while(%t), condition=%less, body=%body
   %a = bf16[32,32] fusion(%p), kind=kCustom, calls=%begin
   %b = (f32[4,8], f32[4,8]) reduce-scatter-start(%q), channel_id=8, to_apply=%add
   ROOT %c = bf16[32,32] fusion(%p), kind=kCustom, calls=%end
@@ -147,5 +155,6 @@ ENTRY %main (p: bf16[8,32]) -> bf16[32,32] {
 """
     assert roofline.count_collectives(text) == {
         "all-gather": (1, 2 * 32 * 32),
+        "all-reduce": (50, 50 * 4 * 8),
         "reduce-scatter": (1, 4 * 4 * 8),
     }
