@@ -72,7 +72,10 @@ sync_code() {
   archive=$(mktemp)
   tar --exclude=.git --exclude=.venv --exclude=runs -czf "$archive" .
   gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:palette.tar.gz" \
-    --zone="$TPU_ZONE" --quiet --worker=all
+    --zone="$TPU_ZONE" --quiet --worker=all || {
+    rm -f "$archive"
+    return 1
+  }
   rm -f "$archive"
   on_workers all "mkdir -p palette_jax && tar -xzf palette.tar.gz -C palette_jax &&
     cd palette_jax && python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
