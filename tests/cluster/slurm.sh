@@ -35,9 +35,11 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
 KillWait=60
+# A requeued job waits for as long as credentials live; two minutes by default.
+AuthInfo=cred_expire=10
 JobRequeue=1
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
-PartitionName=all Nodes=$host Default=YES MaxTime=1:00:00 State=UP OverSubscribe=FORCE:4
+PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF
   if [[ ! -S /run/munge/munge.socket.2 ]]; then
     chown munge: /run/munge
