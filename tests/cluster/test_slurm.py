@@ -1,7 +1,7 @@
 """launch/slurm.sbatch on a real SLURM of one node, preempted on the way.
 
-Skipped, with the reason, where SLURM cannot be installed; PALETTE_JAX_NEED_SLURM=1 makes
-that an error.
+Skipped, with the reason, where SLURM cannot be installed; PALETTE_JAX_NEED_SLURM=1
+makes that an error.
 """
 
 import os
@@ -111,7 +111,7 @@ class Job:
             time.sleep(0.05)
 
     def finish(self, timeout: float = 400) -> None:
-        """Waits for its end, which must be a good one; nothing starts it again but SLURM."""
+        """Waits for its end, which must be a good one; only SLURM restarts it."""
         deadline = time.monotonic() + timeout
         while (now := self.field("JobState")) != "COMPLETED":
             assert now not in ("FAILED", "CANCELLED", "TIMEOUT"), self.output
