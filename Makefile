@@ -31,7 +31,7 @@ check: $(STAMP)
 
 # Writes requirements.txt anew from setup.py; keeps the versions that still fit.
 lock: $(STAMP)
-	$(BIN)/uv pip compile setup.py --extra=dev --extra=eval --universal \
+	$(BIN)/uv pip compile setup.py --extra=dev --extra=demo --extra=eval --universal \
 	  --python-version=3.11 --annotation-style=line --quiet \
 	  --custom-compile-command="make lock" --output-file=requirements.txt
 

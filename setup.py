@@ -39,6 +39,7 @@ EXTRAS_REQUIRE = {
     "dev": [
         "beartype>=0.22,<0.24",
         "packaging>=24,<27",
+        "playwright>=1.60,<2",  # With the machine's own Chromium.
         "pyrefly>=1.4,<2",
         "pytest>=9,<10",
         "ruff>=0.17,<0.18",
@@ -55,6 +56,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["palette_jax", "palette_jax.*"]),
+    package_data={"palette_jax.programs.page": ["editor.*"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={"console_scripts": ["palette-jax = palette_jax.cli:main"]},

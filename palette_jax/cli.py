@@ -12,6 +12,7 @@ from palette_jax.errors import UserError
 COMMANDS = {
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
+    "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),

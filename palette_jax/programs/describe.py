@@ -6,6 +6,7 @@ import jax
 import ml_collections
 
 from palette_jax import build
+from palette_jax.config import flatten
 
 
 def describe(config: ml_collections.ConfigDict) -> int:
@@ -14,7 +15,8 @@ def describe(config: ml_collections.ConfigDict) -> int:
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     devices, hosts = jax.device_count(), jax.process_count()
     batch_size, sampler = config.train.batch_size, build.make_sampler(config)
-    print(config)
+    for key, value in flatten(config.to_dict()):
+        print(f"{key} = {value!r}")
     print(f"parameters: {parameters:,}")
     print(
         f"devices: {devices} ({jax.devices()[0].device_kind}) on {hosts} hosts;"

@@ -101,9 +101,7 @@ def read(
     )
 
 
-def _open(
-    file: str | os.PathLike | io.BufferedIOBase, name: str, max_pixels: int
-) -> Image.Image:
+def _open(file: Any, name: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(file)
         width, height = image.size

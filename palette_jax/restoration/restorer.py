@@ -76,6 +76,7 @@ class Restorer:
       task_names: what it was trained for.
       num_together: how many small pictures are computed at once.
       about: what the files of results say of the network.
+      predict_noise: the network with its weights, on all devices.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Restorer:
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
         self._mesh = parallel.make_mesh()
-        self._predict_noise = self._put(predict_noise)
+        self.predict_noise = self._put(predict_noise)
         self._bind_tiles = tiles.make_tiled_predictor(self._mesh)
         self._make_sampler = make_sampler
         self._clip = clip
@@ -156,7 +157,9 @@ class Restorer:
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": photo.name}
-            said = [*photo.warnings, *warnings, *self._doubts(degraded, settings)]
+            said = [*photo.warnings, *warnings]
+            if settings.task == "uncrop" and settings.large == "tiles":
+                said += tasks.doubts(photo.pixels.shape, settings, self.image_size)
             results.append(Result(photo, settings, [], said, about))
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
@@ -168,31 +171,13 @@ class Restorer:
         if settings.task in self.task_names:
             return []
         trained = ", ".join(self.task_names)
-        if {settings.task, *self.task_names} >= {"inpaint", "uncrop"}:
+        alike = {"inpaint": "uncrop", "uncrop": "inpaint"}  # Both fill a hole.
+        if alike.get(settings.task) in self.task_names:
             return [f"the network was trained for {trained}, not for {settings.task}"]
         raise UserError(
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
         )
-
-    def _doubts(self, degraded: tasks.Degraded, settings: Settings) -> list[str]:
-        """Returns what may disappoint: a canvas that is mostly far from the picture."""
-        if settings.task != "uncrop" or settings.large == "shrink":
-            return []
-        known = degraded.hole[..., 0] == 0
-        inside = [np.flatnonzero(known.any(axis)) for axis in (1, 0)]
-        farthest = max(
-            max(at[0], length - 1 - at[-1])
-            for at, length in zip(inside, known.shape, strict=True)
-        )
-        seen = self.image_size // 2
-        if farthest <= seen:
-            return []
-        return [
-            f"the picture is extended by {farthest} pixels, and the network sees {seen}"
-            " from a known one; what is farther out may not fit it; take shrink, or a"
-            " panorama"
-        ]
 
     def _sample(
         self,
@@ -259,7 +244,7 @@ class Restorer:
         # program serves any number of steps.
         return restore_batch(
             keys,
-            self._bind_tiles(self._predict_noise, plan),
+            self._bind_tiles(self.predict_noise, plan),
             x,
             hole,
             sampler,

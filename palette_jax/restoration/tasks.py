@@ -79,6 +79,20 @@ def margins(
     )
 
 
+def doubts(shape: tuple[int, ...], settings: Settings, size: int) -> list[str]:
+    """Returns what to say of an extension that a network of `size` cannot overlook."""
+    farthest = max(
+        pixels for pair in margins(shape, settings.extend) for pixels in pair
+    )
+    if farthest <= size // 2:
+        return []
+    return [
+        f"the picture is extended by {farthest} pixels, and the network sees"
+        f" {size // 2} from a known one; what is farther out may not fit: shrink it, or"
+        " extend it again and again as a panorama"
+    ]
+
+
 def with_luma(
     picture: UInt8[np.ndarray, "h w 3"], wanted: UInt8[np.ndarray, "h w 1"]
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -80,16 +80,15 @@ class Process:
         """All that it has printed so far."""
         return self._log.read_text(errors="replace")
 
-    def wait_for(self, text: str, *, timeout: float = 120) -> None:
-        """Waits until it has printed a text."""
+    def wait_for(self, text: str, *, count: int = 1, timeout: float = 120) -> None:
+        """Waits until it has printed a text so many times, or has ended."""
         deadline = time.monotonic() + timeout
-        while text not in self.output():
-            assert self._process.is_alive() and time.monotonic() < deadline, (
-                f"expected {text!r}, got: {self.output()}"
-            )
+        while self._process.is_alive() and self.output().count(text) < count:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.output()}"
             time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; one that has ended stays a zombie until it is joined."""
         os.kill(self.pid, number)
 
     def finish(self, *, timeout: float = 200) -> Run:

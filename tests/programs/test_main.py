@@ -115,6 +115,13 @@ def test_evaluate_prints_and_writes_a_table(run: tuple, main: Main) -> None:
         assert (out / f"{task}.png").exists()
 
 
+def test_evaluation_of_another_network_is_refused(run: tuple, main: Main) -> None:
+    folder, _ = run
+    args = ("--mode=evaluate", "--workdir=run", "--config.model.base_features=16")
+    error = main(*args, folder=folder).error
+    assert "another network" in error and "expected" in error and "--workdir" in error
+
+
 def test_a_run_of_another_network_is_refused_and_kept(
     run: tuple, main: Main, photos: pathlib.Path
 ) -> None:
@@ -144,7 +151,16 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     ("args", "says"),
     [
         (["--config.train.bach_size=3"], ["train.bach_size", "train.batch_size"]),
-        (["--config.train.num_steps=many"], ["whole number", "many"]),
+        (["--config.train.num_steps=many"], ["whole number", "num_steps", "many"]),
+        (["--config.optim.learning_rate=fast"], ["a number", "learning_rate", "fast"]),
+        (["--config.model.remat=maybe"], ["true or false", "model.remat", "maybe"]),
+        (["--config.model.feature_multipliers=1,x"], ["numbers", "1,x"]),
+        (["--config.train.num_steps"], ["value", "train.num_steps"]),
+        (["--config.train.log_every=0"], ["train.log_every", ">= 1"]),
+        (["--config.data.source=folder"], ["data.folder", "--config.data.folder="]),
+        (["--config.task=uncorp"], ["uncorp", "did you mean 'uncrop'"]),
+        (["config.train.num_steps=5"], ["--FLAG=VALUE", "config.train.num_steps=5"]),
+        (["--mod=train"], ["mod"]),
         (["--config.model.attn_resolutions=5"], ["attn_resolutions", "[32, 16, 8]"]),
         (["--config.sample.sampler=ddmp"], ["ddmp", "did you mean 'ddpm'"]),
         (["--config.data.image_size=30"], ["multiple of 4", "30", "32"]),
@@ -168,6 +184,7 @@ def test_a_wrong_config_is_told_in_one_line(
     [
         (["--workdir=run"], "--config=FILE"),
         (["--mode=evaluate", "--workdir=run"], "checkpoint"),
+        ([f"--config={ROOT}/configs/uncrop.py:tiny"], "workdir"),
         ([f"--config={ROOT}/configs/uncrop.py:huge", "--workdir=run"], "variants"),
         (["--config=configs/no.py", "--workdir=run"], "no.py"),
     ],
@@ -176,6 +193,27 @@ def test_a_command_that_lacks_something_says_what(
     main: Main, tmp_path: pathlib.Path, args: list[str], says: str
 ) -> None:
     assert says in main(*args, folder=tmp_path).error
+
+
+def test_flags_may_be_written_as_people_write_them(
+    main: Main, tmp_path: pathlib.Path
+) -> None:
+    command = ["--config", f"{ROOT}/configs/uncrop.py:tiny", "--workdir", "run"]
+    command += ["--config.train.num_steps", "7", "--config.seed", "-1"]
+    # A script's own overrides and then those of its caller: the last one counts.
+    command += ["--config.model.feature_multipliers=1,2", "--config.train.keep=9"]
+    command += ["--config.model.feature_multipliers=1,1,3", "--config.train.keep=8"]
+    result = main(*command, "--config.model.remat", "--dry_run", folder=tmp_path)
+    assert result.code == 0, result.output
+    said = result.output.splitlines()
+    for line in (
+        "train.num_steps = 7",
+        "seed = -1",
+        "model.feature_multipliers = (1, 1, 3)",
+        "train.keep = 8",
+        "model.remat = True",
+    ):
+        assert line in said
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "small"])

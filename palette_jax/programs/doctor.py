@@ -1,0 +1,283 @@
+"""`palette-jax doctor`: what is installed and what works, and what to do else."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from packaging.requirements import Requirement
+
+from palette_jax import parallel
+from palette_jax.build_restorer import load_restorer
+from palette_jax.errors import UserError
+from palette_jax.restoration import files
+from palette_jax.restoration.restorer import Restorer
+from palette_jax.training import checkpoints
+
+_GIB = 2**30
+
+
+class Finding(NamedTuple):
+    """A line of the report.
+
+    Attributes:
+      state: `wrong` makes the command fail; `note` does not.
+      what: was found.
+      fix: what to do about it.
+    """
+
+    state: Literal["ok", "note", "wrong"]
+    what: str
+    fix: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="folder of a run, or of its checkpoints"
+    )
+    parser.add_argument(
+        "--data", metavar="FOLDER", help="pictures that are meant for training"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report; returns 1 if something is wrong."""
+    parallel.cache_compilations()
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("versions", _versions),
+        ("devices", _devices),
+        ("memory and disk", _room),
+        ("data", lambda: _data(args.data)),
+        ("checkpoint", lambda: _checkpoint(args.checkpoint)),
+    ]
+    wrong = 0
+    for title, check in checks:
+        print(title)
+        for finding in check():
+            wrong += finding.state == "wrong"
+            print(f"  {finding.state:5}  {finding.what}")
+            if finding.fix:
+                print(f"         to do: {finding.fix}")
+    print("all is well" if not wrong else f"{wrong} to put right, see above")
+    return 1 if wrong else 0
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(
+        "ok", f"Python {platform.python_version()} on {platform.platform(terse=True)}"
+    )
+    try:
+        required = importlib.metadata.requires("palette-jax") or []
+        ours = importlib.metadata.version("palette-jax")
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("wrong", "palette-jax is not installed", "pip install .")
+        return
+    found = []
+    for requirement in map(Requirement, required):
+        name, bounds = requirement.name, requirement.specifier
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        fix = f'pip install "{name}{bounds}"'
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            trains = "tensorflow" in name
+            yield Finding(
+                "note" if trains else "wrong",
+                f"{name} is missing" + (": no training, no evaluation" * trains),
+                fix,
+            )
+            continue
+        found.append(f"{name} {version}")
+        if version not in bounds:
+            yield Finding("wrong", f"expected {name} {bounds}, got {version}", fix)
+    yield Finding("ok", f"palette-jax {ours} with {', '.join(sorted(found))}")
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        devices = jax.devices()
+        kind = devices[0].platform
+        product = jnp.arange(9.0).reshape(3, 3) @ jnp.eye(3)
+        works = bool((np.asarray(product) == np.arange(9.0).reshape(3, 3)).all())
+    except RuntimeError as error:
+        yield Finding(
+            "wrong",
+            f"JAX cannot start its devices: {str(error).splitlines()[0]}",
+            "unset JAX_PLATFORMS, or install JAX for your device: palette-jax[gpu] or"
+            " palette-jax[tpu]",
+        )
+        return
+    what = f"{len(devices)} x {devices[0].device_kind} ({kind})"
+    if works:
+        yield Finding("ok", what)
+    else:
+        yield Finding("wrong", f"{what} computes wrongly", "reinstall jax and jaxlib")
+    stats = devices[0].memory_stats() if kind != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        limit, used = stats["bytes_limit"] / _GIB, stats["bytes_in_use"] / _GIB
+        yield Finding("ok", f"{limit:.1f} GiB on each for JAX, {used:.1f} in use")
+    if kind == "cpu":
+        by_hand = os.environ.get("JAX_PLATFORMS") == "cpu"
+        for path, name, extra in (
+            ("/dev/nvidia0", "an NVIDIA GPU", "gpu"),
+            ("/dev/accel0", "a TPU", "tpu"),
+            ("/dev/vfio/0", "a TPU", "tpu"),
+        ):
+            if os.path.exists(path) and not by_hand:
+                yield Finding(
+                    "wrong",
+                    f"this machine has {name}, which JAX does not use",
+                    f'pip install "palette-jax[{extra}]", and see that the driver and'
+                    " no other program has it",
+                )
+                break
+
+
+def _room() -> Iterator[Finding]:
+    memory = _memory()
+    if memory is not None:
+        total, free = memory
+        what = f"{free:.1f} of {total:.1f} GiB of memory are free"
+        if free > 2:
+            yield Finding("ok", what)
+        else:
+            yield Finding("note", what, "close other programs")
+    cache = jax.config.values["jax_compilation_cache_dir"] or "."
+    for what, place in (("here", "."), ("compiled programs", cache)):
+        path = pathlib.Path(place).expanduser().absolute()
+        while not path.exists():
+            path = path.parent
+        room = shutil.disk_usage(path).free / _GIB
+        if not os.access(path, os.W_OK):
+            yield Finding(
+                "wrong",
+                f"{what}: {path} cannot be written",
+                "give yourself the right to, or work somewhere else",
+            )
+        elif room < 5:
+            yield Finding(
+                "note",
+                f"{what}: {path} has {room:.1f} GiB left",
+                "make room: a checkpoint of the paper's network takes 9 GB",
+            )
+        else:
+            yield Finding("ok", f"{what}: {path} has {room:.0f} GiB left")
+
+
+def _memory() -> tuple[float, float] | None:
+    """Returns the memory of the machine and how much of it is free; Linux only."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return kib["MemTotal"] / 2**20, kib["MemAvailable"] / 2**20
+
+
+def _data(folder: str | None) -> Iterator[Finding]:
+    if folder is not None:
+        yield from _pictures(pathlib.Path(folder))
+    for package in ("skimage", "sklearn"):
+        if importlib.util.find_spec(package) is None:
+            yield Finding(
+                "note",
+                f"{package}, whose photographs `tiny` configs train on, is missing",
+                "pip install scikit-image scikit-learn",
+            )
+    place = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    prepared = place.expanduser()
+    names = sorted(p.name for p in prepared.iterdir()) if prepared.is_dir() else []
+    names = [name for name in names if name != "downloads"]
+    if names:
+        yield Finding("ok", f"{prepared} has {', '.join(names)}")
+    else:
+        yield Finding(
+            "note",
+            f"no data sets in {prepared}",
+            "only for the paper's variants: docs of tensorflow-datasets, imagenet2012",
+        )
+
+
+def _pictures(folder: pathlib.Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding("wrong", f"there is no folder {folder}", "give another --data")
+        return
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    sample = paths[:: max(len(paths) // 100, 1)][:100]
+    broken, sides = [], []
+    for path in sample:
+        try:
+            sides.append(min(files.read(path).pixels.shape[:2]))
+        except UserError as error:
+            broken.append(str(error))
+    if not sides:
+        yield Finding("wrong", f"no pictures in {folder}", "give another --data")
+        return
+    yield Finding(
+        "ok",
+        f"{len(paths)} files in {folder}; of {len(sample)}, {len(sides)} are pictures,"
+        f" shorter sides from {min(sides)} to {max(sides)}",
+    )
+    if broken:
+        yield Finding("note", f"e.g. {broken[0]}", "training skips and counts them")
+
+
+def _checkpoint(named: str | None) -> Iterator[Finding]:
+    if named is None:
+        yield Finding("ok", "not asked for; --checkpoint=DIR checks one")
+        return
+    try:
+        folder = epath.Path(named)
+        if (folder / "checkpoints").exists():
+            folder = folder / "checkpoints"
+        config = checkpoints.load_config(folder)
+        restorer = load_restorer(named)
+    except (UserError, OSError, ValueError) as error:
+        yield Finding(
+            "wrong",
+            f"{named} cannot be used: {str(error).splitlines()[0]}",
+            "give the folder of a run, or move its damaged newest checkpoint away",
+        )
+        return
+    size = restorer.image_size
+    yield Finding(
+        "ok",
+        f"{named}: step {restorer.about['step']} of {config['train']['num_steps']},"
+        f" {size} x {size}, {', '.join(restorer.task_names)}",
+    )
+    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+    if restorer.about["step"] != max(steps):
+        yield Finding(
+            "wrong",
+            f"the newest checkpoint, step {max(steps)}, cannot be read",
+            f"move {folder / str(max(steps))} away; the run goes on from before it",
+        )
+    yield from _one_step(restorer)
+
+
+def _one_step(restorer: Restorer) -> Iterator[Finding]:
+    """Asks the network about one picture."""
+    size = restorer.image_size
+    picture = jax.random.normal(jax.random.key(0), (1, size, size, 3))
+    ask = jax.jit(lambda predict_noise, *given: predict_noise(*given))
+    eps = ask(restorer.predict_noise, picture, picture, jnp.array([0.5]))
+    if bool(jnp.isfinite(eps).all()):
+        yield Finding("ok", "the network answers with finite numbers")
+    else:
+        yield Finding(
+            "wrong",
+            "the network answers with numbers that are not finite",
+            "its training has failed: go back to an earlier checkpoint, and lower"
+            " optim.learning_rate",
+        )

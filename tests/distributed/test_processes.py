@@ -1,0 +1,128 @@
+"""Several real processes: they make one run, and they end together."""
+
+import json
+import pathlib
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.distributed.group import TINY, Group, run, state
+
+TRAIN = (
+    *TINY,
+    "--config.train.num_steps=8",
+    "--config.train.checkpoint_every=4",
+    "--config.train.preview_every=8",
+)
+# It would go on for hours.
+ENDLESS = (
+    *TINY,
+    "--config.train.num_steps=100000",
+    "--config.train.checkpoint_every=1000",
+    "--config.train.preview_every=100000",
+)
+
+
+def _assert_same_bits(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert len(got) == len(expected) > 20
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Group:
+    return run(tmp_path_factory.mktemp("two"), 2, *TRAIN)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_only_the_first_speaks_and_writes(
+    two: Group, tmp_path: pathlib.Path
+) -> None:
+    run(tmp_path, 1, *TRAIN)
+    for got, expected in zip(state(two.folder), state(tmp_path), strict=True):
+        # To rounding, which Adam makes steps of where a gradient is near zero.
+        np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert "waiting for 2 hosts at 127.0.0.1:" in two.output()
+    assert "step 8/8" in two.output(0) and "step 8/8" not in two.output(1)
+    for folder in (two.folder, tmp_path):
+        events = list((folder / "run").glob("events.out.tfevents.*.v2"))
+        assert len(events) == 1
+        assert [p.name for p in (folder / "run" / "previews").iterdir()] == [
+            "step_0000008.png"
+        ]
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_sample_as_one(
+    two: Group, tmp_path: pathlib.Path
+) -> None:
+    # Six pictures in batches of four: the last one is padded on the second host.
+    run(two.folder, 2, "--mode=evaluate")
+    run(two.folder, 2, "--mode=sample")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(two.folder / "run" / "checkpoints")
+    run(tmp_path, 1, "--mode=evaluate")
+    run(tmp_path, 1, "--mode=sample")
+    for name in ("evaluation", "samples"):
+        ours, theirs = (
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.*")}
+            for folder in (two.folder / "run" / name, tmp_path / "run" / name)
+        )
+        assert len(ours) > 1 and ours == theirs
+    table = two.folder / "run" / "evaluation" / "step_0000008" / "table.json"
+    assert json.loads(table.read_text())["tasks"]["uncrop"]["pictures"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
+    two: Group, tmp_path: pathlib.Path, victim: int
+) -> None:
+    group = Group(tmp_path, 2, *TRAIN, "--config.train.num_steps=100000")
+    group.wait_for("step 6/")
+    group.signal(victim, signal.SIGKILL)
+    began = time.monotonic()
+    codes = group.finish(timeout=60)
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75)
+    assert time.monotonic() - began < 60
+    restarted = run(tmp_path, 2, *TRAIN)
+    assert "going on from step 4" in restarted.output()
+    _assert_same_bits(state(tmp_path), state(two.folder))
+
+
+@pytest.mark.slow
+def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
+    tmp_path: pathlib.Path,
+) -> None:
+    sharded = "--config.parallel.fsdp=2"
+    group = Group(tmp_path, 4, *ENDLESS, sharded)
+    group.wait_for("step 2/")
+    group.signal(2, signal.SIGUSR1)
+    assert group.finish() == [75] * 4, group.output()
+    assert "told to stop: saving and stopping" in group.output()
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    # On another number of processes, under pmap.
+    step = int(saved.name)
+    more = (f"--config.train.num_steps={step + 2}", "--config.parallel.compile=pmap")
+    pmapped = run(tmp_path, 2, *ENDLESS, *more)
+    assert f"going on from step {step}" in pmapped.output()
+    assert f"the last checkpoint is step {step + 2}" in pmapped.output()
+
+
+def test_a_process_that_no_one_joins_gives_up_in_the_time_it_was_given(
+    tmp_path: pathlib.Path,
+) -> None:
+    address = ("--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=1")
+    group = Group(tmp_path, 1, *TRAIN, *address, "--join_timeout=1")
+    (code,) = group.finish(timeout=60)
+    assert code not in (0, 75)
+    assert "waiting for 2 hosts at 127.0.0.1:1" in group.output()
+
+
+def test_flags_that_are_not_enough_are_said_in_one_line(tmp_path: pathlib.Path) -> None:
+    group = Group(tmp_path, 1, *TRAIN, "--num_processes=2")
+    assert group.finish() == [1]
+    assert "Traceback" not in group.output()
+    assert "give all three" in group.output().splitlines()[-1]
