@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The commands print it in a line, without a trace, and leave with status 1.
     """
+
+
+class WeightsError(UserError):
+    """Weights that cannot be read or taken over; the message says what was found."""

@@ -5,15 +5,15 @@ from typing import Any
 
 from etils import epath
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop import diffusers, guided_diffusion, janspiry
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.mapping import Imported, Report
 from palette_jax.interop.safetensors_file import (
     import_safetensors,
     is_ours,
     read_safetensors,
 )
-from palette_jax.interop.torch_file import read_torch
+from palette_jax.torch_file import read_torch
 
 SUPPORTED = (
     "supported are guided-diffusion's U-Net (.pt), Janspiry's Palette"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
-from palette_jax.interop.errors import WeightsError
 
 # What our network cannot do otherwise; a key that is missing has this value too.
 _ONLY = {

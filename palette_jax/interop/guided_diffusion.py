@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.mapping import Imported, Rule
 
 LAYOUT = "guided-diffusion"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop import guided_diffusion, mapping
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.mapping import Imported
 
 LAYOUT = "Janspiry's Palette"

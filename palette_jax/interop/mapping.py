@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from palette_jax.interop.errors import WeightsError
+from palette_jax.errors import WeightsError
 from palette_jax.models.unet import UNet
 from palette_jax.types import Params
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from palette_jax.interop.errors import WeightsError
+from palette_jax.errors import WeightsError
 from palette_jax.types import Params
 
 _FORMAT = "palette_jax"

@@ -11,12 +11,12 @@ import pytest
 
 from palette_jax import build
 from palette_jax.config import from_dict
+from palette_jax.errors import WeightsError
 from palette_jax.interop import guided_diffusion, janspiry, mapping
 from palette_jax.interop.convert import import_weights
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.mapping import Imported
-from palette_jax.interop.torch_file import read_torch
 from palette_jax.models.unet import UNet
+from palette_jax.torch_file import read_torch
 from tests.interop.files import write_torch
 
 SMALL = {"image_size": 32, "head_features": 16}

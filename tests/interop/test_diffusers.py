@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop import diffusers
 from palette_jax.interop.convert import import_weights
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.mapping import Imported
 from palette_jax.models.unet import UNet
 from tests.interop import write_unet2d_numbers as numbers

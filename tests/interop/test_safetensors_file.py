@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from palette_jax.errors import WeightsError
 from palette_jax.interop.convert import import_weights
-from palette_jax.interop.errors import WeightsError
 from palette_jax.interop.safetensors_file import (
     export_safetensors,
     import_safetensors,

@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from palette_jax.interop.errors import WeightsError
-from palette_jax.interop.torch_file import read_torch
+from palette_jax.errors import WeightsError
+from palette_jax.torch_file import read_torch
 from tests.interop.files import Global, write_torch
 
 STATE = {
@@ -116,7 +116,7 @@ def test_what_is_no_state_dict_is_named(tmp_path: pathlib.Path) -> None:
 def test_a_tensor_outside_its_storage_is_refused(
     size: tuple, stride: tuple, offset: int
 ) -> None:
-    from palette_jax.interop import torch_file
+    from palette_jax import torch_file
 
     storage = torch_file._Storage(np.arange(8, dtype=np.float32))
     with pytest.raises(WeightsError, match="inside its 8 values"):

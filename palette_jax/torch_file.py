@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from palette_jax.interop.errors import WeightsError
+from palette_jax.errors import WeightsError
 
 _DTYPES = {
     "FloatStorage": np.float32,
