@@ -1,0 +1,7 @@
+"""The error of this part."""
+
+from palette_jax.errors import UserError
+
+
+class MetricError(UserError):
+    """Pictures or features that cannot be judged; the message names the files."""
