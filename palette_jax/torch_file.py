@@ -1,12 +1,13 @@
 """Reads tensors from PyTorch's `.pt` and `.pth` files, without PyTorch.
 
-Such a file is a zip archive with a pickle, which may call any function when it is
-read. Here it can only build tensors and dicts: every other name in it is an error
-before anything is called.
+Such a file is a zip archive with a pickle, or, before PyTorch 1.6, pickles one after
+another with the numbers behind them. A pickle may call any function when it is read.
+Here it can only build tensors and dicts: every other name in it is an error before
+anything is called.
 """
 
-import collections
 import math
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -30,24 +31,31 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
-_SUPPORTED = "a state dict (tensors by name) as torch.save writes it since PyTorch 1.6"
+_SUPPORTED = "a state dict (tensors by name) as torch.save writes it"
+_OLD_MAGIC = 0x1950A86A20F9469CFC6C  # The first pickle of a file before PyTorch 1.6.
 
 
 def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dict by name; never runs code from the file.
 
     Raises:
-      WeightsError: if the file is cut off, of the format before PyTorch 1.6, holds
-        other objects than tensors, or is no PyTorch file at all.
+      WeightsError: if the file is cut off, holds other objects than tensors, or is no
+        PyTorch file at all.
     """
     path = epath.Path(path)
     with path.open("rb") as file:
         start = file.read(4)
-        if start[:2] != b"PK":
-            raise WeightsError(f"{path}: expected {_SUPPORTED}, got {_kind(start)}")
+        if start[:2] not in (b"PK", b"\x80\x02"):
+            kind = "an HDF5 file" if start == b"\x89HDF" else "a file of another kind"
+            raise WeightsError(f"{path}: expected {_SUPPORTED}, got {kind}")
         try:
-            with zipfile.ZipFile(file) as archive:
-                found = _load(archive, str(path))
+            if start[:2] == b"PK":
+                with zipfile.ZipFile(file) as archive:
+                    found = _load(archive, str(path))
+            else:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                found = _load_old(file, size, str(path))
         except WeightsError:
             raise
         except Exception as error:  # A damaged pickle can raise almost anything.
@@ -129,6 +137,44 @@ def _load(archive: zipfile.ZipFile, path: str) -> Any:
         return _Unpickler(file, path, load_storage).load()
 
 
+def _load_old(file: Any, size: int, path: str) -> Any:
+    """Returns what a file of the format before PyTorch 1.6 holds.
+
+    Its numbers stand behind the tensors that are views of them, and so are filled in
+    last.
+    """
+    storages: dict[str, np.ndarray] = {}
+
+    def load_storage(pid: Any) -> _Storage:
+        kind, dtype_name, name, _, count, view = pid
+        if kind != "storage" or not isinstance(dtype_name, str):
+            raise WeightsError(f"{path}: expected a storage of numbers, got {pid}")
+        if name not in storages:
+            dtype = np.dtype(_DTYPES[dtype_name])
+            if not 0 <= count * dtype.itemsize <= size:
+                raise WeightsError(f"{path}: storage {name} is larger than the file")
+            storages[name] = np.zeros(count, dtype)
+        values = storages[name]
+        return _Storage(values[view[1] : view[1] + view[2]] if view else values)
+
+    def load() -> Any:
+        return _Unpickler(file, path, load_storage).load()
+
+    if load() != _OLD_MAGIC:
+        raise WeightsError(f"{path}: expected {_SUPPORTED}, got another pickle")
+    load(), load()  # The version of the format, and the machine that wrote it.
+    found = load()
+    for name in load():
+        values = storages[name]
+        data = file.read(8 + values.nbytes)
+        if int.from_bytes(data[:8], "little") != len(values):
+            raise WeightsError(
+                f"{path}: storage {name} has not the size it should have"
+            )
+        values[:] = np.frombuffer(data, values.dtype, offset=8)
+    return found
+
+
 def _rebuild_tensor(
     storage: _Storage, offset: int, size: Any, stride: Any, *_: Any
 ) -> np.ndarray:
@@ -166,15 +212,3 @@ def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
             + (f"; in PyTorch, save {inside[0]!r} alone" if inside else "")
         )
     return {str(name): value for name, value in found.items()}
-
-
-def _kind(start: bytes) -> str:
-    kinds = collections.OrderedDict(
-        {
-            b"\x80\x02": "a pickle: PyTorch's format before 1.6, or no PyTorch file;"
-            " where it is one, load it in PyTorch and save the state dict anew",
-            b"\x89HDF": "an HDF5 file",
-            b"": "a file of another kind",
-        }
-    )
-    return next(text for magic, text in kinds.items() if start.startswith(magic))

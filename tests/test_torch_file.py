@@ -1,8 +1,10 @@
 """PyTorch's files are read without running anything, or refused clearly."""
 
+import base64
 import pathlib
 import pickle
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +18,22 @@ STATE = {
     "half": np.array([0.5, -2.0], np.float16),
     "scalar": np.array(7, np.float32),
 }
+
+# What PyTorch 2.13 writes of five tensors by torch.save, with
+# _use_new_zipfile_serialization=False: its format before 1.6.
+OLD = zlib.decompress(
+    base64.b85decode(
+        "c-n1}OK;Oa6ovgt3Z^aLo$?HC2c#%z(vYl3B~&4qLTfhOAY+^%HnQwodt3xkrEL0u6-yQ@y6loA%l;"
+        "I$`~)Nx9LGtOO1Aus$9HDVIhvV~^i}o${aE{3`Ea<gR2xa_e`K`VBxq(y5QJeA^3Vx=Yl}s(7X~C^g"
+        "1LYZ-{ah877O~G9gwtdswnbLLuSR^XBLyZO^Rj~P>kI$;#ANjQ^ubca4PDGsiYcVFrYbINfLNEu<@D"
+        "0;S#H_qCSgQ|C#4-m4vE6qGlGc;v@40E+@(1VdS_qE8(6Wt5(F`C7$26I1A!1vbL60k~PhoOWiTk9x"
+        "zg}CF+_V+Wd7^RH<MtVotZ!Ug_4CJFP~e*{)M@9Ml;m$X0&I>C~n!=#nn$${wB8=XFIF_elNXrn$~="
+        "nm1@+9F8YZ!1}c4!rN8cT<x=Nrdit5MQAF!bPk>3E}hTxE^xYN(53PAxVHbEE@x_!^v_W`4u9o@0o0"
+        "!~+f;^u1cRk<=pDMMi#v2J6Ti;shCw&SVPnVk?TBvWgl#liE8RxDMHOg?(7Fw+YBkfi!|AR;_r@pdg"
+        "b7ab{)vPyaHhuzAIv69H=)_?(8GzUHlteQ^vIyc={<Op-o2bKVxE?iw*_+E#w)BQ3e)FzZ`zk9Uuin"
+        "j5su2j>@#|briT}dzyUbwr5dQO3PK4~KpphJ26zjGU<CHTH}D-CfJ5*T{964FLA}*a"
+    )
+)
 
 
 def test_tensors_come_back_as_they_were_written(tmp_path: pathlib.Path) -> None:
@@ -80,7 +98,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (pickle.dumps({"a": 1}, protocol=2), "before 1.6"),
+        (pickle.dumps({"a": 1}, protocol=2), "another pickle"),
         (b"\x89HDF\r\n", "HDF5"),
         (b"", "another kind"),
         (b"<html>", "another kind"),
@@ -121,3 +139,40 @@ def test_a_tensor_outside_its_storage_is_refused(
     storage = torch_file._Storage(np.arange(8, dtype=np.float32))
     with pytest.raises(WeightsError, match="inside its 8 values"):
         torch_file._rebuild_tensor(storage, offset, size, stride)
+
+
+def test_the_format_before_1_6_is_read(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "w.pth").write_bytes(OLD)
+    read = read_torch(tmp_path / "w.pth")
+    base = np.arange(24, dtype=np.float32)
+    expected = {
+        "weight": base.reshape(2, 3, 4),
+        "turned": base.reshape(4, 6).T[1:3],
+        "half": np.array([0.5, -2.0], np.float16),
+        "scalar": np.array(7, np.float32),
+        "count": np.array(3, np.int64),
+    }
+    assert read.keys() == expected.keys()
+    for name, array in expected.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.5, 0.8, 0.99])
+def test_a_file_of_it_cut_off_says_so(tmp_path: pathlib.Path, share: float) -> None:
+    (tmp_path / "w.pth").write_bytes(OLD[: int(len(OLD) * share)])
+    with pytest.raises(WeightsError, match="cut off"):
+        read_torch(tmp_path / "w.pth")
+
+
+def test_a_planted_call_in_it_does_not_run(tmp_path: pathlib.Path) -> None:
+    planted = tmp_path / "planted"
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+    call = f"cos\nsystem\n(S'touch {planted}'\ntR.".encode()
+    for before in (b"", pickle.dumps(1001, protocol=2) + pickle.dumps({}, protocol=2)):
+        (tmp_path / "w.pth").write_bytes(magic + before + call)
+        with pytest.raises(WeightsError, match=r"os\.system"):
+            read_torch(tmp_path / "w.pth")
+    assert not planted.exists()
+    pickle.loads(call)  # Shows that it is a live one.
+    assert planted.exists()
