@@ -52,6 +52,7 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.extra_tfds_name = ""
     config.data.extra_folder = ""
     config.data.extra_weight = 0.5
+    config.data.eval_folder = ""  # Evaluates on all pictures of a folder instead.
     config.data.eval_list = ""  # File of names, e.g. ctest10k.
     config.data.num_eval = 64  # Held out of a source without an evaluation split.
     config.data.image_size = 256

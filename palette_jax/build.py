@@ -103,6 +103,11 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
                 f"expected data.{key} with data.source={config.data.source}, got none;"
                 f" add --config.data.{key}=..."
             )
+    if config.data.eval_folder and config.data.source == "paired":
+        raise ConfigError(
+            "expected no data.eval_folder with data.source=paired, which holds out"
+            f" pairs, got {config.data.eval_folder!r}; change the two folders instead"
+        )
     if (config.task == "paired") != (config.data.source == "paired"):
         raise ConfigError(
             "expected task and data.source to be paired both or neither, got"

@@ -38,42 +38,74 @@ def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     return makers[name]() if name in makers else _task(config, name)
 
 
-def _sources(
+def _train_sources(
     config: ml_collections.ConfigDict,
-) -> tuple[list[tuple[sources.Source, float]], sources.Source]:
-    """Returns the training sources with their weights, and the evaluation source."""
+) -> list[tuple[sources.Source, float]]:
+    """Returns the training sources with their weights."""
     data = config.data
-    tfds_dir = data.tfds_dir or None
     if data.source == "tfds":
-        train = tfds(data.tfds_name, data.train_split, data_dir=tfds_dir)
-        held_out = tfds(data.tfds_name, data.eval_split, data_dir=tfds_dir)
+        train = tfds(data.tfds_name, data.train_split, data_dir=data.tfds_dir or None)
+    elif data.eval_folder:
+        train = _pictures(config)
     else:
-        makers = {
-            "folder": lambda: sources.folder(data.folder),
-            "paired": lambda: sources.paired(data.input_folder, data.target_folder),
-            "sample_photos": sources.sample_photos,
-        }
-        train, held_out = sources.hold_out(makers[data.source](), data.num_eval)
-    if data.eval_list:
-        held_out = sources.restrict(held_out, data.eval_list)
+        train, _ = sources.hold_out(_pictures(config), data.num_eval)
     weighted = [(train, 1.0)]
     if data.extra_folder or data.extra_tfds_name:
         if data.extra_folder:
             extra = sources.folder(data.extra_folder)
         else:
-            extra = tfds(data.extra_tfds_name, data.train_split, data_dir=tfds_dir)
+            extra = tfds(
+                data.extra_tfds_name, data.train_split, data_dir=data.tfds_dir or None
+            )
         weight = data.extra_weight
         weighted = [(train, 1.0 - weight), (extra, weight)]
-    return weighted, held_out
+    return weighted
+
+
+def _pictures(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns all pictures of a source without splits."""
+    data = config.data
+    makers = {
+        "folder": lambda: sources.folder(data.folder),
+        "paired": lambda: sources.paired(data.input_folder, data.target_folder),
+        "sample_photos": sources.sample_photos,
+    }
+    return makers[data.source]()
+
+
+def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns all evaluation pictures, of which a list may name some.
+
+    What is there to train on is not looked at, where it lies elsewhere.
+    """
+    data = config.data
+    if data.eval_folder:
+        return sources.folder(data.eval_folder)
+    if data.source == "tfds":
+        return tfds(data.tfds_name, data.eval_split, data_dir=data.tfds_dir or None)
+    return sources.hold_out(_pictures(config), data.num_eval)[1]
+
+
+def eval_source(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns the pictures to evaluate on, the first `eval.num_images` if it is set."""
+    source = _listed(config)
+    if not config.eval.num_images:
+        return source
+    return source.select(range(min(config.eval.num_images, len(source))))
+
+
+def _listed(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns the evaluation pictures that `data.eval_list` names, or all."""
+    source, names = reference_source(config), config.data.eval_list
+    return sources.restrict(source, names) if names else source
 
 
 def train_batches(
     config: ml_collections.ConfigDict, *, start_step: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """Returns this host's share of the training batches from a step on."""
-    weighted, _ = _sources(config)
     return pipeline.train_batches(
-        weighted,
+        _train_sources(config),
         _task(config, config.task),
         image_size=config.data.image_size,
         batch_size=config.train.batch_size,
@@ -88,14 +120,20 @@ def train_batches(
 
 
 def eval_batches(
-    config: ml_collections.ConfigDict, task: str
+    config: ml_collections.ConfigDict,
+    task: str,
+    *,
+    source: sources.Source | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's share of the evaluation batches of a task."""
-    _, source = _sources(config)
-    if config.eval.num_images:
-        source = source.select(range(min(config.eval.num_images, len(source))))
+    """Returns this host's share of the evaluation batches of a task.
+
+    Args:
+      config: of the model.
+      task: one that it knows.
+      source: other pictures than those of `eval_source`.
+    """
     return pipeline.eval_batches(
-        source,
+        eval_source(config) if source is None else source,
         _eval_task(config, task),
         image_size=config.data.image_size,
         batch_size=config.eval.batch_size,
@@ -111,7 +149,7 @@ def held_out_batches(
     config: ml_collections.ConfigDict,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Returns a few evaluation pictures, degraded as in training, to watch a run."""
-    _, source = _sources(config)
+    source = _listed(config)
     return pipeline.eval_batches(
         source.select(range(min(config.data.num_eval, len(source)))),
         _task(config, config.task),

@@ -14,6 +14,7 @@ TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 
 # Keys that older runs do not have, with the value that means what those did.
 _ADDED_LATER = {
+    "data.eval_folder": "",
     "diffusion.objective": "denoise",
     "parallel.compile": "jit",
     "train.checkpoint_minutes": 0.0,

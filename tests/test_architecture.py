@@ -16,6 +16,7 @@ PACKAGE = "palette_jax"
 FLOORS = {
     "errors": 0,
     "types": 0,
+    "image_list": 1,
     "torch_file": 1,
     "diffusion": 2,
     "models": 2,
@@ -37,6 +38,7 @@ FLOORS = {
 WITHOUT_TENSORFLOW = [
     "errors",
     "types",
+    "image_list",
     "torch_file",
     "diffusion",
     "models",

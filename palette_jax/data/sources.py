@@ -5,7 +5,6 @@ import dataclasses
 import importlib.util
 import io
 import pathlib
-import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,6 +14,7 @@ from absl import logging
 from etils import epath
 from PIL import Image
 
+from palette_jax import image_list
 from palette_jax.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -183,16 +183,8 @@ def _by_stem(source: Source, path: str) -> dict[str, int]:
 
 
 def restrict(source: Source, list_file: str) -> Source:
-    """Returns the pictures that an image list names, in the list's order.
-
-    A line is a path, or a file name that only one picture has. It may start with a
-    slash and end in a space and an integer label, as the lists of ImageNet do. Empty
-    lines and those that start with '#' are skipped.
-    """
-    lines = [line.strip() for line in epath.Path(list_file).read_text().splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if not lines:
-        raise UserError(f"Expected names of pictures in {list_file}, got none.")
+    """Returns the pictures that an `image_list` names, in the list's order."""
+    lines = image_list.read(list_file).lines
     names = (source.file_names() if source.file_names else source.names).tolist()
     by_path = {name: index for index, name in enumerate(names)}
     by_file: dict[str, list[int]] = {}
@@ -200,8 +192,8 @@ def restrict(source: Source, list_file: str) -> Source:
         by_file.setdefault(name.rsplit("/", 1)[-1], []).append(index)
 
     def find(line: str) -> int | None:
-        # A file name may itself end in a space and a number: try it whole first.
-        for path in (line.lstrip("/"), re.sub(r"\s+\d+$", "", line.lstrip("/"))):
+        # A file name may itself end in a space and a number.
+        for path in image_list.candidates(line):
             if path in by_path:
                 return by_path[path]
             namesakes = by_file.get(path.rsplit("/", 1)[-1], [])
@@ -222,6 +214,19 @@ def restrict(source: Source, list_file: str) -> Source:
     return dataclasses.replace(
         subset, names=np.array([names[index] for index in chosen]), file_names=None
     )
+
+
+def checksums(source: Source) -> dict[str, int]:
+    """Returns a CRC-32 of the encoded files of each picture, which are all read."""
+    rows = tf.data.Dataset.range(len(source)).map(source.read, tf.data.AUTOTUNE)
+    sums = {}
+    for name, files in zip(
+        source.names.tolist(), rows.as_numpy_iterator(), strict=True
+    ):
+        sums[name] = 0
+        for key in sorted(files):
+            sums[name] = zlib.crc32(files[key], sums[name])
+    return sums
 
 
 def hold_out(source: Source, num_eval: int) -> tuple[Source, Source]:

@@ -1,0 +1,85 @@
+"""Lists of pictures that people compare on: ctest10k, places10k, or one's own."""
+
+import collections
+import dataclasses
+import hashlib
+import re
+
+from etils import epath
+
+from palette_jax.errors import UserError
+
+_LABEL = re.compile(r"\s+(\d+)$")
+# Of the sorted file names of ctest10k (Larsson et al. 2016).
+_CTEST10K = "1432ea606a518001"
+_PLACES_CLASSES, _PLACES_OF_EACH = 365, 30
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageList:
+    """Names of pictures and their classes.
+
+    A line is a path, or a file name that only one picture has. It may start with a
+    slash and end in a space and an integer label, as the lists of ImageNet do. Empty
+    lines and those that start with '#' are skipped.
+
+    Attributes:
+      path: of the file.
+      lines: without slash, with their labels.
+      labels: the class by path, of the lines that have one.
+    """
+
+    path: str
+    lines: list[str]
+    labels: dict[str, int]
+
+    def label(self, name: str) -> int | None:
+        """Returns the class of a picture, found by its path or its file name."""
+        file_names = {path.rsplit("/", 1)[-1]: path for path in self.labels}
+        path = name if name in self.labels else file_names.get(name.rsplit("/", 1)[-1])
+        return None if path is None else self.labels[path]
+
+    @property
+    def protocol(self) -> str:
+        """What the paper calls the list: ctest10k, places10k, or an empty text.
+
+        Of places10k, 30 pictures of each of 365 classes, the names are not published
+        with the paper: it is told by its file's name and by its counts.
+        """
+        names = sorted(_without_label(line).rsplit("/", 1)[-1] for line in self.lines)
+        if hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == _CTEST10K:
+            return "ctest10k"
+        counts = collections.Counter(self.labels.values())
+        is_even = set(counts.values()) == {_PLACES_OF_EACH}
+        is_named = epath.Path(self.path).stem == "places10k"
+        if is_named and is_even and len(counts) == _PLACES_CLASSES:
+            return "places10k"
+        return ""
+
+
+def read(path: epath.PathLike) -> ImageList:
+    """Reads a list.
+
+    Raises:
+      UserError: if there is no such file, or nothing in it.
+    """
+    try:
+        text = epath.Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list of pictures {path}: {error}") from error
+    lines = [line.strip().lstrip("/") for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise UserError(f"Expected names of pictures in {path}, got none.")
+    matches = {line: _LABEL.search(line) for line in lines}
+    labels = {_without_label(line): int(m[1]) for line, m in matches.items() if m}
+    return ImageList(str(path), lines, labels)
+
+
+def candidates(line: str) -> tuple[str, str]:
+    """Returns what a line may name: it is tried whole first, then without a label."""
+    return line, _without_label(line)
+
+
+def _without_label(line: str) -> str:
+    return _LABEL.sub("", line)
