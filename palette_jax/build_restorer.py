@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import ml_collections
 from etils import epath
 
 from palette_jax import build, parallel
@@ -11,13 +12,19 @@ from palette_jax.config import from_dict, task_names
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.training import checkpoints
+from palette_jax.types import Params
 
 
-def load_restorer(checkpoint: epath.PathLike) -> Restorer:
+def load_weights(
+    checkpoint: epath.PathLike,
+) -> tuple[ml_collections.ConfigDict, Params, int]:
     """Loads the averaged weights of a run, its newest that can be read.
 
     Args:
       checkpoint: the folder of a run, or of its checkpoints.
+
+    Returns:
+      The config it was trained with, the weights, whole on each device, and their step.
 
     Raises:
       CheckpointError: if there is none that can be read.
@@ -32,6 +39,12 @@ def load_restorer(checkpoint: epath.PathLike) -> Restorer:
         folder,
         parallel.with_shardings(shapes, jax.tree.map(lambda _: whole, shapes)),
     )
+    return config, params, step
+
+
+def load_restorer(checkpoint: epath.PathLike) -> Restorer:
+    """Returns a `Restorer` with the weights that `load_weights` loads."""
+    config, params, step = load_weights(checkpoint)
 
     def make_sampler(steps: Mapping[str, Any]) -> Sampler:
         asked_for = from_dict(config.to_dict())

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax
 from etils import epath
 
 from palette_jax.errors import WeightsError
-from palette_jax.interop import diffusers, guided_diffusion, janspiry
-from palette_jax.interop.mapping import Imported, Report
+from palette_jax.interop import diffusers, guided_diffusion, janspiry, mapping
+from palette_jax.interop.mapping import Imported
 from palette_jax.interop.safetensors_file import (
     import_safetensors,
     is_ours,
     read_safetensors,
 )
+from palette_jax.models.unet import UNet
 from palette_jax.torch_file import read_torch
 
 SUPPORTED = (
@@ -77,7 +79,20 @@ def import_weights(
 
 def _ours(path: epath.Path) -> Imported:
     params, config = import_safetensors(path)
-    return Imported(params, config, Report("palette_jax", {}, {}, ("our own file",)))
+    try:
+        model, size = config["model"], config["data"]["image_size"]
+    except (KeyError, TypeError):
+        raise WeightsError(
+            f"{path}: expected weights with the configuration of their network, got"
+            " none; write the file with `palette-jax export`"
+        ) from None
+    known = UNet.__dataclass_fields__.keys() - {"dtype"}
+    fields = {key: model[key] for key in model.keys() & known} | {"image_size": size}
+    state = flax.traverse_util.flatten_dict(params, sep="/")
+    params, report = mapping.convert(
+        state, mapping.same(fields), fields, layout="palette_jax"
+    )
+    return Imported(params, config, report)
 
 
 def _unknown(path: epath.Path, state: Mapping[str, Any]) -> str:

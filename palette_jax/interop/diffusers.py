@@ -73,7 +73,8 @@ def convert(
       WeightsError: if they do not fit each other, or are of a kind not supported.
     """
     network = read_network(config, image_size)
-    state = {_new_name(key): array for key, array in state.items()}
+    names = {_new_name(key): key for key in state}
+    state = {new: state[key] for new, key in names.items()}
     missing = [k for k in ("conv_in.weight", "conv_out.weight") if k not in state]
     if missing:
         raise WeightsError(f"expected the keys of {LAYOUT}, got no {missing[0]}")
@@ -86,6 +87,7 @@ def convert(
         _rules(state, network, noisy_first=noisy_first),
         network.fields,
         layout=LAYOUT,
+        names=names,
         notes=notes,
     )
     overrides = config_of(network.fields) | {"sample": {"clip": True}}

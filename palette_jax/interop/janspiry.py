@@ -83,6 +83,7 @@ def convert(
         rules,
         fields,
         layout=LAYOUT,
+        names={key.removeprefix(_PREFIX): key for key in state},
         ignored={key: "of the schedule" for key in _BUFFERS if key in state},
         notes=["attention is where the file has it; in published files, the middle"],
     )

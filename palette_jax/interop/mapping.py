@@ -91,6 +91,12 @@ def conv_out(theirs: str) -> Iterator[Rule]:
     yield Rule("conv_out/bias", (f"{theirs}.bias",), lambda b: b[:3])
 
 
+def same(fields: Mapping[str, Any]) -> Iterator[Rule]:
+    """Yields the rules of our own layout."""
+    for name in _shapes(fields):
+        yield Rule(name, (name,), _same)
+
+
 def channel_notes(in_channels: int, out_channels: int) -> list[str]:
     """Returns what `conv_in` and `conv_out` do; raises for what they cannot."""
     if in_channels not in (3, 6) or out_channels not in (3, 6):
@@ -125,6 +131,7 @@ def convert(
     fields: Mapping[str, Any],
     *,
     layout: str,
+    names: Mapping[str, str] | None = None,
     ignored: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> tuple[Params, Report]:
@@ -135,18 +142,20 @@ def convert(
       rules: one for each of our arrays.
       fields: of our `UNet`.
       layout: its name, for messages.
+      names: what a key is called in the file, where that is something else.
       ignored: keys to leave, with the reason.
       notes: for the report.
 
     Raises:
       WeightsError: if a key is missing, left over or of a wrong shape.
     """
-    ignored = dict(ignored or {})
+    ignored, names = dict(ignored or {}), names or {}
     wanted = _shapes(fields)
     found, mapped, wrong = {}, {}, []
     for rule in rules:
         missing = [key for key in rule.theirs if key not in state]
         if missing:
+            missing = [names.get(key, key) for key in missing]
             wrong.append(f"{rule.ours}: no {' and no '.join(missing)}")
             continue
         array = rule.make(*(np.asarray(state[key], np.float32) for key in rule.theirs))
@@ -155,7 +164,8 @@ def convert(
         found[rule.ours] = np.ascontiguousarray(array)
         mapped[rule.ours] = rule.theirs
     used = {key for keys in mapped.values() for key in keys}
-    wrong += [f"{key}: left over" for key in state if key not in used | ignored.keys()]
+    left = [names.get(key, key) for key in state if key not in used | ignored.keys()]
+    wrong += [f"{key}: left over" for key in left]
     named = " ".join(wrong)
     wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in named]
     if wrong:
@@ -166,7 +176,8 @@ def convert(
             + ". The file is damaged, or of a variant that is not supported"
         )
     params = flax.traverse_util.unflatten_dict(found, sep="/")
-    return params, Report(layout, mapped, ignored, tuple(notes))
+    called = {o: tuple(names.get(k, k) for k in keys) for o, keys in mapped.items()}
+    return params, Report(layout, called, ignored, tuple(notes))
 
 
 def _shapes(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -73,7 +73,11 @@ def export_safetensors(
     # The writer takes the memory as it lies: a transposed view would come out wrong.
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
     metadata = {"format": _FORMAT, "config": json.dumps(config or {})}
-    epath.Path(path).write_bytes(safetensors.numpy.save(arrays, metadata))
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / f"{path.name}.part"
+    part.write_bytes(safetensors.numpy.save(arrays, metadata))
+    part.replace(path)  # A half-written file never has the final name.
 
 
 def is_ours(path: epath.PathLike) -> bool:

@@ -233,7 +233,7 @@ def test_a_key_missing_left_over_or_misshapen_is_named() -> None:
         guided_diffusion.convert(state | {"extra.weight": np.zeros(3)}, **SMALL)
     with pytest.raises(WeightsError, match=r"middle_0/conv_in/bias: .* got \(5,\)"):
         guided_diffusion.convert(state | {key: np.zeros(5)}, **SMALL)
-    with pytest.raises(WeightsError, match=f"no {key}"):
+    with pytest.raises(WeightsError, match=f"no denoise_fn.{key}"):
         prefixed = {f"denoise_fn.{k}": v for k, v in fewer.items()}
         janspiry.convert(
             {k.replace("time_embed", "cond_embed"): v for k, v in prefixed.items()},

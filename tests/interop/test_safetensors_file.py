@@ -2,12 +2,14 @@
 
 import pathlib
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from palette_jax.errors import WeightsError
+from palette_jax.interop import mapping
 from palette_jax.interop.convert import import_weights
 from palette_jax.interop.safetensors_file import (
     export_safetensors,
@@ -28,10 +30,38 @@ def test_weights_and_config_come_back_the_same(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "w.safetensors"
     config = {"model": {"attention": "local"}}
     export_safetensors(PARAMS, path, config=config)
-    imported = import_weights(path)
-    assert imported.config == config
-    jax.tree.map(np.testing.assert_array_equal, imported.params, PARAMS)
+    params, found = import_safetensors(path)
+    assert found == config
+    jax.tree.map(np.testing.assert_array_equal, params, PARAMS)
     assert "conv_in/kernel" in read_safetensors(path)[0]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_does_not_fit_the_network_of_its_config_is_named(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "w.safetensors"
+    fields = {"base_features": 8, "feature_multipliers": (1,), "attn_resolutions": ()}
+    shapes = mapping._shapes(fields)
+    flat = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    config = {"model": fields | {"dtype": "bfloat16"}, "data": {"image_size": 8}}
+
+    def back(flat: dict, **config: object) -> mapping.Imported:
+        params = flax.traverse_util.unflatten_dict(flat, sep="/")
+        export_safetensors(params, path, config=config)
+        return import_weights(path)
+
+    report = back(flat, **config).report
+    assert report.mapped == {name: (name,) for name in shapes}
+    fewer = {name: a for name, a in flat.items() if name != "conv_in/bias"}
+    with pytest.raises(WeightsError, match="no conv_in/bias"):
+        back(fewer, **config)
+    with pytest.raises(WeightsError, match="extra/bias: left over"):
+        back(flat | {"extra/bias": np.ones(1, np.float32)}, **config)
+    with pytest.raises(WeightsError, match=r"conv_in/bias: \(8,\), got \(1,\)"):
+        back(flat | {"conv_in/bias": np.ones(1, np.float32)}, **config)
+    with pytest.raises(WeightsError, match="configuration of their network"):
+        back(flat)
 
 
 def test_a_file_cut_off_says_so(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,164 @@
+"""`palette-jax import`: weights of another project become a run of ours."""
+
+import argparse
+import pprint
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from palette_jax import base_config, build
+from palette_jax.config import TASKS, from_dict
+from palette_jax.errors import UserError
+from palette_jax.interop.convert import SUPPORTED, import_weights
+from palette_jax.interop.mapping import Imported
+from palette_jax.training import checkpoints
+from palette_jax.training.manifest import committed_steps
+from palette_jax.training.state import make_state
+
+REPORT = "import_report.txt"
+
+# Written into the folder of the run, to train on from there with.
+_CONFIG_FILE = '''\
+"""Goes on training imported weights; import_report.txt says which.
+
+    python main.py --config=DIR/config.py --workdir=DIR
+
+Sizes of batches and the like are those of the variant, as in configs/base.py.
+"""
+
+import ml_collections
+
+from configs import {task}
+
+IMPORTED = {groups}
+
+
+def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
+    """Returns the configuration of a variant with the network that was imported."""
+    config = {task}.get_config(variant)
+    for group, values in IMPORTED.items():
+        config[group].update(values)
+    return config
+'''
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.epilog = SUPPORTED
+    parser.add_argument(
+        "weights", metavar="FILE", help="or the folder of a diffusers model"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the new run"
+    )
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        help="what the network was trained for (default: inpaint)",
+    )
+    unsaid = parser.add_argument_group(
+        "what the file may leave unsaid", "an error names those that are needed"
+    )
+    unsaid.add_argument("--image-size", type=int, metavar="N", help="in pixels")
+    unsaid.add_argument(
+        "--head-features", type=int, metavar="N", help="channels of an attention head"
+    )
+    unsaid.add_argument(
+        "--num-heads", type=int, metavar="N", help="if it is the same at every level"
+    )
+    unsaid.add_argument(
+        "--new-attention-order",
+        action="store_true",
+        help="guided-diffusion was run with use_new_attention_order",
+    )
+    unsaid.add_argument(
+        "--noisy-first",
+        action="store_true",
+        help="a diffusers network is given the noisy picture, then the source",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the run and the report, and says what can be done with it."""
+    out = epath.Path(args.out)
+    if committed_steps(out / "checkpoints"):
+        raise UserError(
+            f"expected a new folder, got {out}, which has checkpoints; give another"
+            " --out"
+        )
+    imported = import_weights(
+        args.weights,
+        image_size=args.image_size,
+        head_features=args.head_features,
+        num_heads=args.num_heads,
+        new_attention_order=args.new_attention_order,
+        noisy_first=args.noisy_first,
+    )
+    config = make_config(imported.config, args.task)
+    lines = [f"file: {args.weights}", *imported.report.lines()]
+    _save(imported, config, out)
+    (out / REPORT).write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(f"this report is kept in {out / REPORT}")
+    print(f"restore:  palette-jax restore PHOTO --checkpoint={out}")
+    if config.task != "paired":  # Its folders are the user's to name.
+        (out / "config.py").write_text(_config_file(imported, config))
+        print(f"train on: python main.py --config={out}/config.py --workdir={out}")
+    return 0
+
+
+def make_config(
+    values: Mapping[str, Any], task: str | None
+) -> ml_collections.ConfigDict:
+    """Returns a whole config for what a file says of its network.
+
+    Args:
+      values: of the groups of configs/base.py; with a task among them, a config that an
+        export of ours holds.
+      task: what the network was trained for, unless that config says it.
+    """
+    if "task" in values:
+        config = from_dict(values)
+        return _with_task(config, task) if task else config
+    config = base_config.get_config()
+    for group, changes in values.items():
+        config[group].update(changes)
+    return _with_task(config, task or "inpaint")
+
+
+def _with_task(
+    config: ml_collections.ConfigDict, task: str
+) -> ml_collections.ConfigDict:
+    config.task = task
+    if task == "paired":
+        config.data.source = "paired"
+    return config
+
+
+def _save(
+    imported: Imported, config: ml_collections.ConfigDict, out: epath.Path
+) -> None:
+    optimizer = build.make_optimizer(config)
+    shapes = jax.eval_shape(lambda p: make_state(p, optimizer), imported.params)
+    # Step and moments of Adam start at zero, and numpy's zeros take no memory.
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = state.replace(params=imported.params, ema_params=imported.params)
+    with checkpoints.open_manager(out / "checkpoints") as manager:
+        checkpoints.save(manager, state, config.to_dict(), None)
+
+
+def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
+    groups = {
+        group: {key: config[group][key] for key in imported.config[group]}
+        for group in ("model", "diffusion", "sample", "mix")
+        if group in imported.config
+    }
+    groups["data"] = {"image_size": config.data.image_size}
+    # The variants differ in what they learn; the network has learned this.
+    learned = {"objective": config.diffusion.objective}
+    groups["diffusion"] = groups.get("diffusion", {}) | learned
+    return _CONFIG_FILE.format(task=config.task, groups=pprint.pformat(groups))

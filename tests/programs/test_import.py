@@ -1,0 +1,178 @@
+"""`palette-jax import` and `export`, as a user runs them."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from palette_jax import base_config, build
+from palette_jax.build_restorer import load_weights
+from palette_jax.config import from_dict, task_names
+from palette_jax.programs.import_weights import make_config
+from palette_jax.restoration import files
+from tests.interop import write_unet2d_numbers as unet2d
+from tests.interop.files import Global, write_torch
+from tests.programs.untrained import command, save_run
+
+SMALL = ("--image-size=32", "--head-features=16")
+STEPS = ("--sampler=ddpm", "--num-steps=2")
+HOLE = np.zeros((16, 16), np.uint8)
+HOLE[3:9, 4:12] = 255
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path) -> Callable[..., int]:
+    """`run(*args)` runs palette-jax in a folder with a picture and a mask."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    Image.fromarray(HOLE).save("mask.png")
+    return lambda *args: command(monkeypatch, *args)
+
+
+def _write_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Writes what diffusers saves of a small UNet2DModel."""
+    folder.mkdir()
+    stored = json.loads(unet2d.FILE.read_text())["ddpm"]
+    state = unet2d.draw_state(stored["shapes"])
+    path = folder / "diffusion_pytorch_model.safetensors"
+    safetensors.numpy.save_file(state, path)
+    (folder / "config.json").write_text(json.dumps(unet2d.CASES["ddpm"]))
+    return folder
+
+
+def _restored(run: Callable[..., int], checkpoint: str) -> np.ndarray:
+    out = f"{checkpoint}_restored"
+    flags = (*STEPS, "--mask=mask.png", f"--out={out}")
+    assert run("restore", "photo.png", f"--checkpoint={checkpoint}", *flags) == 0
+    photo, result = files.read("photo.png").pixels, files.read(f"{out}/photo.png")
+    np.testing.assert_array_equal(result.pixels[HOLE == 0], photo[HOLE == 0])
+    assert (result.pixels[HOLE > 0] != photo[HOLE > 0]).mean() > 0.9
+    return result.pixels
+
+
+@pytest.mark.parametrize(
+    "name", ["guided_diffusion_small.pt", "janspiry_small_Network.pth"]
+)
+def test_weights_of_pytorch_projects_restore_with_no_further_flag(
+    run, reference_data: pathlib.Path, capsys, name: str
+) -> None:
+    weights = reference_data / "reference_networks" / name
+    assert run("import", weights, "--out=run", *SMALL) == 0
+    report = capsys.readouterr().out
+    prefix = "denoise_fn." if "janspiry" in name else ""
+    assert f"\n{prefix}out.2.weight -> conv_out/kernel\n" in report
+    assert "none left over on either side" in report
+    kept = pathlib.Path("run/import_report.txt").read_text()
+    assert report.startswith(kept)
+    _restored(run, "run")
+    assert run("restore", "photo.png", "--checkpoint=run", "--task=jpeg") == 1
+    assert "trained for (inpaint)" in capsys.readouterr().err
+
+
+def test_a_diffusers_folder_goes_in_and_comes_out_and_in(run, tmp_path, capsys) -> None:
+    _write_folder(tmp_path / "model")
+    assert run("import", "model", "--out=first") == 0
+    first = _restored(run, "first")
+    assert run("export", "first", "--out=deep/w.safetensors") == 0
+    assert run("import", "deep/w.safetensors", "--out=second") == 0
+    np.testing.assert_array_equal(_restored(run, "second"), first)
+    # What is there already stays as it is.
+    assert run("export", "second", "--out=deep/w.safetensors") == 1
+    assert run("import", "model", "--out=first") == 1
+    said = capsys.readouterr().err
+    assert "which exists" in said and "has checkpoints" in said
+
+
+def test_the_averaged_weights_of_a_run_are_exported(run, tmp_path) -> None:
+    save_run(tmp_path / "trained")
+    assert run("export", "trained", "--out=w.safetensors") == 0
+    exported = safetensors.numpy.load_file("w.safetensors")
+    config, params, _ = load_weights("trained")
+    assert len(exported) == len(jax.tree.leaves(params))
+    kernel = params["middle_0"]["conv_in"]["kernel"]
+    np.testing.assert_array_equal(exported["middle_0/conv_in/kernel"], kernel)
+    # And with its config, all of its tasks, they come back.
+    assert run("import", "w.safetensors", "--out=back") == 0
+    again, _, _ = load_weights("back")
+    assert again.to_dict() == config.to_dict()
+    assert task_names(again) == ["colorize", "inpaint", "uncrop", "jpeg"]
+    assert run("export", "trained", "--out=w.bin") == 1
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_what_was_imported(run, main, tmp_path) -> None:
+    _write_folder(tmp_path / "model")
+    assert run("import", "model", "--out=run", "--task=colorize") == 0
+    _, before, step = load_weights("run")
+    assert step == 0
+    done = main(
+        "--config=run/config.py:tiny",
+        "--workdir=run",
+        "--config.train.num_steps=1",
+        "--config.train.batch_size=4",
+        "--config.eval.batch_size=4",
+        "--config.data.num_eval=4",
+        "--config.sample.num_steps=1",
+        folder=tmp_path,
+    )
+    assert done.code == 0, done.output
+    assert "going on from step 0" in done.output
+    config, after, step = load_weights("run")
+    assert (step, config.task, config.diffusion.objective) == (1, "colorize", "denoise")
+    # The source was given no weight; its first step gives it some.
+    kernels = [tree["conv_in"]["kernel"][:, :, :3] for tree in (before, after)]
+    assert not np.any(kernels[0]) and np.any(kernels[1])
+
+
+def test_a_wrong_file_is_one_line_that_says_what_was_found(
+    run, tmp_path, capsys
+) -> None:
+    def error(*args: object) -> str:
+        assert run("import", *args, "--out=run") == 1
+        said = capsys.readouterr()
+        assert said.err.startswith("error: ") and said.err.count("\n") == 1
+        assert not said.out and not pathlib.Path("run").exists()
+        return said.err
+
+    state = {"time_embed.0.weight": np.ones((128, 32), np.float32)}
+    state["input_blocks.0.0.weight"] = np.ones((32, 3, 3, 3), np.float32)
+    labels = np.ones((10, 128), np.float32)
+    write_torch(tmp_path / "classes.pt", state | {"label_emb.weight": labels})
+    assert "10 (label_emb)" in error("classes.pt")
+    whole = (tmp_path / "classes.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    assert "cut off" in error("cut.pt")
+    write_torch(tmp_path / "evil.pth", {"a": Global("os", "system", "touch harmed")})
+    assert "os.system" in error("evil.pth")
+    assert not pathlib.Path("harmed").exists()
+    write_torch(tmp_path / "other.pt", {"encoder.weight": np.ones(3, np.float32)})
+    said = error("other.pt")
+    assert "encoder.weight" in said
+    for layout in ("guided-diffusion", "Janspiry", "UNet2DModel"):
+        assert layout in said
+    assert "nothing there" in error("missing.pt")
+
+
+@pytest.mark.parametrize("task", ["colorize", "uncrop", "paired"])
+def test_the_task_is_in_the_config_of_the_run(task: str) -> None:
+    imported = {"model": {"base_features": 32}, "data": {"image_size": 64}}
+    config = make_config(imported, task)
+    assert task_names(config) == [task]
+    if task == "paired":
+        config.data.input_folder = config.data.target_folder = "folder"
+    build.check(config)
+    assert config.model.base_features == 32 and config.data.image_size == 64
+    back = from_dict(json.loads(json.dumps(config.to_dict())))
+    assert make_config(back.to_dict(), None).task == task
+
+
+def test_the_package_has_the_keys_of_the_configs() -> None:
+    from configs import base
+
+    assert base_config.get_config().to_dict() == base.get_config().to_dict()
