@@ -56,7 +56,11 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["palette_jax", "palette_jax.*"]),
-    package_data={"palette_jax.programs.page": ["editor.*"]},
+    package_data={
+        "palette_jax.programs.page": ["editor.*"],
+        "palette_jax.programs.evaluation": ["report.css"],
+        "palette_jax.programs.study": ["study.html"],
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={"console_scripts": ["palette-jax = palette_jax.cli:main"]},
