@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from palette_jax.metrics import structure
+from palette_jax.metrics.errors import MetricError
 from palette_jax.metrics.extractor import Extractor
 
 
@@ -14,7 +16,8 @@ def ms_ssim_to_first(
     Raises:
       MetricError: if there are fewer than two samples, or they are too small.
     """
-    raise NotImplementedError
+    _refuse_single(samples)
+    return np.mean([structure.ms_ssim(samples[0], other) for other in samples[1:]], 0)
 
 
 def lpips_of_consecutive(
@@ -25,4 +28,15 @@ def lpips_of_consecutive(
     Raises:
       MetricError: if there are fewer than two samples.
     """
-    raise NotImplementedError
+    _refuse_single(samples)
+    shape = (-1, *samples.shape[2:])
+    distances = lpips(samples[:-1].reshape(shape), samples[1:].reshape(shape))["lpips"]
+    return distances.astype(np.float64).reshape(len(samples) - 1, -1).mean(0)
+
+
+def _refuse_single(samples: np.ndarray) -> None:
+    if len(samples) < 2:
+        raise MetricError(
+            f"expected two samples or more of each picture to tell how they differ, got"
+            f" {len(samples)}; set sample.num_samples to 2 or more"
+        )

@@ -21,7 +21,25 @@ def stack(
       MetricError: if there are none, if one is not of three channels of bytes, or if
         they differ in size.
     """
-    raise NotImplementedError
+    if not pictures:
+        raise MetricError("expected one picture or more, got none")
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for picture, name in zip(pictures, names, strict=True):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+            raise MetricError(
+                f"expected RGB pictures of bytes, [height, width, 3], got {name} of"
+                f" {picture.dtype} {list(picture.shape)}; convert it to RGB"
+            )
+        by_shape.setdefault(picture.shape, []).append(name)
+    if len(by_shape) > 1:
+        found = "; ".join(
+            f"{len(files)} of {height} x {width} (height x width), such as {files[0]}"
+            for (height, width, _), files in sorted(by_shape.items())
+        )
+        raise MetricError(
+            f"expected pictures of one size, got {found}; crop or resize them alike"
+        )
+    return np.stack(pictures)
 
 
 def is_gray(pictures: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, " n"]:
@@ -38,4 +56,33 @@ def refuse_gray_set(gray: Bool[np.ndarray, " n"], names: Sequence[str]) -> None:
     Raises:
       MetricError: naming the first files.
     """
-    raise NotImplementedError
+    if len(gray) and gray.all():
+        raise MetricError(
+            f"expected pictures with colour, got {len(gray)} of which every one is gray"
+            f" ({some_of(names)}); name the folder of results, not that of inputs"
+        )
+
+
+def some_of(names: Sequence[str], *, limit: int = 5) -> str:
+    """Returns the first names and how many more there are, for a message."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def refuse_not_finite(features: np.ndarray, names: Sequence[str]) -> None:
+    """Refuses features that are not numbers.
+
+    Args:
+      features: one row for each picture.
+      names: of the files.
+
+    Raises:
+      MetricError: naming the files whose features are not finite.
+    """
+    good = np.isfinite(features).reshape(len(features), -1).all(1)
+    if not good.all():
+        wrong = [name for name, is_good in zip(names, good, strict=True) if not is_good]
+        raise MetricError(
+            f"expected finite features, got NaN or infinity for {len(wrong)} of"
+            f" {len(good)} pictures: {some_of(wrong)}"
+        )

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
+from palette_jax.metrics.errors import MetricError
+from palette_jax.metrics.pictures import refuse_not_finite
+
 
 def inception_score(
     logits: Float[np.ndarray, "n classes"], names: Sequence[str], *, splits: int = 10
@@ -19,7 +22,24 @@ def inception_score(
     Raises:
       MetricError: if there are fewer pictures than splits, or logits are not finite.
     """
-    raise NotImplementedError
+    refuse_not_finite(logits, names)
+    if len(logits) < splits:
+        raise MetricError(
+            f"expected {splits} pictures or more for an Inception Score of {splits}"
+            f" splits, got {len(logits)}"
+        )
+    shifted = logits.astype(np.float64)
+    shifted = shifted - shifted.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    scores = []
+    for part in range(splits):
+        start, end = (len(logits) * i // splits for i in (part, part + 1))
+        some = log_p[start:end]
+        marginal = np.exp(some).mean(0, keepdims=True)
+        # A class that no picture of the part has adds nothing: its p is 0 in each.
+        terms = np.exp(some) * (some - np.log(np.maximum(marginal, 1e-300)))
+        scores.append(np.exp(terms.sum(1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
 
 
 def top1_accuracy(
@@ -28,9 +48,15 @@ def top1_accuracy(
     """Returns the share of pictures whose highest logit is that of their class, 0 to 1.
 
     Raises:
-      MetricError: if a label is not one of the classes.
+      MetricError: if a label is not one of the classes, or a logit is not finite.
     """
-    raise NotImplementedError
+    classes = logits.shape[1]
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise MetricError(f"expected labels of 0 to {classes - 1}, got {wrong[0]}")
+    if not np.isfinite(logits).all():
+        raise MetricError("expected finite logits, got NaN or infinity")
+    return float((logits.argmax(1) == labels).mean())
 
 
 def feature_distances(
@@ -40,4 +66,4 @@ def feature_distances(
 
     Both come from `inception_v1`'s "pool".
     """
-    raise NotImplementedError
+    return np.linalg.norm(features.astype(np.float64) - reference, axis=1)
