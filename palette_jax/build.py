@@ -143,12 +143,17 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
             "expected at least one level in model.feature_multipliers, each with"
             f" channels, got {model.feature_multipliers}"
         )
-    if model.num_heads and any(count % model.num_heads for count in features):
-        raise ConfigError(
-            f"expected model.num_heads to divide {features}, the channels of the"
-            f" levels, got {model.num_heads}"
-        )
     sizes = [size >> level for level in range(levels)]
+    attended = [
+        count
+        for count, here in zip(features, sizes, strict=True)
+        if here in model.attn_resolutions or here == sizes[-1]  # The middle.
+    ]
+    if model.num_heads and any(count % model.num_heads for count in attended):
+        raise ConfigError(
+            f"expected model.num_heads to divide {attended}, the channels of the"
+            f" levels with attention, got {model.num_heads}"
+        )
     for resolution in model.attn_resolutions:
         if resolution not in sizes:
             raise ConfigError(

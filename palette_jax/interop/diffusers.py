@@ -49,10 +49,11 @@ def load_folder(
       WeightsError: if something is missing, or of a kind that is named in the message.
     """
     folder = epath.Path(folder)
+    # Pipelines of the first versions have all in one folder.
+    for schedule in (folder / "scheduler", folder):
+        if (schedule / "scheduler_config.json").exists():
+            check_schedule(_read_json(schedule / "scheduler_config.json"))
     if (folder / "unet").is_dir():
-        scheduler = folder / "scheduler" / "scheduler_config.json"
-        if scheduler.exists():
-            check_schedule(_read_json(scheduler))
         folder = folder / "unet"
     config = _read_json(folder / "config.json")
     return convert(

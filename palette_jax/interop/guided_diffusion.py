@@ -247,23 +247,32 @@ def _refuse(state: Mapping[str, np.ndarray]) -> None:
 def _levels(state: Mapping[str, np.ndarray]) -> tuple[int, int, str]:
     """Returns the blocks per level, the levels, and how sizes are changed."""
 
-    def count(blocks: str) -> int:
+    def numbers(blocks: str) -> set[int]:
         names = [key.split(".") for key in state if key.startswith(blocks)]
-        return 1 + max((int(n[1]) for n in names if n[1].isdigit()), default=-1)
+        return {int(name[1]) for name in names if name[1].isdigit()}
 
-    total, ups = count("output_blocks."), []
+    blocks = {way: numbers(f"{way}_blocks.") for way in ("input", "output")}
+    total = 1 + max(blocks["output"], default=-1)
+    ups = []
     for n in range(total):
         for place in (1, 2):
             if f"output_blocks.{n}.{place}.conv.weight" in state:
                 ups.append((n, "conv"))
             if f"output_blocks.{n}.{place}.in_layers.2.weight" in state:
                 ups.append((n, "block"))
+    gaps = sorted(set(range(total)) - blocks["input"])
+    if not ups and gaps:
+        raise WeightsError(
+            "expected down- and up-sampling by residual blocks or convolutions, got"
+            f" nothing that is learned for input_blocks.{gaps[0]}: a network with"
+            " conv_resample and resblock_updown off, which is not supported"
+        )
     per_level = ups[0][0] + 1 if ups else total
     expected = [(n, ups[0][1]) for n in range(per_level - 1, total - 1, per_level)]
-    if total % per_level or ups != expected or count("input_blocks.") != total:
+    if total % per_level or ups != expected or blocks["input"] != set(range(total)):
         raise WeightsError(
             "expected levels of equally many blocks, each but the last with a learned"
             f" up-sampling, got {total} output blocks and up-sampling after"
-            f" {[n for n, _ in ups]}; networks without conv_resample are not supported"
+            f" {[n for n, _ in ups]}; the file is damaged, or of another network"
         )
     return per_level - 1, total // per_level, ups[0][1] if ups else "block"

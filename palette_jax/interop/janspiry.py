@@ -87,14 +87,14 @@ def convert(
         ignored={key: "of the schedule" for key in _BUFFERS if key in state},
         notes=["attention is where the file has it; in published files, the middle"],
     )
-    config = guided_diffusion.config_of(fields) | _schedules()
+    config = guided_diffusion.config_of(fields) | _schedules(state)
     return Imported(params, config, report)
 
 
-def _schedules() -> dict[str, dict[str, object]]:
-    """Returns how its published models are trained and sampled from."""
+def _schedules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, object]]:
+    """Returns how its models are trained, and how the published are sampled from."""
     return {
-        "diffusion": {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01},
+        "diffusion": _trained_on(np.asarray(state.get("gammas", ()), np.float64)),
         "sample": {
             "sampler": "ddpm",
             "schedule": "paper",
@@ -105,3 +105,28 @@ def _schedules() -> dict[str, dict[str, object]]:
             "clip": True,
         },
     }
+
+
+def _trained_on(gammas: np.ndarray) -> dict[str, object]:
+    """Reads the schedule off the buffer of gammas; without one, it is the published.
+
+    Raises:
+      WeightsError: if it is of another form than ours.
+    """
+    if not len(gammas):
+        return {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01}
+    kept = gammas[gammas > 1e-30]  # Below, float32 has no digits left.
+    beta = 1 - kept / np.append(1.0, kept[:-1])
+    # In float32, a beta of 1e-6 has lost its second digit: they go by their line.
+    slope, start = (
+        np.polyfit(np.arange(len(beta)), beta, 1) if len(beta) > 1 else (0, 1)
+    )
+    line = start + slope * np.arange(len(gammas))
+    if not np.abs(beta - line[: len(beta)]).max() < 1e-3 * np.abs(beta).max() + 1e-7:
+        raise WeightsError(
+            "expected a linear schedule of betas in the buffer `gammas`, got another"
+            f" of {len(gammas)} steps; only linear ones are supported"
+        )
+    # Published ones begin at 1e-6 and the like.
+    low, high = (float(f"{max(beta, 1e-12):.2g}") for beta in (line[0], line[-1]))
+    return {"num_steps": len(gammas), "beta_min": low, "beta_max": high}

@@ -99,13 +99,15 @@ def run(args: argparse.Namespace) -> int:
         noisy_first=args.noisy_first,
     )
     config = make_config(imported.config, args.task)
+    if config.task != "paired":  # Its folders are the user's to name, and not needed.
+        build.check(config)
     lines = [f"file: {args.weights}", *imported.report.lines()]
     _save(imported, config, out)
     (out / REPORT).write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"this report is kept in {out / REPORT}")
     print(f"restore:  palette-jax restore PHOTO --checkpoint={out}")
-    if config.task != "paired":  # Its folders are the user's to name.
+    if config.task != "paired":
         (out / "config.py").write_text(_config_file(imported, config))
         print(f"train on: python main.py --config={out}/config.py --workdir={out}")
     return 0
@@ -161,4 +163,6 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
     # The variants differ in what they learn; the network has learned this.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned
+    # With clipping, the state of the optimizer is of another form.
+    groups["optim"] = {"clip_norm": config.optim.clip_norm}
     return _CONFIG_FILE.format(task=config.task, groups=pprint.pformat(groups))
