@@ -17,10 +17,10 @@ from etils import epath
 from packaging.requirements import Requirement
 
 from palette_jax import parallel
-from palette_jax.build_restorer import load_restorer
+from palette_jax.build_restorer import SHIPPED, load_weights, shipped
+from palette_jax.config import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.restoration import files
-from palette_jax.restoration.restorer import Restorer
 from palette_jax.training import checkpoints
 
 _GIB = 2**30
@@ -43,7 +43,9 @@ class Finding(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument(
-        "--checkpoint", metavar="DIR", help="folder of a run, or of its checkpoints"
+        "--checkpoint",
+        metavar="DIR|FILE",
+        help="folder of a run, or of its checkpoints, or a .safetensors file",
     )
     parser.add_argument(
         "--data", metavar="FOLDER", help="pictures that are meant for training"
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         ("devices", _devices),
         ("memory and disk", _room),
         ("data", lambda: _data(args.data)),
+        ("weights that come with the package", _shipped),
         ("checkpoint", lambda: _checkpoint(args.checkpoint)),
     ]
     wrong = 0
@@ -236,48 +239,64 @@ def _pictures(folder: pathlib.Path) -> Iterator[Finding]:
 def _checkpoint(named: str | None) -> Iterator[Finding]:
     if named is None:
         yield Finding("ok", "not asked for; --checkpoint=DIR checks one")
-        return
+    elif named.endswith(".safetensors"):
+        yield from _weights_file(epath.Path(named))
+    else:
+        yield from _run(epath.Path(named))
+
+
+def _run(folder: epath.Path) -> Iterator[Finding]:
+    """Checks the files of every checkpoint of a run; restores none."""
+    if (folder / "checkpoints").exists():
+        folder = folder / "checkpoints"
     try:
-        folder = epath.Path(named)
-        if (folder / "checkpoints").exists():
-            folder = folder / "checkpoints"
-        config = checkpoints.load_config(folder)
-        restorer = load_restorer(named)
+        checked = checkpoints.verify(folder)
+        config = from_dict(checkpoints.load_config(folder))
     except (UserError, OSError, ValueError) as error:
         yield Finding(
             "wrong",
-            f"{named} cannot be used: {str(error).splitlines()[0]}",
-            "give the folder of a run, or move its damaged newest checkpoint away",
+            f"{folder} cannot be used: {str(error).splitlines()[0]}",
+            "give the folder of a run, its --workdir",
         )
         return
-    size = restorer.image_size
-    yield Finding(
-        "ok",
-        f"{named}: step {restorer.about['step']} of {config['train']['num_steps']},"
-        f" {size} x {size}, {', '.join(restorer.task_names)}",
-    )
-    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-    if restorer.about["step"] != max(steps):
-        yield Finding(
-            "wrong",
-            f"the newest checkpoint, step {max(steps)}, cannot be read",
-            f"move {folder / str(max(steps))} away; the run goes on from before it",
-        )
-    yield from _one_step(restorer)
+    size, last = config.data.image_size, config.train.num_steps
+    tasks = ", ".join(task_names(config))
+    yield Finding("ok", f"{folder}: {tasks} at {size} x {size}, {last} steps in all")
+    sound = [step for step, problem in checked if problem is None]
+    for step, problem in checked:
+        if problem is None:
+            yield Finding("ok", f"step {step}: all files are as they were written")
+            continue
+        fix = f"move {folder / str(step)} away"
+        if sound:
+            fix += f"; the newest that is sound, step {sound[0]}, is taken"
+        yield Finding("wrong", f"step {step}: {problem}", fix)
 
 
-def _one_step(restorer: Restorer) -> Iterator[Finding]:
-    """Asks the network about one picture."""
-    size = restorer.image_size
-    picture = jax.random.normal(jax.random.key(0), (1, size, size, 3))
-    ask = jax.jit(lambda predict_noise, *given: predict_noise(*given))
-    eps = ask(restorer.predict_noise, picture, picture, jnp.array([0.5]))
-    if bool(jnp.isfinite(eps).all()):
-        yield Finding("ok", "the network answers with finite numbers")
+def _weights_file(path: epath.Path) -> Iterator[Finding]:
+    try:
+        config, params, _ = load_weights(path)
+    except (UserError, OSError) as error:
+        yield Finding("wrong", str(error), "write it again with `palette-jax export`")
+        return
+    size, tasks = config.data.image_size, ", ".join(task_names(config))
+    if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params)):
+        yield Finding("ok", f"{path}: {tasks} at {size} x {size}, all numbers finite")
     else:
         yield Finding(
             "wrong",
-            "the network answers with numbers that are not finite",
-            "its training has failed: go back to an earlier checkpoint, and lower"
-            " optim.learning_rate",
+            f"{path} holds numbers that are not finite",
+            "its training has failed: export an earlier checkpoint",
+        )
+
+
+def _shipped() -> Iterator[Finding]:
+    there = list(shipped())
+    for path, tasks in there:
+        yield Finding("ok", f"{path.name}: {', '.join(tasks)}")
+    if not there:
+        yield Finding(
+            "note",
+            f"no weights come with this installation (in {SHIPPED})",
+            "give --checkpoint to the commands that restore",
         )

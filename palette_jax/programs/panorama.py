@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     )
     turns = panorama.turns(photo, sides, repeats=args.repeats, share=args.extend_share)
     parallel.cache_compilations()
-    restorer = load_restorer(photo_flags.checkpoint(args))
+    restorer = load_restorer(args.checkpoint, task="uncrop")
     about = {
         **restorer.about,
         **Job(path, target, None).about(),

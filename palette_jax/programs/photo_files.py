@@ -1,6 +1,7 @@
 """Which pictures a command restores, their masks, and where the results go."""
 
 import argparse
+import collections
 import pathlib
 import zlib
 from collections.abc import Iterable, Sequence
@@ -48,9 +49,18 @@ class Job(NamedTuple):
             return [_append(self.out, suffix)]
         return [_append(self.out, f"_seed{seed}{suffix}") for seed in settings.seeds]
 
-    def beside(self, what: str) -> pathlib.Path:
-        """Returns the file of the grid or the deviation."""
-        return _append(self.out, f"_{what}.png")
+    def beside(self, settings: Settings) -> dict[str, pathlib.Path]:
+        """Returns the files that show how samples differ, the grid and the deviation.
+
+        They are named after the seeds, since other seeds make others.
+        """
+        if settings.num_samples == 1:
+            return {}
+        seeds = f"_seeds{settings.seeds[0]}-{settings.seeds[-1]}"
+        return {
+            what: _append(self.out, f"{seeds}_{what}.png")
+            for what in ("grid", "deviation")
+        }
 
 
 def find(
@@ -79,13 +89,14 @@ def find(
             " those of Pillow, e.g. .jpg and .png"
         )
     stems = [place.with_suffix("") for _, place in found]
+    count = collections.Counter(stems)
     jobs = []
     for (path, place), stem in zip(found, stems, strict=True):
         # Two pictures whose names differ by their ending keep it.
-        name = place if stems.count(stem) > 1 else stem
+        name = place if count[stem] > 1 else stem
         jobs.append(Job(path, out / name, _mask_of(stem, mask), invert))
-    outs = [job.out for job in jobs]
-    twice = sorted({str(o) for o in outs if outs.count(o) > 1})
+    outs = collections.Counter(str(job.out) for job in jobs)
+    twice = sorted(name for name, times in outs.items() if times > 1)
     if twice:
         raise UserError(
             f"expected pictures with different names, got several for {twice[0]};"
@@ -109,6 +120,11 @@ def hole_of(
     return masks.to_hole(files.read(job.mask), photo.pixels.shape, invert=job.invert)
 
 
+def mask_preview(job: Job) -> pathlib.Path:
+    """Returns the file that shows what of a picture would be painted."""
+    return _append(job.out, "_mask.png")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds where results go."""
     parser.add_argument("--out", default="restored", metavar="DIR", help="%(default)s")
@@ -130,7 +146,8 @@ def _escape(name: str) -> str:
 
 
 def _pictures(folder: pathlib.Path, out: pathlib.Path) -> Iterable[pathlib.Path]:
-    endings = Image.registered_extensions()
+    known = Image.registered_extensions().items()
+    endings = {ending for ending, name in known if name in Image.OPEN}
     results = out.resolve()
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

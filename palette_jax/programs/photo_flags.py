@@ -15,14 +15,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from palette_jax.errors import UserError
 from palette_jax.restoration.settings import QUALITY_PRESETS, Settings
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
     """Adds what says with which network and how thoroughly."""
     parser.add_argument(
-        "--checkpoint", metavar="DIR", help="folder of a run, or of its checkpoints"
+        "--checkpoint",
+        metavar="DIR|FILE",
+        help="folder of a run, or a file that `palette-jax export` wrote (default:"
+        " weights that come with palette_jax)",
     )
     presets = "; ".join(
         f"{name}: {p['num_steps']} steps of {p['sampler']}"
@@ -39,9 +41,10 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument(
         "--large",
-        choices=("tiles", "shrink"),
+        choices=("auto", "tiles", "shrink"),
         help="a picture larger than the network's is restored at its own size in"
-        " tiles (default), or from a small copy",
+        " tiles, or from a small copy (auto, the default: shrink to colorize and for"
+        " holes wider than half of the network; else tiles)",
     )
 
 
@@ -88,21 +91,6 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")
     return int(text)
-
-
-def checkpoint(args: argparse.Namespace, *, like: dict[str, Any] | None = None) -> str:
-    """Returns the checkpoint that is asked for.
-
-    Raises:
-      UserError: if there is none.
-    """
-    named = args.checkpoint or (like or {}).get("checkpoint")
-    if not named:
-        raise UserError(
-            "expected --checkpoint=DIR, got none; give the folder of a run (its"
-            " --workdir), or make one with `palette-jax import`"
-        )
-    return named
 
 
 def progress_bar() -> Progress:

@@ -3,25 +3,20 @@
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from PIL import Image
 
 from palette_jax import parallel
 from palette_jax.build_restorer import load_restorer
 from palette_jax.errors import UserError
-from palette_jax.programs import photo_files, photo_flags
+from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import files
+from palette_jax.restoration import files, tasks
 from palette_jax.restoration.restorer import Progress, Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import TASKS, Settings, Sides
-
-_GRID_SIDE = 512  # Pixels of the longer side of a picture in a grid, at most.
-_GAP = 4  # Pixels between them.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " for each picture, of the same name",
     )
     parser.add_argument("--invert", action="store_true", help="paint what is black")
+    parser.add_argument(
+        "--check-mask",
+        action="store_true",
+        help="restore nothing; write each picture with what would be painted in red",
+    )
     parser.add_argument(
         "--side",
         choices=(*Sides._fields, "all"),
@@ -77,14 +77,19 @@ def run(args: argparse.Namespace) -> int:
     jobs = photo_files.find(
         args.photos, pathlib.Path(args.out), mask=mask, invert=invert
     )
+    if args.check_mask:
+        return photo_results.check_masks(jobs, args.overwrite)
     parallel.cache_compilations()
-    restorer = load_restorer(photo_flags.checkpoint(args, like=like))
+    named, old = args.checkpoint or like.get("checkpoint"), like.get("settings", {})
+    restorer = load_restorer(named, task=args.task or old.get("task"))
+    _compare_weights(like, restorer)
     settings = _settings(args, like, restorer)
     if (mask is None) == (settings.task == "inpaint"):
         raise UserError(
             f"expected --mask with task inpaint and no other, got task {settings.task}"
             + (" without" if mask is None else f" and --mask={mask}")
         )
+    restorer.check(settings)
     return _Run(args, restorer, settings).all(jobs)
 
 
@@ -129,24 +134,28 @@ class _Run:
     def _is_to_do(self, job: Job) -> bool:
         """Whether results are missing; what would be overwritten has failed."""
         targets = job.targets(self._settings, self._suffix)
-        if self._args.overwrite or not any(target.exists() for target in targets):
+        if any(_is_same(target, job.path) for target in targets):
+            self._failed.append(
+                f"{job.path}: its result would replace it; give another --out"
+            )
+            return False
+        wanted = dict(zip(targets, self._settings.alone(), strict=True))
+        wanted |= dict.fromkeys(job.beside(self._settings).values(), self._settings)
+        if self._args.overwrite or not any(path.exists() for path in wanted):
             return True
         try:
             now = {**self._restorer.about, **job.about()}
         except OSError as error:
             self._failed.append(f"{job.path}: {error}")
             return False
-        for target, alone in zip(targets, self._settings.alone(), strict=True):
-            if not target.exists():
-                continue
-            about = files.read_about(target) or {}
-            if about != {**about, **now, "settings": alone.to_json()}:
+        for path, settings in wanted.items():
+            if path.exists() and not photo_results.is_result(path, now, settings):
                 self._failed.append(
-                    f"{job.path}: {target} exists and is no result of these settings;"
+                    f"{job.path}: {path} exists and is no result of these settings;"
                     " give --overwrite, or another --out"
                 )
                 return False
-        return not all(target.exists() for target in targets)
+        return not all(path.exists() for path in wanted)
 
     def _restore(self, jobs: Sequence[Job], bar: Any, task: Any) -> None:
         photos, holes, read = [], [], []
@@ -154,6 +163,7 @@ class _Run:
             try:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
+                tasks.check_size(photo.pixels.shape, self._settings)
             except UserError as error:
                 self._fail(job, error)
                 continue
@@ -194,9 +204,9 @@ class _Run:
     def _save(self, job: Job, result: Result) -> None:
         about = job.about()
         targets = job.targets(self._settings, self._suffix)
-        if len(targets) > 1:
-            # First, since a job is done when all of its samples are there.
-            save_diversity(job, result)
+        if result.alpha is not None and self._suffix == ".jpg":
+            result.warnings.append("a JPEG has no opacity; png keeps it")
+        photo_results.save_diversity(job, result, about)
         for index, target in enumerate(targets):
             result.save(target, index=index, about=about)
             print(target, flush=True)
@@ -206,26 +216,18 @@ class _Run:
         self._failed.append(text if str(job.path) in text else f"{job.path}: {text}")
 
 
-def save_diversity(job: Job, result: Result) -> None:
-    """Writes the samples side by side, and how far they differ at each pixel.
+def _is_same(target: pathlib.Path, path: pathlib.Path) -> bool:
+    return target.exists() and path.exists() and target.samefile(path)
 
-    The deviation is drawn four times as bright as it is.
-    """
-    deviation = np.round(4 * result.deviation).clip(0, 255).astype(np.uint8)
-    plain = files.Photo(result.photo.pixels)
-    files.write(
-        job.beside("deviation"), np.stack([deviation] * 3, -1), plain, gray=True
-    )
-    cells = [result.photo.pixels, *result.pictures, deviation]
-    height, width = result.pictures[0].shape[:2]
-    scale = min(_GRID_SIDE / max(height, width), 1)
-    height, width = (max(round(n * scale), 1) for n in (height, width))
-    grid = Image.new("RGB", (len(cells) * (width + _GAP) - _GAP, height), "white")
-    for column, cell in enumerate(cells):
-        size = [max(round(n * scale), 1) for n in cell.shape[1::-1]]
-        image = Image.fromarray(cell).resize((size[0], size[1]))
-        grid.paste(image, (column * (width + _GAP), 0))
-    files.write(job.beside("grid"), np.asarray(grid), plain)
+
+def _compare_weights(like: Mapping[str, Any], restorer: Restorer) -> None:
+    old, now = (about.get("weights_crc32") for about in (like, restorer.about))
+    if like and old != now:
+        print(
+            f"the weights are not those of {like.get('input')} in --like (step"
+            f" {like.get('step')}, now {restorer.about['step']}): results will differ",
+            file=sys.stderr,
+        )
 
 
 def _settings(

@@ -1,1 +1,9 @@
-"""From degraded pictures to restored ones; runs without TensorFlow."""
+"""From a user's own picture to the model's input, and back to a picture.
+
+`files` and `masks` read, `Settings` say what is wanted, and a `Restorer`, which
+`palette_jax.build_restorer` loads, does it.
+"""
+
+from palette_jax.restoration.settings import Settings, Sides
+
+__all__ = ["Settings", "Sides"]

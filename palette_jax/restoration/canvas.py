@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.restoration import tiles
+from palette_jax.restoration.settings import Settings
 from palette_jax.restoration.tasks import Degraded
 
 
@@ -30,6 +31,28 @@ class Canvas(NamedTuple):
     x: UInt8[np.ndarray, "h w 3"]
     hole: UInt8[np.ndarray, "h w 1"]
     tiles: list[tuple[int, int]]
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether what is sampled has fewer pixels than the picture."""
+        top, bottom, left, right = self.box
+        return self.small != (bottom - top, right - left)
+
+
+def choose(
+    degraded: Degraded, settings: Settings, size: int
+) -> tuple[Literal["tiles", "shrink"], list[str]]:
+    """Returns what becomes of a large picture, and what is to be said of it."""
+    wide = _is_wide(degraded.hole, size)
+    if settings.large == "auto":
+        # Tiles that do not see each other get colours that do not match.
+        return "shrink" if wide or settings.task == "colorize" else "tiles", []
+    if settings.large == "shrink" or not wide:
+        return settings.large, []
+    return "tiles", [
+        f"what is painted is wider than {size // 2} pixels, and the network sees"
+        f" {size}; what is far from a known pixel may not fit: let it be shrunk"
+    ]
 
 
 def prepare(
@@ -85,6 +108,24 @@ def paste(
     here = picture[top:bottom, left:right]
     here[...] = np.where(hole[top:bottom, left:right] > 0, part, here)
     return picture
+
+
+def _is_wide(hole: UInt8[np.ndarray, "h w 1"], size: int) -> bool:
+    """Tells whether a network of `size` cannot overlook a hole.
+
+    So it is where the hole has room for a square wider than half of the network, which
+    is the widest that it is trained to fill.
+    """
+    side = size // 2 + 1
+    height, width, _ = hole.shape
+    if min(height, width) < side:
+        return False
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    sums[1:, 1:] = hole[..., 0].cumsum(0, dtype=np.int64).cumsum(1)
+    inside = (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side]) + sums[
+        :-side, :-side
+    ]
+    return bool((inside == side**2).any())
 
 
 def _surroundings(

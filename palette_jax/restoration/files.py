@@ -9,21 +9,21 @@ import io
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from jaxtyping import UInt8, UInt16
+from PIL import Image, PngImagePlugin
 
 from palette_jax.errors import UserError
+from palette_jax.restoration import modes
 
 MAX_PIXELS = 100_000_000
 
 _KEY = "palette_jax"  # Of the settings, among the texts of a PNG file.
-_MODES_OF_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-# Colours that sRGB profiles of PNG and JPEG files can describe; others are converted.
-_RGB_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
+_MAX_JPEG_EXIF = 65_000  # Bytes; more do not fit into one segment of the file.
 
 
 class PictureError(UserError):
@@ -38,6 +38,7 @@ class Photo:
       pixels: the picture; where its file has a profile, in that profile's colours.
       alpha: the opacity, None where the file has none.
       is_gray: whether the file holds one channel.
+      deep: its values where that channel has 16 bits.
       icc_profile: what the bytes mean as colours, None for sRGB.
       exif: date, camera and so on, without the rotation, which is carried out.
       format: of the file, as Pillow calls it.
@@ -48,6 +49,7 @@ class Photo:
     pixels: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None = None
     is_gray: bool = False
+    deep: UInt16[np.ndarray, "h w"] | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
     format: str | None = None
@@ -74,43 +76,13 @@ def read(
     if name is None:
         is_path = isinstance(source, str | os.PathLike)
         name = str(source) if is_path else "the picture"
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
-    image = _open(file, name, max_pixels)
-    file_format, warnings = image.format, []
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        warnings.append(f"it has {frames} frames; the first is taken")
-    image, exif = _upright(image, warnings)
-    profile = image.info.get("icc_profile")
-    is_gray = image.mode in ("1", "L", "LA", "La", "F", *_MODES_OF_16_BITS)
-    alpha = None
-    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        if image.mode in ("La", "RGBa"):  # Colours multiplied by the opacity.
-            image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-        alpha = np.asarray(image.convert("RGBA"))[..., 3].copy()
-    if image.mode in _MODES_OF_16_BITS or image.mode == "F":
-        image = _to_8_bits(image, warnings)
-    if image.mode not in _RGB_MODES and (profile or image.mode == "LAB"):
-        image = _to_srgb(image, profile, warnings)
-        profile = None
-    if image.mode in ("P", "PA", "LA"):
-        image = image.convert("RGBA")
-    pixels = np.asarray(image.convert("RGB"))
-    return Photo(
-        pixels, alpha, is_gray, profile, exif, file_format, name, tuple(warnings)
-    )
-
-
-def _open(file: Any, name: str, max_pixels: int) -> Image.Image:
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        image = Image.open(file)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise PictureError(
-                f"{name}: expected at most {max_pixels:,} pixels, got {width} x"
-                f" {height} = {width * height:,}; make it smaller, or cut it in parts"
-            )
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of Pillow, about single tags.
+            return _decode(Image.open(file), name, max_pixels)
+    except PictureError:
+        raise
     except Image.DecompressionBombError as error:
         raise PictureError(
             f"{name}: expected at most {max_pixels:,} pixels, got far more"
@@ -122,14 +94,49 @@ def _open(file: Any, name: str, max_pixels: int) -> Image.Image:
         ) from error
     except FileNotFoundError as error:
         raise PictureError(f"{name}: there is no such file") from error
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
-        if isinstance(error, PictureError):
-            raise
+    except Exception as error:  # Pillow raises whatever a broken file leads it to.
         raise PictureError(
             f"{name}: expected a whole picture, got a broken or unreadable file"
             f" ({error})"
         ) from error
-    return image
+
+
+def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{name}: expected at most {max_pixels:,} pixels, got {width} x {height} ="
+            f" {width * height:,}; make it smaller, or cut it in parts"
+        )
+    said: list[str] = []
+    raw = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    if any(";16" in mode for mode in raw) and not modes.is_gray(image):
+        said.append("Pillow gives 8 of the 16 bits of its channels")
+    image.load()
+    file_format, frames = image.format, getattr(image, "n_frames", 1)
+    if frames > 1:
+        said.append(f"it has {frames} frames; the first is taken")
+    image, exif = modes.upright(image, said)
+    alpha = modes.opacity(image)
+    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), said)
+    return Photo(
+        pixels,
+        alpha,
+        modes.is_gray(image),
+        # No file that Pillow writes holds 16 bits beside an opacity.
+        modes.deep(image) if alpha is None else None,
+        profile,
+        exif,
+        file_format,
+        name,
+        tuple(said),
+    )
+
+
+def in_colour(photo: Photo) -> Photo:
+    """Returns a photo whose profile can say colours: one of gray is carried out."""
+    pixels, profile = modes.gray_to_srgb(photo.pixels, photo.icc_profile)
+    return dataclasses.replace(photo, pixels=pixels, icc_profile=profile)
 
 
 def write(
@@ -139,12 +146,14 @@ def write(
     *,
     alpha: UInt8[np.ndarray, "h w"] | None = None,
     gray: bool = False,
+    deep: UInt16[np.ndarray, "h w"] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a result, with what the file of its photo said beside the picture.
 
     A file that is half written never has the final name. PNG keeps every byte; JPEG
-    (quality 95, no subsampling) changes all pixels a little and has no opacity.
+    (quality 95, no subsampling) changes all pixels a little, has no opacity, and no
+    EXIF of more than 65,000 bytes.
 
     Args:
       path: ends in .png, .jpg or .jpeg.
@@ -152,6 +161,7 @@ def write(
       photo: gives profile and EXIF.
       alpha: the opacity of the result.
       gray: writes one channel.
+      deep: written into PNG in place of the pixels, in one channel of 16 bits.
       about: kept in the file as JSON, for `read_about`.
 
     Raises:
@@ -163,18 +173,18 @@ def write(
         raise PictureError(
             f"expected a file name that ends in .png or .jpg, got {path}"
         )
-    image = Image.fromarray(pixels)
-    if gray:
-        image = Image.fromarray(pixels[..., 0])
+    is_png = suffix == ".png"
+    image = Image.fromarray(pixels[..., 0] if gray else pixels)
     options: dict[str, Any] = {}
-    # A profile of three channels does not fit one.
-    if photo.icc_profile and not gray:
+    if photo.icc_profile:
         options["icc_profile"] = photo.icc_profile
-    if photo.exif:
+    if photo.exif and (is_png or len(photo.exif) <= _MAX_JPEG_EXIF):
         options["exif"] = photo.exif
     text = json.dumps(about) if about is not None else None
-    if suffix == ".png":
-        if alpha is not None:
+    if is_png:
+        if deep is not None:
+            image = Image.fromarray(deep)
+        elif alpha is not None:
             image.putalpha(Image.fromarray(alpha))
         if text is not None:
             options["pnginfo"] = PngImagePlugin.PngInfo()
@@ -187,7 +197,7 @@ def write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            image.save(file, format="PNG" if suffix == ".png" else "JPEG", **options)
+            image.save(file, format="PNG" if is_png else "JPEG", **options)
         part.replace(path)
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError):
@@ -213,48 +223,3 @@ def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
     except ValueError:
         return None
     return about if isinstance(about, dict) else None
-
-
-def _upright(
-    image: Image.Image, warnings: list[str]
-) -> tuple[Image.Image, bytes | None]:
-    """Carries the EXIF rotation out; returns the EXIF without it."""
-    try:
-        image = ImageOps.exif_transpose(image)
-        exif = image.getexif().tobytes() if len(image.getexif()) else None
-    except Exception as error:  # Pillow raises whatever broken EXIF leads it to.
-        warnings.append(f"its EXIF is broken and left out ({error})")
-        return image, None
-    return image, exif
-
-
-def _to_8_bits(image: Image.Image, warnings: list[str]) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode == "F":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        # 32 bits may hold 8 or 16 bits; Pillow does not say.
-        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 255 / 65535
-    warnings.append(f"its {image.mode} pixels are brought to 8 bits")
-    return Image.fromarray(np.round(values * scale).clip(0, 255).astype(np.uint8))
-
-
-def _to_srgb(
-    image: Image.Image, profile: bytes | None, warnings: list[str]
-) -> Image.Image:
-    """Converts what is not RGB by its profile, or as Pillow does without."""
-    srgb: Any = ImageCms.createProfile("sRGB")
-    flat = image.convert("L") if image.mode in ("1", "LA") else image
-    try:
-        source: Any = (
-            ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if profile
-            else ImageCms.createProfile("LAB")
-        )
-        converted = ImageCms.profileToProfile(flat, source, srgb, outputMode="RGB")
-        if converted is not None:
-            warnings.append(f"its {image.mode} colours are brought to sRGB")
-            return converted
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        warnings.append("its colour profile cannot be used and is left out")
-    return image

@@ -49,6 +49,14 @@ def to_hole(
     return hole[..., None], [f"mask {mask.name}: {text}" for text in warnings]
 
 
+def shown(
+    picture: UInt8[np.ndarray, "h w 3"], hole: UInt8[np.ndarray, "h w 1"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture with its hole under red, to check a mask by."""
+    red = np.array([255, 0, 0])
+    return np.where(hole > 0, (picture + 2 * red) // 3, picture).astype(np.uint8)
+
+
 def _fit(
     hole: UInt8[np.ndarray, "h1 w1"], shape: tuple[int, ...], warnings: list[str]
 ) -> UInt8[np.ndarray, "h w"]:

@@ -14,7 +14,7 @@ from palette_jax import parallel
 from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
-from palette_jax.restoration import canvas, tasks, tiles
+from palette_jax.restoration import canvas, files, tasks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.files import Photo
@@ -24,6 +24,9 @@ from palette_jax.types import PredictNoiseFn
 
 # How many tiles a device computes at once, where a picture has many.
 _TILES_AT_ONCE = 8
+
+# Tasks that fill a hole: a network that was trained for one can do the other.
+ALIKE = {"inpaint": "uncrop", "uncrop": "inpaint"}
 
 
 class Stopped(Exception):
@@ -143,12 +146,15 @@ class Restorer:
           UserError: if the network was not trained for the task, or a hole is missing.
           Stopped: if `on_progress` returned False.
         """
-        warnings = self._check(settings)
+        warnings = self.check(settings)
         works: list[_Work] = []
         results: list[Result] = []
         for photo, hole in zip(photos, holes or [None] * len(photos), strict=True):
+            if settings.task in ("colorize", "paired") and photo.is_gray:
+                photo = files.in_colour(photo)
             degraded = tasks.degrade(photo.pixels, settings, hole=hole)
-            prepared = canvas.prepare(degraded, self.image_size, large=settings.large)
+            large, doubts = canvas.choose(degraded, settings, self.image_size)
+            prepared = canvas.prepare(degraded, self.image_size, large=large)
             if settings.task in ("inpaint", "uncrop") and not degraded.hole.any():
                 prepared = prepared._replace(tiles=[])  # There is nothing to paint.
             image_id = _image_id(degraded)
@@ -157,22 +163,25 @@ class Restorer:
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": photo.name}
-            said = [*photo.warnings, *warnings]
-            if settings.task == "uncrop" and settings.large == "tiles":
-                said += tasks.doubts(photo.pixels.shape, settings, self.image_size)
-            results.append(Result(photo, settings, [], said, about))
+            said = [*photo.warnings, *warnings, *doubts]
+            if photo.alpha is not None and settings.task == "inpaint":
+                said += tasks.unseen(degraded.hole, photo.alpha)
+            results.append(Result(photo, settings, [], degraded.hole, said, about))
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
             results[i // settings.num_samples].pictures.append(picture)
         return results
 
-    def _check(self, settings: Settings) -> list[str]:
-        """Refuses what the network was not trained for; warns of what is near it."""
+    def check(self, settings: Settings) -> list[str]:
+        """Returns warnings of a task that is near what the network was trained for.
+
+        Raises:
+          UserError: if the task is not.
+        """
         if settings.task in self.task_names:
             return []
         trained = ", ".join(self.task_names)
-        alike = {"inpaint": "uncrop", "uncrop": "inpaint"}  # Both fill a hole.
-        if alike.get(settings.task) in self.task_names:
+        if ALIKE.get(settings.task) in self.task_names:
             return [f"the network was trained for {trained}, not for {settings.task}"]
         raise UserError(
             f"expected a task that the network was trained for ({trained}), got"
@@ -276,7 +285,7 @@ def _finished(
     picture = canvas.paste(work.canvas, sampled)
     if settings.task == "colorize":
         # A shrunk picture has lost its details, and they are in the luma.
-        if settings.keep_luminance or settings.large == "shrink":
+        if settings.keep_luminance or work.canvas.is_shrunk:
             return tasks.with_luma(picture, work.canvas.whole.x[..., :1])
     elif work.is_gray and settings.task != "paired":
         return np.repeat(tasks.luma(picture), 3, -1)

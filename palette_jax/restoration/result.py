@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, UInt8, UInt16
 
 from palette_jax.restoration import files, tasks
 from palette_jax.restoration.files import Photo
@@ -22,6 +22,7 @@ class Result:
       settings: how.
       pictures: one for each of `settings.seeds`; gray photos stay gray unless they
         are colorized.
+      hole: 1 where they were painted; all 0 for tasks without a hole.
       warnings: what the user should know.
       about: what is kept in the files beside the settings.
     """
@@ -29,8 +30,14 @@ class Result:
     photo: Photo
     settings: Settings
     pictures: list[UInt8[np.ndarray, "h w 3"]]
+    hole: UInt8[np.ndarray, "h w 1"]
     warnings: list[str]
     about: dict[str, Any]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each picture, which gives it again alone."""
+        return self.settings.seeds
 
     @property
     def deviation(self) -> Float32[np.ndarray, "h w"]:
@@ -48,7 +55,11 @@ class Result:
     def as_photo(self, *, index: int = 0) -> Photo:
         """Returns one of the pictures as a photo, to go on from."""
         return dataclasses.replace(
-            self.photo, pixels=self.pictures[index], alpha=self.alpha, warnings=()
+            self.photo,
+            pixels=self.pictures[index],
+            alpha=self.alpha,
+            deep=self._deep(index),
+            warnings=(),
         )
 
     def save(
@@ -75,5 +86,16 @@ class Result:
             self.photo,
             alpha=self.alpha,
             gray=self.photo.is_gray and settings.task not in ("colorize", "paired"),
+            deep=self._deep(index),
             about={**self.about, **(about or {}), "settings": settings.to_json()},
         )
+
+    def _deep(self, index: int) -> UInt16[np.ndarray, "h w"] | None:
+        """Returns a picture in 16 bits, if what is known of it has as many."""
+        if self.photo.deep is None or self.settings.task not in ("inpaint", "uncrop"):
+            return None
+        values = self.pictures[index][..., 0].astype(np.uint16) * 257
+        edges = ((0, 0), (0, 0))
+        if self.settings.task == "uncrop":
+            edges = tasks.margins(self.photo.pixels.shape, self.settings.extend)
+        return np.where(self.hole[..., 0] > 0, values, np.pad(self.photo.deep, edges))

@@ -54,7 +54,8 @@ class Settings:
       keep_luminance: of `colorize`, gives the result the input's luma.
       large: what becomes of a picture larger than the network's. `tiles` restores it at
         its own size in overlapping tiles; `shrink` restores a small copy (of the hole
-        with its surroundings, where there is one) and enlarges what was painted.
+        with its surroundings, where there is one) and enlarges what was painted;
+        `auto` shrinks for `colorize`, and for holes that the network cannot overlook.
 
     Raises:
       UserError: for a value that is none of these.
@@ -68,13 +69,13 @@ class Settings:
     num_steps: int | None = None
     extend: Sides = _NOWHERE
     keep_luminance: bool = False
-    large: Literal["tiles", "shrink"] = "tiles"
+    large: Literal["auto", "tiles", "shrink"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuses what is none of the valid values."""
         _one_of("task", self.task, TASKS)
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
-        _one_of("large", self.large, ("tiles", "shrink"))
+        _one_of("large", self.large, ("auto", "tiles", "shrink"))
         if self.sampler is not None:
             _one_of("sampler", self.sampler, ("ddpm", "ddim", "dpmpp_2m"))
         if self.num_samples < 1:

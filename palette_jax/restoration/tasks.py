@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
+from palette_jax.restoration.files import MAX_PIXELS
 from palette_jax.restoration.settings import Settings, Sides
 
 
@@ -28,8 +29,10 @@ def degrade(
     """Returns what the model is given to carry out the settings.
 
     Raises:
-      UserError: if `inpaint` has no hole, or another task has one.
+      UserError: if `inpaint` has no hole, or another task has one, or an extended
+        picture would be too large.
     """
+    check_size(picture.shape, settings)
     if settings.task == "inpaint":
         if hole is None:
             raise UserError("expected a mask with task inpaint, got none")
@@ -44,6 +47,19 @@ def degrade(
     if settings.task == "uncrop":
         return uncrop(picture, settings.extend)
     return _whole(picture)  # jpeg and paired: the picture as it is.
+
+
+def check_size(shape: tuple[int, ...], settings: Settings) -> None:
+    """Raises `UserError` if a picture would be too large after its extension."""
+    if settings.task != "uncrop":
+        return
+    rows, columns = margins(shape, settings.extend)
+    height, width = shape[0] + sum(rows), shape[1] + sum(columns)
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"expected at most {MAX_PIXELS:,} pixels with what is added, got {width} x"
+            f" {height} = {width * height:,}; extend it less, or make it smaller"
+        )
 
 
 def luma(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 1"]:
@@ -79,17 +95,15 @@ def margins(
     )
 
 
-def doubts(shape: tuple[int, ...], settings: Settings, size: int) -> list[str]:
-    """Returns what to say of an extension that a network of `size` cannot overlook."""
-    farthest = max(
-        pixels for pair in margins(shape, settings.extend) for pixels in pair
-    )
-    if farthest <= size // 2:
+def unseen(
+    hole: UInt8[np.ndarray, "h w 1"], alpha: UInt8[np.ndarray, "h w"]
+) -> list[str]:
+    """Returns what to say of a hole that lies where the picture is transparent."""
+    inside = alpha[hole[..., 0] > 0]
+    if not inside.size or (inside == 0).mean() < 0.5:
         return []
     return [
-        f"the picture is extended by {farthest} pixels, and the network sees"
-        f" {size // 2} from a known one; what is farther out may not fit: shrink it, or"
-        " extend it again and again as a panorama"
+        "most of the hole is transparent, and stays so: what is painted is not seen"
     ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax import build_restorer
+from palette_jax.interop.safetensors_file import export_safetensors
 from palette_jax.restoration import files
 from tests.programs.untrained import command, save_run
+from tests.restoration.test_files import BROKEN, ODD
 
 # A missing package: None in sys.modules makes its import fail.
 WITHOUT_TENSORFLOW = (
@@ -100,9 +104,13 @@ def test_nothing_is_overwritten_unless_told(restore, photos, capsys) -> None:
     assert result.read_bytes() == before
     assert restore(photo, "--task=jpeg", "--seed=1", "--overwrite") == 0
     assert result.read_bytes() != before
-    # A stranger's file is no result of ours either.
+    # A stranger's file is no result of ours either, and the photo is never replaced.
     Image.new("RGB", (12, 9)).save(result)
     assert restore(photo, "--task=jpeg") == 1
+    before = photo.read_bytes()
+    assert restore(photo, "--task=jpeg", f"--out={photos}", "--overwrite") == 1
+    assert "would replace it" in capsys.readouterr().err
+    assert photo.read_bytes() == before
 
 
 def test_samples_come_with_a_grid_and_their_deviation(restore, photos, tmp_path):
@@ -110,12 +118,19 @@ def test_samples_come_with_a_grid_and_their_deviation(restore, photos, tmp_path)
     assert restore(photos / "a.png", "--task=colorize", "--num-samples=3") == 0
     samples = [files.read(out / f"a_seed{seed}.png").pixels for seed in range(3)]
     spread = np.std(np.float64(samples), axis=0).mean(-1)
-    with Image.open(out / "a_deviation.png") as image:
+    with Image.open(out / "a_seeds0-2_deviation.png") as image:
         assert image.mode == "L"
         np.testing.assert_allclose(image, np.minimum(4 * spread, 255), atol=0.51)
-    grid = files.read(out / "a_grid.png").pixels
+    grid = files.read(out / "a_seeds0-2_grid.png").pixels
     assert grid.shape == (9, 5 * 12 + 4 * 4, 3)
     np.testing.assert_array_equal(grid[:, 16:28], samples[0])
+    # Other seeds have a grid of their own, and what a stranger put there stays.
+    before = _files(out)
+    assert restore(photos / "a.png", "--task=colorize", "--num-samples=3") == 0
+    (out / "a_seeds5-6_grid.png").write_text("precious")
+    flags = ("--task=colorize", "--num-samples=2", "--seed=5")
+    assert restore(photos / "a.png", *flags) == 1
+    assert _files(out) == {**before, "a_seeds5-6_grid.png": b"precious"}
 
 
 def test_masks_of_a_folder_are_matched_by_name(restore, photos, tmp_path, capsys):
@@ -158,9 +173,32 @@ def test_wrong_flags_are_said_in_a_line(restore, photos, capsys, flags, words):
     assert words in said.splitlines()[-1] and "Traceback" not in said
 
 
-def test_no_checkpoint_and_no_pictures_are_said(restore, photos, tmp_path, capsys):
+def test_a_mask_can_be_checked_before_anything_is_painted(
+    restore, photos, tmp_path, capsys
+) -> None:
+    mask = np.zeros((18, 24), np.uint8)
+    mask[4:12] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    flags = ("--task=inpaint", f"--mask={tmp_path / 'm.png'}", "--check-mask")
+    # Without weights, since none are needed.
+    assert restore(photos / "a.png", *flags, checkpoint=None) == 0
+    said = capsys.readouterr()
+    assert "44.4% would be painted" in said.out
+    assert "got 24 x 18; it is resized" in said.err
+    shown = files.read(tmp_path / "restored" / "a_mask.png").pixels
+    original = files.read(photos / "a.png").pixels
+    np.testing.assert_array_equal(shown[:2], original[:2])
+    assert (shown[2:6, :, 0] >= 170).all()
+    assert restore(photos / "a.png", *flags, checkpoint=None) == 1
+    assert "give --overwrite" in capsys.readouterr().err
+
+
+def test_no_checkpoint_and_no_pictures_are_said(
+    restore, photos, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(build_restorer, "SHIPPED", tmp_path)
     assert restore(photos / "a.png", "--task=jpeg", checkpoint=None) == 1
-    assert "expected --checkpoint=DIR" in capsys.readouterr().err
+    assert "expected --checkpoint, got none" in capsys.readouterr().err
     assert restore(photos / "a.png", "--task=jpeg", checkpoint=tmp_path) == 1
     assert "expected checkpoints in" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
@@ -168,13 +206,146 @@ def test_no_checkpoint_and_no_pictures_are_said(restore, photos, tmp_path, capsy
     assert "expected pictures in" in capsys.readouterr().err
 
 
+def test_weights_that_come_with_the_package_need_no_checkpoint(
+    restore, photos, checkpoint, tmp_path, monkeypatch, capsys
+) -> None:
+    config, params, _ = build_restorer.load_weights(checkpoint)
+    weights = tmp_path / "weights"
+    all_tasks, only = weights / "all.safetensors", weights / "only.safetensors"
+    export_safetensors(params, all_tasks, config=config.to_dict())
+    config.unlock()
+    config.task = "jpeg"
+    export_safetensors(params, only, config=config.to_dict())
+    monkeypatch.setattr(build_restorer, "SHIPPED", weights)
+
+    def weights_of(name: str) -> object:
+        return files.read_about(tmp_path / name)["weights"]
+
+    photo = photos / "a.png"
+    for task, named in (("jpeg", only.name), ("colorize", all_tasks.name)):
+        for out, given in ((task, None), (f"{task}_run", checkpoint)):
+            flags = (f"--task={task}", f"--out={out}")
+            assert restore(photo, *flags, checkpoint=given) == 0
+        assert weights_of(f"{task}/a.png") == named
+        pixels = [files.read(f"{out}/a.png").pixels for out in (task, f"{task}_run")]
+        np.testing.assert_array_equal(*pixels)
+    # The same again from what was written, and from the file as a checkpoint.
+    for out, flags in (
+        ("like", ("--like=jpeg/a.png",)),
+        ("file", ("--task=jpeg", f"--checkpoint={only}")),
+    ):
+        assert restore(photo, *flags, f"--out={out}", checkpoint=None) == 0
+        again = files.read(f"{out}/a.png").pixels
+        np.testing.assert_array_equal(again, files.read("jpeg/a.png").pixels)
+    assert "will differ" not in capsys.readouterr().err
+    # Another task than any of these know.
+    all_tasks.unlink()
+    assert restore(photo, "--task=colorize", "--out=none", checkpoint=None) == 1
+    assert "know jpeg, not colorize" in capsys.readouterr().err
+
+
+def test_other_weights_than_those_of_like_are_warned_of(
+    restore, photos, tmp_path, capsys
+) -> None:
+    other = save_run(tmp_path / "other", weight=0.2)
+    assert restore(photos / "a.png", "--task=jpeg", "--out=old") == 0
+    like = "--like=old/a.png"
+    assert restore(photos / "a.png", like, "--out=new", checkpoint=other) == 0
+    assert "results will differ" in capsys.readouterr().err
+    # The same weights at another place go on with what is there.
+    moved = tmp_path / "moved"
+    shutil.copytree(other, moved)
+    assert restore(photos / "a.png", like, "--out=new", checkpoint=moved) == 0
+    assert "1 of 1 are there already" in capsys.readouterr().out
+
+
+def test_odd_pictures_are_restored_or_refused_in_a_sentence(
+    restore, tmp_path, capsys
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, (data, _) in {**ODD, **BROKEN}.items():
+        (folder / f"{name}.png").write_bytes(data)  # Pillow goes by what is inside.
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    assert restore(folder, "--task=jpeg", "--num-steps=1") == 1
+    said = capsys.readouterr()
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    refused = {line.split(": ")[1].removeprefix(f"{folder}/") for line in errors}
+    assert refused == {f"{name}.png" for name in (*BROKEN, "huge")}
+    assert all(": expected " in line for line in errors)
+    assert "Traceback" not in said.err
+    for name, (_, shape) in ODD.items():
+        with Image.open(tmp_path / "restored" / f"{name}.png") as result:
+            assert result.size == shape[::-1]
+
+
+def test_what_becomes_too_large_is_refused_and_the_others_restored(
+    restore, photos, tmp_path, capsys
+) -> None:
+    Image.new("1", (700, 700)).save(tmp_path / "large.png")
+    sources = (tmp_path / "large.png", photos / "a.png")
+    assert restore(*sources, "--task=uncrop", "--side=all", "--extend=9") == 1
+    assert "large.png: expected at most 100,000,000" in capsys.readouterr().err
+    assert files.read("restored/a.png").pixels.shape == (9 * 19, 12 * 19, 3)
+
+
+def test_known_pixels_are_kept_whatever_the_mode(restore, photos, tmp_path) -> None:
+    rgb = Image.open(photos / "a.png")
+    alpha = Image.fromarray(np.arange(108, dtype=np.uint8).reshape(9, 12))
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 12), dtype=np.uint16)
+    modes = {mode: rgb.convert(mode) for mode in ("L", "LA", "RGBA", "1")}
+    modes |= {"P": rgb.quantize(20), "16": Image.fromarray(deep)}
+    for mode in ("LA", "RGBA"):
+        modes[mode].putalpha(alpha)
+    mask = np.zeros((9, 12), np.uint8)
+    mask[3:6, 4:9] = 255
+    (tmp_path / "in").mkdir()
+    for mode, image in modes.items():
+        image.save(tmp_path / "in" / f"{mode}.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    assert restore("in", "--task=inpaint", "--mask=m.png", "--out=inpaint") == 0
+    uncrop = ("--task=uncrop", "--side=left", "--extend=50%", "--out=uncrop")
+    assert restore("in", *uncrop) == 0
+
+    def values(image: Image.Image) -> np.ndarray:
+        is_deep = image.mode == "I;16"
+        return np.asarray(image if is_deep else image.convert("RGBA"))
+
+    for mode, image in modes.items():
+        with Image.open(f"inpaint/{mode}.png") as saved:
+            kept = mask == 0
+            np.testing.assert_array_equal(values(saved)[kept], values(image)[kept])
+            assert (values(saved) != values(image)).any(), mode
+        with Image.open(f"uncrop/{mode}.png") as saved:
+            np.testing.assert_array_equal(values(saved)[:, 6:], values(image))
+
+
+def test_the_library_does_what_its_page_says(checkpoint, photos, tmp_path, monkeypatch):
+    page = pathlib.Path(__file__).parents[2] / "docs" / "restore.md"
+    blocks = page.read_text().split("```python\n")[1:]
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("runs").mkdir()
+    pathlib.Path("runs/multi").symlink_to(checkpoint)
+    Image.open(photos / "a.png").save("photo.jpg")
+    hole = np.zeros((9, 12), np.uint8)
+    hole[3:5] = 255
+    Image.fromarray(hole).save("mask.png")
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block.split("```")[0], names)
+    assert files.read("restored.png").pixels.shape == (9, 12, 3)
+    assert files.read_about("restored.png")["settings"]["seed"] == 3
+
+
 def test_a_stopped_folder_goes_on_to_the_same_bytes(
     restore, photos, checkpoint, tmp_path
 ) -> None:
-    folder, steps = tmp_path / "in", ("--task=jpeg", "--num-steps=60")
+    folder, steps = tmp_path / "in", ("--task=jpeg", "--num-steps=20")
     folder.mkdir()
-    for i in range(12):
-        (folder / f"{i:02}.png").write_bytes((photos / "a.png").read_bytes())
+    rng = np.random.default_rng(0)
+    for i in range(50):
+        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
     assert restore(folder, *steps, "--out=whole") == 0
 
     program = [sys.executable, "-c", WITHOUT_TENSORFLOW, "restore", str(folder)]
@@ -188,14 +359,14 @@ def test_a_stopped_folder_goes_on_to_the_same_bytes(
         env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
     )
     for line in process.stdout:
-        if "03.png" in line:
+        if "19.png" in line:
             process.send_signal(signal.SIGINT)
             break
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130, said
     assert "goes on from there" in said
     part = _files(tmp_path / "part")
-    assert 4 <= len(part) < 12
+    assert 20 <= len(part) < 50
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
     time.sleep(0.01)
     assert restore(folder, *steps, "--out=part") == 0

@@ -57,7 +57,7 @@ def test_the_hole_is_painted_and_the_rest_kept_to_the_bit(size, large, tmp_path)
 @pytest.mark.parametrize("side", ["left", "right", "top", "bottom", "all"])
 def test_uncropping_adds_around_the_picture(side: str, tmp_path) -> None:
     photo = _photo(12, 20)
-    settings = Settings("uncrop", extend=Sides.of(side, 0.5), **STEPS)
+    settings = Settings("uncrop", extend=Sides.of(side, 0.5), large="tiles", **STEPS)
     result = make_restorer(constant).restore(photo, settings)
     result.save(tmp_path / "a.png")
     saved = files.read(tmp_path / "a.png").pixels
@@ -161,13 +161,58 @@ def test_a_task_that_was_not_trained_is_refused() -> None:
     assert any("not for uncrop" in warning for warning in result.warnings)
 
 
-def test_what_is_farther_out_than_the_network_sees_is_warned_of() -> None:
-    restorer = make_restorer(constant)
-    near, far = (
-        restorer.restore(
-            _photo(8, 8), Settings("uncrop", extend=Sides(right=share), **STEPS)
+def test_what_the_network_cannot_overlook_is_shrunk_or_warned_of() -> None:
+    photo, restorer = _photo(20, 20), make_restorer(constant)
+    thin, wide = np.zeros((2, 20, 20, 1), np.uint8)
+    thin[2:18, 3:7] = 1  # As long as you like: 4 of 8 pixels are seen from its sides.
+    wide[2:18, 3:8] = 1
+
+    def painted(hole: np.ndarray, large: str) -> tuple[np.ndarray, list[str]]:
+        settings = Settings("inpaint", large=large, **STEPS)
+        result = restorer.restore(photo, settings, hole=hole)
+        return result.pictures[0][hole[..., 0] > 0], result.warnings
+
+    # What is shrunk and enlarged has a little of its surroundings at the border.
+    assert (painted(thin, "auto")[0] == FILLED).all()
+    assert not (painted(wide, "auto")[0] == FILLED).all()
+    for hole in (thin, wide):
+        assert painted(hole, "auto")[1] == []
+        pixels, warnings = painted(hole, "tiles")
+        assert (pixels == FILLED).all()
+        assert bool(warnings) == (hole is wide)
+    assert "wider than 4 pixels" in painted(wide, "tiles")[1][0]
+
+
+def test_a_large_picture_is_colorized_from_a_small_copy_and_keeps_its_details() -> None:
+    photo = _photo(40, 25)
+    auto, shrunk, tiled = (
+        make_restorer(negative).restore(
+            photo, Settings("colorize", large=large, **STEPS)
         )
-        for share in (0.5, 2.0)
+        for large in ("auto", "shrink", "tiles")
     )
-    assert not near.warnings
-    assert "extended by 16 pixels" in far.warnings[0]
+    np.testing.assert_array_equal(auto.pictures, shrunk.pictures)
+    gray, luma = (
+        np.dot(picture, [0.299, 0.587, 0.114])
+        for picture in (photo.pixels, auto.pictures[0])
+    )
+    assert np.abs(luma - gray).max() < 1.5
+    np.testing.assert_allclose(tiled.pictures[0][..., 0], 255 - gray, atol=1.5)
+
+
+def test_a_hole_where_nothing_is_seen_is_warned_of() -> None:
+    alpha, hole = np.full((9, 9), 255, np.uint8), np.zeros((9, 9, 1), np.uint8)
+    hole[:, :4] = 1
+    for left, expected in ((0, False), (4, True)):
+        alpha[:, :left] = 0
+        photo = Photo(_photo(9, 9).pixels, alpha=alpha)
+        result = make_restorer(constant).restore(
+            photo, Settings("inpaint", **STEPS), hole=hole
+        )
+        assert any("transparent" in w for w in result.warnings) == expected
+
+
+def test_a_picture_that_would_be_too_large_is_refused_before_it_is_made() -> None:
+    settings = Settings("uncrop", extend=Sides.of("all", 16.0), **STEPS)
+    with pytest.raises(UserError, match="at most 100,000,000 pixels with what is"):
+        make_restorer(constant).restore(_photo(400, 400), settings)
