@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import re
 
@@ -35,9 +36,13 @@ class ImageList:
 
     def label(self, name: str) -> int | None:
         """Returns the class of a picture, found by its path or its file name."""
-        file_names = {path.rsplit("/", 1)[-1]: path for path in self.labels}
-        path = name if name in self.labels else file_names.get(name.rsplit("/", 1)[-1])
-        return None if path is None else self.labels[path]
+        if name in self.labels:
+            return self.labels[name]
+        return self._by_file_name.get(name.rsplit("/", 1)[-1])
+
+    @functools.cached_property
+    def _by_file_name(self) -> dict[str, int]:
+        return {path.rsplit("/", 1)[-1]: label for path, label in self.labels.items()}
 
     @property
     def protocol(self) -> str:

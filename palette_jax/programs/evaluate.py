@@ -1,69 +1,257 @@
 """Judges a model on the evaluation pictures, beside what needs no model at all."""
 
 import json
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from etils import epath
 
+from palette_jax import build_data, image_list
 from palette_jax.config import task_names
-from palette_jax.metrics import distortion
+from palette_jax.metrics import distortion, pictures
+from palette_jax.metrics.errors import MetricError
 from palette_jax.programs import sheets
+from palette_jax.programs.evaluation import originals, paper, report, table, words
+from palette_jax.programs.evaluation.judge import PIXELS, Judge
+from palette_jax.programs.evaluation.parts import (
+    Parts,
+    Pictures,
+    short_hash,
+    write_whole,
+)
 from palette_jax.programs.restored import SHEET_ROWS, Restored
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
-    """Prints a table and writes it with a contact sheet for each task.
+    """Restores the evaluation pictures, measures them, and writes tables and a report.
 
-    The model's figure is that of the mean of its samples: one sample is a guess among
-    many, and no guess should be blamed for not being the original.
+    All that is made is kept at once, so the same command goes on where it was stopped.
+
+    Raises:
+      Stopped: when told to.
+      MetricError: for pictures of which nothing can be said.
     """
     restored = Restored(config, workdir)
-    out = epath.Path(workdir) / "evaluation" / f"step_{restored.step:07}"
-    table = {}
+    evaluation = Evaluation(config, workdir, restored)
+    evaluation.measure_originals()
     for task in task_names(config):
-        trivial, model, sheet = [], [], []
-        for batch, samples in restored.batches(task):
-            has_hole = batch["hole"].any((1, 2, 3), keepdims=True)
-            mask = np.where(has_hole, batch["hole"], 1)
-            guess = distortion.trivial_estimate(batch["x"], batch["hole"])
-            trivial.extend(distortion.psnr(guess, batch["y"], mask))
-            model.extend(distortion.psnr(samples.mean(0), batch["y"], mask))
-            sheet.extend(sheets.rows(batch, samples)[: SHEET_ROWS - len(sheet)])
-        sheets.save_png(out / f"{task}.png", sheets.contact_sheet(sheet))
-        table[task] = {
-            "pictures": len(model),
-            "trivial_psnr": float(np.mean(trivial)),
-            "model_psnr": float(np.mean(model)),
-        }
-    report = {
-        "step": restored.step,
-        "seed": config.seed,
-        "sample": config.sample.to_dict(),
-        "eval": config.eval.to_dict(),
-        "tasks": table,
-    }
+        evaluation.measure_task(task)
     if jax.process_index() == 0:
-        (out / "table.json").write_text(json.dumps(report, indent=1))
-        _print_table(report, out)
+        page = report.write(evaluation.out, epath.Path(workdir))
+        print(*words.of_evaluation(evaluation.results(), evaluation.out), sep="\n")
+        print(f"report: {page}")
     return 0
 
 
-def _print_table(report: dict, out: epath.Path) -> None:
-    sample = report["sample"]
-    print(
-        f"\nStep {report['step']}, PSNR over the mask in dB, mean of"
-        f" {sample['num_samples']} samples, {sample['num_steps']} steps of"
-        f" {sample['sampler']}"
-    )
-    print(f"{'task':<10}{'pictures':>10}{'trivial':>10}{'model':>10}{'gain':>10}")
-    for task, row in report["tasks"].items():
-        gain = row["model_psnr"] - row["trivial_psnr"]
-        print(
-            f"{task:<10}{row['pictures']:>10}{row['trivial_psnr']:>10.2f}"
-            f"{row['model_psnr']:>10.2f}{gain:>+10.2f}"
+class Evaluation:
+    """One checkpoint, measured on the evaluation pictures.
+
+    Attributes:
+      out: where the results of this checkpoint go.
+    """
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: str, restored: Restored
+    ):
+        """Loads the metrics and looks at which pictures there are."""
+        self._config = config
+        self._restored = restored
+        self._root = epath.Path(workdir) / "evaluation"
+        self.out = self._root / f"step_{restored.step:07}"
+        source, size = restored.source, config.data.image_size
+        self._all_names = self._names = source.names.tolist()
+        if len(self._names) < 2:
+            raise MetricError(
+                "expected two pictures or more to evaluate on, got only"
+                f" {', '.join(self._names)}; raise data.num_eval or eval.num_images"
+            )
+        self._list = None
+        if config.data.eval_list:
+            self._list = image_list.read(config.data.eval_list)
+        self._judge = Judge(
+            size,
+            size,
+            batch_size=-(-config.eval.batch_size // jax.process_count()),
+            has_labels=self._list is not None and bool(self._list.labels),
         )
-    print("trivial: the mean known colour in a hole, the source elsewhere")
-    for task in report["tasks"]:
-        print(f"pictures: {out / f'{task}.png'}")
+        self._hash = originals.pictures_hash(source, size)
+        self._originals: dict[str, dict[str, np.ndarray]] = {}
+        self._reference: dict[str, Any] = {}
+        self._originals_row: table.Values = {}
+        self._protocol: dict[str, Any] = {}
+        self._tasks: dict[str, Any] = {}
+
+    def measure_originals(self) -> None:
+        """Measures the original pictures, and what Fréchet distances refer to."""
+        config, judge = self._config, self._judge
+        order = {"names": self._names, "batch_size": config.eval.batch_size}
+        folder = self._root / "originals" / f"{self._hash}_{short_hash(order)}"
+        check_stop = self._restored.check_stop
+        source = self._restored.source
+        self._originals = originals.measure(config, source, judge, folder, check_stop)
+        everything = build_data.reference_source(config)
+        reference = {"pictures": len(everything), "hash": self._hash}
+        is_own = len(everything) == len(self._names)
+        if "inception" in judge.parts and not is_own:
+            self._reference, reference["hash"] = originals.reference_statistics(
+                config, everything, judge, check_stop
+            )
+        if jax.process_index() != 0:
+            return
+        measured = self._originals[PIXELS]
+        self._names = measured["name"].tolist()  # Without broken ones.
+        if "colorize" in task_names(config):
+            pictures.refuse_gray_set(measured["originals/gray"], self._names)
+        if is_own and "inception" in judge.parts:
+            self._reference = table.statistics(
+                self._originals["inception"], "originals", self._names
+            )
+        self._originals_row = self._row("originals", self._originals)
+        self._protocol = words.protocol(
+            config, self._restored.step, judge, self._names, self._hash, reference
+        )
+        rows = {"original pictures": self._originals_row}
+        print(*table.text(rows), sep="\n", flush=True)
+
+    def measure_task(self, task: str) -> None:
+        """Restores the pictures of a task, measures them, and writes its results."""
+        settings = self._settings(task)
+        sample = self._config.sample
+        how = f"{sample.sampler}_{sample.num_steps}_seed_{self._config.seed}"
+        if self._config.diffusion.objective == "regress":
+            how = "one_pass"
+        folder = self.out / task / f"{how}_{short_hash(settings)}"
+        kept = Pictures(folder, self._all_names, sample.num_samples)
+        count = -(-len(self._all_names) // self._config.eval.batch_size)
+        parts = {
+            part: Parts(folder / "measured" / self._judge.part_name(part), count)
+            for part in self._judge.parts
+        }
+        done = [part.are_complete() for part in parts.values()]
+        if not all([*done, kept.has(self._names)]):
+            self._measure_batches(task, kept, parts)
+        if jax.process_index() == 0:
+            measured = {part: arrays.join() for part, arrays in parts.items()}
+            write_whole(folder / "settings.json", _json(settings))
+            self._tasks[task] = self._results(task, measured, kept)
+            self._write_sheet(task, kept)
+            write_whole(self.out / "table.json", _json(self.results()))
+
+    def results(self) -> dict[str, Any]:
+        """Returns what table.json holds."""
+        return {
+            "step": self._restored.step,
+            "seed": self._config.seed,
+            "sample": self._config.sample.to_dict(),
+            "eval": self._config.eval.to_dict(),
+            "protocol": self._protocol,
+            "absent": self._judge.absent,
+            "tasks": self._tasks,
+        }
+
+    def _settings(self, task: str) -> dict[str, Any]:
+        """Returns all that the restored pictures follow from."""
+        return {
+            "task": task,
+            "checkpoint": self._restored.fingerprint,
+            "pictures": self._hash,
+            "names": short_hash({"names": self._all_names}),
+            "seed": self._config.seed,
+            "image_size": self._config.data.image_size,
+            "sample": self._config.sample.to_dict(),
+            "eval": self._config.eval.to_dict(),
+        }
+
+    def _measure_batches(
+        self, task: str, kept: Pictures, parts: dict[str, Parts]
+    ) -> None:
+        for index, (batch, samples) in enumerate(
+            self._restored.batches(task, kept=kept)
+        ):
+            guess = distortion.trivial_estimate(batch["x"], batch["hole"])
+            rows = {"trivial": np.round(guess).astype(np.uint8)}
+            rows |= {f"sample_{i}": sample for i, sample in enumerate(samples)}
+            has_hole = batch["hole"].any((1, 2, 3), keepdims=True)
+            mask = np.where(has_hole, batch["hole"], 1).astype(np.uint8)
+            for part, arrays in parts.items():
+                if arrays.has(index):
+                    continue
+                self._restored.check_stop()
+                found = {"name": batch["name"]}
+                if len(batch["name"]):
+                    own = dict(rows)
+                    if part == PIXELS and len(samples) > 1:
+                        own["mean"] = np.round(samples.mean(0)).astype(np.uint8)
+                    found |= self._judge.measure(
+                        part, own, reference=batch["y"], mask=mask
+                    )
+                arrays.save(index, found)
+
+    def _results(
+        self, task: str, measured: table.Measured, kept: Pictures
+    ) -> dict[str, Any]:
+        """Returns what the file of results holds of a task."""
+        count = self._config.sample.num_samples
+        samples = [self._row(f"sample_{index}", measured) for index in range(count)]
+        rows = {
+            "original pictures": dict(self._originals_row),
+            "trivial baseline": self._row("trivial", measured),
+            "model": table.mean_row(samples) | self._row("model", measured),
+        }
+        if count > 1:
+            rows[f"mean of {count} samples"] = self._row("mean", measured)
+        if task != "colorize":
+            for values in rows.values():
+                values.pop("colourfulness", None)
+        expected, why = paper.find(
+            task,
+            self._config.eval.to_dict(),
+            protocol=self._list.protocol if self._list else "",
+            pictures=len(self._names),
+            size=self._config.data.image_size,
+            reference_pictures=self._protocol["reference"]["pictures"],
+        )
+        psnr = [measured[PIXELS][f"sample_{i}/psnr"] for i in range(count)]
+        of_file = dict(
+            zip(map(kept.file, self._names), np.mean(psnr, 0).tolist(), strict=True)
+        )
+        return {
+            "pictures": len(self._names),
+            "trivial_psnr": rows["trivial baseline"]["PSNR"],
+            "model_psnr": list(rows.values())[-1]["PSNR"],
+            "rows": rows,
+            "samples": samples,
+            "paper": expected._asdict() if expected else None,
+            "no_paper": why,
+            "degradation": words.degradation(task, self._config),
+            "warnings": words.warnings(self._judge, rows, len(self._names)),
+            "folder": str(kept.folder.relative_to(self.out)),
+            "psnr": of_file,
+        }
+
+    def _row(self, name: str, measured: table.Measured) -> table.Values:
+        labels = None
+        if self._list:
+            found = [self._list.label(name) for name in self._names]
+            labels = np.array([-1 if label is None else label for label in found])
+        return table.row(
+            name,
+            measured,
+            names=self._names,
+            originals=self._originals,
+            reference=self._reference,
+            labels=labels,
+        )
+
+    def _write_sheet(self, task: str, kept: Pictures) -> None:
+        names = self._names[:SHEET_ROWS]
+        kinds = ["given", *kept.samples_by_name, "original"]
+        columns = [kept.load(kind, names) for kind in kinds]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        sheets.save_png(self.out / f"{task}.png", sheets.contact_sheet(rows))
+
+
+def _json(values: Any) -> bytes:
+    return json.dumps(values, indent=1).encode()

@@ -9,21 +9,29 @@ from etils import epath
 
 from palette_jax.config import task_names
 from palette_jax.programs import sheets
+from palette_jax.programs.evaluation.parts import file_names
 from palette_jax.programs.restored import SHEET_ROWS, Restored
 
 
 def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
-    """Writes each result under its input's name, a contact sheet, and the settings."""
+    """Writes each result under its input's name, a contact sheet, and the settings.
+
+    Of several samples, also how far they differ: for each input a grid of all of them
+    and a picture of their deviation.
+    """
     restored = Restored(config, workdir)
+    stems = file_names(restored.source.names.tolist())
     for task in task_names(config):
         out = epath.Path(workdir) / "samples" / f"step_{restored.step:07}" / task
-        written, sheet, stems = [], [], set()
+        written, sheet, several = [], [], config.sample.num_samples > 1
         for batch, samples in restored.batches(task):
+            rows = sheets.rows(batch, samples, with_deviation=several)
             for i, name in enumerate(batch["name"]):
-                stem = _stem(name)
-                if stem in stems:  # Of `1.jpg` and `1.png` the second is `1.png.png`.
-                    stem = str(name)
-                stems.add(stem)
+                stem = stems[str(name)]
+                if several:
+                    grid = sheets.contact_sheet([rows[i]], with_deviation=True)
+                    sheets.save_png(out / f"{stem}_grid.png", grid)
+                    sheets.save_png(out / f"{stem}_deviation.png", rows[i][-2])
                 for index, image in enumerate(samples[:, i]):
                     suffix = f"_{index}" if len(samples) > 1 else ""
                     path = out / f"{stem}{suffix}.png"
@@ -36,9 +44,11 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
                             "sample": index,
                         }
                     )
-            if len(sheet) < SHEET_ROWS:
-                sheet.extend(sheets.rows(batch, samples)[: SHEET_ROWS - len(sheet)])
-        sheets.save_png(out / "contact_sheet.png", sheets.contact_sheet(sheet))
+            sheet.extend(rows[: SHEET_ROWS - len(sheet)])
+        sheets.save_png(
+            out / "contact_sheet.png",
+            sheets.contact_sheet(sheet, with_deviation=several),
+        )
         settings = {
             "step": restored.step,
             "seed": config.seed,
@@ -51,11 +61,3 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
             (out / "samples.json").write_text(json.dumps(settings, indent=1))
         logging.info("%d results and contact_sheet.png are in %s", len(written), out)
     return 0
-
-
-def _stem(name: str) -> str:
-    """Returns a name without its extension; `photo/1.2` has none."""
-    return name.rsplit(".", 1)[0] if name.lower().endswith(_EXTENSIONS) else name
-
-
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")

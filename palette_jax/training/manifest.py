@@ -37,6 +37,13 @@ def exists(step_dir: epath.Path) -> bool:
     return (step_dir / NAME).exists()
 
 
+def fingerprint(step_dir: epath.Path) -> str:
+    """Returns what tells checkpoints of one step apart; empty without a manifest."""
+    if not exists(step_dir):
+        return ""
+    return json.loads((step_dir / NAME).read_bytes())["sha256_of_files"]
+
+
 def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
     """Returns what is wrong with the files of a checkpoint; None if they are sound.
 

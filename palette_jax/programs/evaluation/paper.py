@@ -1,0 +1,158 @@
+"""The paper's own figures, to stand beside measured ones and never among them.
+
+Saharia et al. 2022 (arXiv 2111.05826), Tables 2, 3, 4, 7 and 8. They are shown only for
+the pictures, the size and the degradation that they are of.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Values = dict[str, float]
+
+
+class PaperTable(NamedTuple):
+    """What the paper says of a task.
+
+    Attributes:
+      rows: values by the name of the row, in the order of the paper's columns.
+      source: the table in the paper.
+      note: where the paper's protocol is another one or does not say.
+    """
+
+    rows: dict[str, Values]
+    source: str
+    note: str
+
+
+_SIZE = 256
+# Of each list: how many pictures, and how many the paper's FID refers to.
+PICTURES = {"ctest10k": (10_000, 50_000), "places10k": (10_950, 36_500)}
+
+_ALL = ("FID", "IS", "CA", "PD")
+_PLACES = ("FID", "PD")
+_ORIGINALS = (2.7, 250.1, 76.0, 0.0)
+_CENTER = (
+    "the paper's inpainting is of central 256 x 256 crops, which its originals' FID"
+    " shows; here they are central squares, resized"
+)
+_NOTE = (
+    "the paper contradicts itself on the classifier (ResNet-50 or EfficientNet-B0), and"
+    " does not say which weights its perceptual distance is of"
+)
+
+# By list, task, and what the config says of the degradation.
+_TABLES: dict[tuple[str, str, Any], tuple[str, str, dict[str, tuple[float, ...]]]] = {
+    ("ctest10k", "colorize", None): (
+        "Tables 7 and 8",
+        "",
+        {
+            "originals": _ORIGINALS,
+            "Regression": (5.5, 176.9, 68.0, 61.1),
+            "Palette": (3.4, 212.9, 72.0, 48.0),
+            "Palette, multi-task": (3.7, 187.4, 69.4, 57.1),
+        },
+    ),
+    ("ctest10k", "inpaint", "center"): (
+        "Tables 2 and 7",
+        _CENTER,
+        {
+            "originals": (5.1, 231.6, 74.6, 0.0),
+            "Palette": (6.6, 173.9, 69.3, 59.5),
+            "Palette, ImageNet only": (6.4, 173.3, 69.7, 58.8),
+            "Palette, multi-task": (6.8, 165.7, 68.9, 65.2),
+        },
+    ),
+    ("places10k", "inpaint", "center"): (
+        "Table 2",
+        _CENTER,
+        {
+            "originals": (11.4, 0.0),
+            "Palette": (11.9, 57.3),
+            "Palette, ImageNet only": (12.2, 62.8),
+        },
+    ),
+    ("ctest10k", "uncrop", "right"): (
+        "Table 3",
+        "",
+        {"originals": _ORIGINALS, "Palette": (5.8, 138.1, 63.4, 85.9)},
+    ),
+    ("places10k", "uncrop", "right"): (
+        "Table 3",
+        "",
+        {"originals": (2.1, 0.0), "Palette": (3.53, 103.3)},
+    ),
+    ("ctest10k", "jpeg", 5): (
+        "Tables 4 and 7",
+        "",
+        {
+            "originals": _ORIGINALS,
+            "Regression": (29.0, 73.9, 52.8, 155.4),
+            "Palette": (8.3, 133.6, 64.2, 95.5),
+            "Palette, multi-task": (7.0, 137.8, 64.7, 92.4),
+        },
+    ),
+    ("ctest10k", "jpeg", 10): (
+        "Table 4",
+        "",
+        {
+            "originals": _ORIGINALS,
+            "Regression": (18.0, 117.2, 63.5, 102.2),
+            "Palette": (5.4, 180.5, 70.7, 58.3),
+        },
+    ),
+    ("ctest10k", "jpeg", 20): (
+        "Table 4",
+        "",
+        {
+            "originals": _ORIGINALS,
+            "Regression": (11.5, 158.7, 69.7, 65.4),
+            "Palette": (4.3, 208.7, 73.5, 37.1),
+        },
+    ),
+}
+
+
+def find(
+    task: str,
+    degradation: Mapping[str, Any],
+    *,
+    protocol: str,
+    pictures: int,
+    size: int,
+    reference_pictures: int,
+) -> tuple[PaperTable | None, str]:
+    """Returns the paper's table of the same task and protocol, or why there is none.
+
+    Args:
+      task: of the model.
+      degradation: `inpaint_mask`, `uncrop_side` and `jpeg_quality`.
+      protocol: the name of the list of pictures, empty for other pictures.
+      pictures: how many were evaluated.
+      size: of the pictures.
+      reference_pictures: how many FID refers to; where they are not the paper's, its
+        FID is left out.
+    """
+    if protocol not in PICTURES:
+        return None, "the pictures are not ctest10k or places10k, which the paper's are"
+    expected, reference = PICTURES[protocol]
+    if pictures != expected:
+        return None, f"{pictures} pictures, and the paper has all {expected:,}"
+    if size != _SIZE:
+        return None, f"pictures of {size} pixels, and the paper's have {_SIZE}"
+    keys = {"inpaint": "inpaint_mask", "uncrop": "uncrop_side", "jpeg": "jpeg_quality"}
+    value = degradation[keys[task]] if task in keys else None
+    if (protocol, task, value) not in _TABLES:
+        what = f"{task} with {keys[task]}={value}" if task in keys else task
+        return None, f"the paper has no figures of {what} on {protocol}"
+    source, note, rows = _TABLES[protocol, task, value]
+    titles = _PLACES if protocol == "places10k" else _ALL
+    table = {name: dict(zip(titles, row, strict=True)) for name, row in rows.items()}
+    notes = [note, _NOTE]
+    if reference_pictures != reference:
+        for values in table.values():
+            values.pop("FID", None)
+        notes.append(
+            f"its FID is left out: it refers to {reference:,} pictures, and this one to"
+            f" {reference_pictures:,}"
+        )
+    return PaperTable(table, source, "; ".join(filter(None, notes))), ""

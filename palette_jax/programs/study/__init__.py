@@ -1,0 +1,1 @@
+"""The human study of the paper: which of two pictures is from a camera?"""
