@@ -1,0 +1,86 @@
+"""Blocks that are written for speed, against their plain definitions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from palette_jax.models import blocks
+
+
+def _draw(count: int, shape: tuple[int, ...]) -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(0), count)
+    return [jax.random.normal(key, shape) for key in keys]
+
+
+def _plain_norm(
+    h: np.ndarray, gain: np.ndarray, bias: np.ndarray, groups: int, epsilon: float
+) -> np.ndarray:
+    """Wu & He (2018), in float64: a group of channels is normalised over all pixels."""
+    grouped = np.asarray(h, np.float64).reshape(len(h), -1, groups, len(gain) // groups)
+    mean = grouped.mean((1, 3), keepdims=True)
+    var = grouped.var((1, 3), keepdims=True)
+    normed = ((grouped - mean) / np.sqrt(var + epsilon)).reshape(h.shape)
+    return normed * np.asarray(gain) + np.asarray(bias)
+
+
+# The last has 24 channels, which 32 groups do not divide: 8 is the power of two.
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (16, 16), (24, 8)])
+def test_the_norm_is_its_definition_with_scale_and_shift(
+    channels: int, groups: int
+) -> None:
+    (h,) = _draw(1, (3, 5, 7, channels))
+    h = 2 * h + 3  # A mean as large as features have.
+    scale, shift = _draw(2, (3, channels))
+    gain, bias = _draw(2, (channels,))
+    params = {"params": {"norm": {"scale": gain, "bias": bias}}}
+    norm = blocks.GroupNorm(epsilon=1e-3)
+    plain = _plain_norm(h, gain, bias, groups, 1e-3)
+    np.testing.assert_allclose(norm.apply(params, h), plain, rtol=1e-4, atol=2e-5)
+    modulated = plain * (1 + np.asarray(scale)[:, None, None]) + np.asarray(
+        shift[:, None, None]
+    )
+    np.testing.assert_allclose(
+        norm.apply(params, h, scale, shift), modulated, rtol=1e-4, atol=5e-5
+    )
+
+
+def test_the_gradients_of_the_norm_are_those_of_its_definition() -> None:
+    (h,) = _draw(1, (2, 4, 4, 16))
+    scale, shift = _draw(2, (2, 16))
+    weights = _draw(1, (2, 4, 4, 16))[0][::-1]
+    params = blocks.GroupNorm(groups=4).init(jax.random.key(0), h)
+
+    def loss(params: dict, h: jax.Array, scale: jax.Array, shift: jax.Array):
+        norm = blocks.GroupNorm(groups=4)
+        return (weights * nn.silu(norm.apply(params, h, scale, shift))).sum()
+
+    def plain_loss(params: dict, h: jax.Array, scale: jax.Array, shift: jax.Array):
+        plain = nn.GroupNorm(4, epsilon=1e-5, use_fast_variance=False)
+        normed = plain.apply({"params": params["params"]["norm"]}, h)
+        return (
+            weights
+            * nn.silu(normed * (1 + scale)[:, None, None] + shift[:, None, None])
+        ).sum()
+
+    arguments = (params, h, scale, shift)
+    found = jax.grad(loss, (0, 1, 2, 3))(*arguments)
+    expected = jax.grad(plain_loss, (0, 1, 2, 3))(*arguments)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        found,
+        expected,
+    )
+
+
+def test_the_norm_computes_in_float32_whatever_it_is_given() -> None:
+    (h,) = _draw(1, (2, 32, 32, 8))
+    h = h.astype(jnp.bfloat16)
+    norm = blocks.GroupNorm()
+    params = norm.init(jax.random.key(0), h)
+    out = norm.apply(params, h)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(
+        out, norm.apply(params, h.astype(jnp.float32)), rtol=1e-6, atol=1e-6
+    )
