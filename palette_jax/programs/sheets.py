@@ -13,15 +13,37 @@ _GAP = 2  # Pixels between pictures.
 
 
 def rows(
-    batch: Mapping[str, np.ndarray], samples: UInt8[np.ndarray, "n b h w 3"]
+    batch: Mapping[str, np.ndarray],
+    samples: UInt8[np.ndarray, "n b h w 3"],
+    *,
+    with_deviation: bool = False,
 ) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
-    """Returns a row for each picture: degraded, its samples, original."""
+    """Returns a row for each picture: degraded, its samples, original.
+
+    With it, their deviation stands before the original.
+    """
     degraded = np.where(batch["hole"] > 0, 128, batch["x"]).astype(np.uint8)
-    return [[degraded[i], *samples[:, i], batch["y"][i]] for i in range(len(degraded))]
+    spread = [deviation(samples[:, i]) for i in range(len(degraded))]
+    return [
+        [degraded[i], *samples[:, i], *[spread[i]] * with_deviation, batch["y"][i]]
+        for i in range(len(degraded))
+    ]
+
+
+def deviation(samples: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns how far samples differ at each pixel, four times as bright as it is.
+
+    That is the standard deviation of each channel, and its mean over the channels.
+    """
+    spread = samples.astype(np.float32).std(0).mean(-1, keepdims=True)
+    return np.round(4 * spread).clip(0, 255).astype(np.uint8).repeat(3, -1)
 
 
 def contact_sheet(
-    pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], *, min_size: int = 96
+    pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]],
+    *,
+    with_deviation: bool = False,
+    min_size: int = 96,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Lays `rows` of pictures of one size out below a line of titles.
 
@@ -40,16 +62,17 @@ def contact_sheet(
         for row in pictures
     ]
     grid = np.concatenate(lines, axis=0)[:-_GAP, :-_GAP]
-    return np.concatenate([_titles(len(pictures[0]), grid.shape[1]), grid])
-
-
-def _titles(columns: int, width: int) -> UInt8[np.ndarray, "head width 3"]:
-    samples = [f"sample {index}" for index in range(columns - 2)]
+    samples = [f"sample {i}" for i in range(len(pictures[0]) - 2 - with_deviation)]
     if len(samples) == 1:
         samples = ["restored"]
+    titles = ["given", *samples, *["deviation"] * with_deviation, "original"]
+    return np.concatenate([_head(titles, grid.shape[1]), grid])
+
+
+def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"]:
     head = Image.new("RGB", (width, HEAD), "white")
-    draw, column_width = ImageDraw.Draw(head), (width + _GAP) / columns
-    for column, title in enumerate(["given", *samples, "original"]):
+    draw, column_width = ImageDraw.Draw(head), (width + _GAP) / len(titles)
+    for column, title in enumerate(titles):
         middle = (column + 0.5) * column_width - _GAP / 2, HEAD / 2
         draw.text(middle, title, "black", ImageFont.load_default(12), anchor="mm")
     return np.array(head)

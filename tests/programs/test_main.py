@@ -85,9 +85,19 @@ def test_sample_writes_each_result_under_its_inputs_name(
             assert Image.open(out / task / entry["file"]).size == (16, 16)
         sheet = Image.open(out / task / "contact_sheet.png")
         rows = len(told["results"]) // 2
-        # Degraded, two samples, original, each 96 wide, with gaps of 2.
+        # Degraded, two samples, deviation, original, each 96 wide, with gaps of 2.
         height = sheets.HEAD + rows * 96 + (rows - 1) * 2
-        assert sheet.size == (4 * 96 + 3 * 2, height)
+        assert sheet.size == (5 * 96 + 4 * 2, height)
+        # Of each input the samples side by side, and how far they differ.
+        stem = told["results"][0]["input"].rsplit(".", 1)[0]
+        grid = Image.open(out / task / f"{stem}_grid.png")
+        assert grid.size == (5 * 96 + 4 * 2, sheets.HEAD + 96)
+        pixels = [
+            np.float64(Image.open(out / task / f"{stem}_{i}.png")) for i in (0, 1)
+        ]
+        spread = np.abs(pixels[0] - pixels[1]).mean(-1) / 2
+        drawn = np.asarray(Image.open(out / task / f"{stem}_deviation.png"))[..., 0]
+        np.testing.assert_allclose(drawn, np.minimum(4 * spread, 255), atol=0.51)
 
 
 def test_what_was_known_is_kept_in_the_results(run: tuple, main: Main) -> None:

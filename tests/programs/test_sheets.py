@@ -39,6 +39,23 @@ def test_every_picture_is_where_the_titles_say(side: int, enlarged: int) -> None
             np.testing.assert_array_equal(found, squares)
 
 
+def test_the_deviation_of_samples_stands_before_the_original() -> None:
+    batch, rng = _batch(2, 96), np.random.default_rng(1)
+    samples = rng.integers(0, 256, (3, 2, 96, 96, 3), np.uint8)
+    samples[:, 0, :, 48:] = samples[0, 0, :, 48:]  # One half is the same in all.
+    rows = sheets.rows(batch, samples, with_deviation=True)
+    sheet = sheets.contact_sheet(rows, with_deviation=True)
+    assert sheet.shape[1] == 6 * 96 + 5 * 2
+    pixels = np.float64(samples[:, 1])
+    spread = np.sqrt(((pixels - pixels.mean(0)) ** 2).mean(0)).mean(-1)
+    drawn = sheet[sheets.HEAD + 98 :, 4 * 98 : 4 * 98 + 96]
+    expected = np.minimum(4 * spread, 255)[..., None].repeat(3, -1)
+    np.testing.assert_allclose(drawn, expected, atol=0.51)
+    first = sheet[sheets.HEAD : sheets.HEAD + 96, 4 * 98 : 4 * 98 + 96]
+    assert not first[:, 48:].any() and first[:, :48].mean() > 100
+    np.testing.assert_array_equal(sheet[sheets.HEAD + 98 :, -96:], batch["y"][1])
+
+
 def test_each_column_has_a_title_of_its_own() -> None:
     batch = _batch(1, 96)
     for count in (1, 3):
