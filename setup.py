@@ -58,7 +58,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["palette_jax", "palette_jax.*"]),
     package_data={
         "palette_jax": ["weights/*"],  # Safetensors, and what they were trained on.
-        "palette_jax.programs.page": ["editor.*"],
+        "palette_jax.programs.page": ["*.html", "*.css", "*.js"],
         "palette_jax.programs.evaluation": ["report.css"],
         "palette_jax.programs.study": ["study.html"],
     },
