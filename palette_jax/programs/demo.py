@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 
 from palette_jax import parallel
@@ -16,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets others on the network in",
     )
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument(
+        "--port", type=int, help="default: the first that is free from 7860 on"
+    )
     parser.add_argument(
         "--max-megapixels", type=float, default=16, help="of a picture (default 16)"
     )
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     folder = tempfile.TemporaryDirectory(prefix="palette_jax_")
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     try:
-        from palette_jax.programs.page import page
+        from palette_jax.programs.page import page, visitors
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
@@ -46,14 +50,28 @@ def run(args: argparse.Namespace) -> int:
     from palette_jax.build_restorer import load_restorer
 
     restorer = load_restorer(args.checkpoint)
-    limits = page.Limits(
+    limits = visitors.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
     )
+    visitors.forbid_programs()
     with folder:
-        page.make_page(restorer, limits).launch(
-            server_name=args.host,
-            server_port=args.port,
-            share=False,
-            **page.launch_options(limits),
-        )
+        blocks = page.make_page(restorer, limits)
+        try:
+            _, url, _ = blocks.launch(
+                server_name=args.host,
+                server_port=args.port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                **page.launch_options(limits),
+            )
+        except OSError as error:
+            raise UserError(
+                f"expected to listen at {args.host}:{args.port or 'a port'}, got:"
+                f" {error}; take another --port or --host"
+            ) from error
+        # Else the visitors' files would stay.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print(f"Open {url} in a browser. Ctrl+C ends it.", flush=True)
+        blocks.block_thread()
     return 0

@@ -1,142 +1,210 @@
 """The page: a picture, what to do with it, and what came of it."""
 
-import threading
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 import gradio as gr
 
+from palette_jax.errors import UserError
 from palette_jax.programs.page import work
-from palette_jax.programs.page.work import Limits
+from palette_jax.programs.page.visitors import Limits, Line, Visitors
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import QUALITY_PRESETS
 
 _LABELS = {
     "colorize": "Colorize",
-    "inpaint": "Inpaint",
+    "inpaint": "Fill in",
     "uncrop": "Extend",
-    "jpeg": "Restore a JPEG",
-    "paired": "Restore",
+    "jpeg": "Clean a JPEG",
+    "paired": "Translate",
 }
-# The editor's value is read in the browser, at the moment of the click.
-_READ_EDITOR = "(_, ...rest) => [window.paletteEditor?.value() ?? '', ...rest]"
+_SAMPLERS = [
+    ("of the quality", ""),
+    ("DPM-Solver++ (2M)", "dpmpp_2m"),
+    ("DDIM", "ddim"),
+    ("DDPM", "ddpm"),
+]
+_LARGE = [
+    ("as fits the task", "auto"),
+    ("restore a small copy, enlarge what is new", "shrink"),
+    ("in tiles, at full size", "tiles"),
+]
+# The fields of the settings, in the order of the inputs.
+_CHOICES = (
+    "task",
+    "quality",
+    "num_samples",
+    "seed",
+    "num_steps",
+    "sampler",
+    "large",
+    "keep_luminance",
+)
+# The editor is read in the browser, at the moment of the click.
+_START = """(_, ...rest) => {
+  window.paletteResult.show({ state: "running", text: "Sending…" });
+  return [window.paletteEditor.value(), ...rest];
+}"""
 
 
 def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
     """Lays the page out; `launch` it with `launch_options`."""
-    running: dict[str, threading.Event] = {}
+    visitors, line = Visitors(limits.keep_seconds), Line(limits.max_waiting)
 
-    def run(request: gr.Request, *args: Any) -> Iterator[tuple]:
-        visitor = str(request.session_hash)
-        stop = running[visitor] = threading.Event()
+    def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        visitor = visitors.of(request)
+        read = visitor.take_mask if event.kind == "mask" else visitor.take
         try:
-            yield from work.run(restorer, limits, stop, *args)
-        finally:  # Also when the visitor has gone.
-            stop.set()
-            running.pop(visitor, None)
+            answer = read(event.path, event.name, limits)
+        except UserError as error:
+            answer = {"error": str(error)}
+        return {**answer, "number": event.number, "kind": event.kind}
+
+    def run(request: gr.Request, drawn: Any, *choices: Any) -> Iterator[dict]:
+        chosen = dict(zip(_CHOICES, choices, strict=True))
+        # Fields that were left empty.
+        chosen |= {name: chosen[name] or None for name in ("sampler", "num_steps")}
+        chosen |= {
+            "seed": chosen["seed"] or 0,
+            "num_samples": chosen["num_samples"] or 1,
+        }
+        yield from work.run(restorer, limits, line, visitors.of(request), drawn, chosen)
 
     def cancel(request: gr.Request) -> None:
-        if request.session_hash in running:
-            running[request.session_hash].set()
+        visitors.of(request).stop.set()
 
-    keep = limits.keep_seconds
-    with gr.Blocks(title="palette_jax", delete_cache=(keep, keep)) as page:
-        gr.Markdown(
-            f"# palette_jax\nA model for {', '.join(restorer.task_names)}, trained on"
-            f" pictures of {restorer.image_size} x {restorer.image_size} pixels. Larger"
-            " ones are restored in tiles, or small and enlarged."
-        )
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # Uploads that were never opened; the visitors' own files are deleted by them.
+    age = (limits.keep_seconds // 6 or 1, limits.keep_seconds)
+    with gr.Blocks(title="palette_jax", delete_cache=age) as page:
+        gr.HTML(_heading(restorer), elem_id="heading", apply_default_css=False)
         with gr.Row():
-            with gr.Column(scale=3):
-                gr.HTML(
-                    html_template=_asset("editor.html"),
-                    css_template=_asset("editor.css"),
-                    js_on_load=_asset("editor.js"),
-                    task=restorer.task_names[0],
-                    elem_id="editor",
-                )
-            with gr.Column(scale=2, min_width=280):
+            with gr.Column(min_width=340):
                 task = gr.Radio(
                     [(_LABELS[name], name) for name in restorer.task_names],
                     value=restorer.task_names[0],
-                    label="Task",
+                    label="What to do",
                     elem_id="task",
                 )
-                quality = gr.Radio(list(QUALITY_PRESETS), value="fast", label="Quality")
-                num_samples = gr.Slider(
-                    1, limits.max_samples, 1, step=1, label="Number of results"
+                editor = _own(
+                    "editor",
+                    "mask.js",
+                    "editor.js",
+                    "gestures.js",
+                    task=restorer.task_names[0],
+                    max_bytes=limits.max_bytes,
                 )
-                seed = gr.Number(0, precision=0, minimum=0, label="Seed")
-                with gr.Accordion("More", open=False):
-                    sampler = gr.Dropdown(
-                        work.SAMPLERS, value=work.SAMPLERS[0], label="Sampler"
-                    )
-                    num_steps = gr.Number(
-                        0, precision=0, minimum=0, label="Steps (0: of the preset)"
-                    )
-                    shrink = gr.Checkbox(
-                        label="Large pictures: restore small, and enlarge"
-                    )
-                    luma = gr.Checkbox(label="Colorize: keep the brightness exactly")
-                with gr.Row():
-                    start = gr.Button("Run", variant="primary", elem_id="run")
-                    stop = gr.Button("Cancel", elem_id="cancel")
-        status = gr.Markdown(elem_id="status")
-        preview = gr.HTML(elem_id="preview")
-        slider = gr.ImageSlider(
-            label="Before and after", type="filepath", visible=False, elem_id="compare"
-        )
-        results = gr.File(
-            label="Results",
-            file_count="multiple",
-            interactive=False,
-            visible=False,
-            elem_id="results",
-        )
-        again = gr.Button("Use the result as input", visible=False, elem_id="again")
-        told = gr.Textbox(visible=False)
-        gr.on(
-            [start.click],
+            with gr.Column(min_width=340):
+                choices = [task, *_settings(limits)]
+                start = gr.Button("Run", variant="primary", elem_id="run")
+                stop = gr.Button("Cancel", elem_id="cancel")
+                result = _own("result", "result.js")
+        page.unload(visitors.leave)
+        editor.upload(take, None, [editor], **private, concurrency_limit=2)
+        # The line of work.py says who waits, and can be left.
+        start.click(
             run,
-            [
-                told,
-                task,
-                quality,
-                num_samples,
-                seed,
-                sampler,
-                num_steps,
-                shrink,
-                luma,
-            ],
-            [status, preview, slider, results, again],
-            js=_READ_EDITOR,
-            concurrency_limit=1,
-            concurrency_id="device",
-        )
-        stop.click(cancel, queue=False)
-        task.change(None, [task], js="task => { window.paletteEditor?.show(task); }")
-        again.click(
-            None,
-            [results],
-            js="files => { const f = files && files[0];"
-            " f && window.paletteEditor.open(f.url, f.orig_name); }",
-        )
-    page.queue(max_size=limits.max_waiting, default_concurrency_limit=4)
+            [editor, *choices],
+            [result],
+            js=_START,
+            concurrency_limit=None,
+            **private,
+        ).then(None, js="() => window.paletteResult.settle()")
+        stop.click(cancel, queue=False, **private)
+        task.change(None, [task], js="task => window.paletteEditor.task(task)")
     return page
 
 
 def launch_options(limits: Limits) -> dict[str, Any]:
     """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files."""
-    system = ["system-ui", "sans-serif"]
     return {
-        "theme": gr.themes.Default(font=system, font_mono=["monospace"]),
+        "theme": gr.themes.Default(
+            primary_hue="indigo",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],
+            font_mono=["monospace"],
+        ),
+        "css": _asset("page.css"),
         "max_file_size": limits.max_bytes,
         "footer_links": [],
         "show_error": True,
+        "ssr_mode": False,
+        "run_history": False,
     }
 
 
+def _settings(limits: Limits) -> list[gr.components.Component]:
+    """Lays the settings out; returns them in the order of `_CHOICES`."""
+    quality = gr.Radio(
+        [
+            (f"{name}, {steps['num_steps']} steps", name)
+            for name, steps in QUALITY_PRESETS.items()
+        ],
+        value="fast",
+        label="Quality: more steps take longer",
+        elem_id="quality",
+    )
+    with gr.Accordion("More settings", open=False):
+        with gr.Row():
+            num_samples = gr.Number(
+                1,
+                precision=0,
+                label=f"Number of results, up to {limits.max_samples}",
+                min_width=120,
+                elem_id="num_samples",
+            )
+            seed = gr.Number(
+                0,
+                precision=0,
+                label="Seed",
+                min_width=120,
+                elem_id="seed",
+            )
+        with gr.Row():
+            num_steps = gr.Number(
+                0,
+                precision=0,
+                label="Steps, 0: of the quality",
+                min_width=120,
+                elem_id="num_steps",
+            )
+            sampler = gr.Dropdown(
+                _SAMPLERS, value="", label="Sampler", min_width=120, elem_id="sampler"
+            )
+        large = gr.Dropdown(
+            _LARGE, value="auto", label="Large pictures", elem_id="large"
+        )
+        keep_luminance = gr.Checkbox(
+            True,
+            label="Colorize: keep the brightness of every pixel",
+            elem_id="keep_luminance",
+        )
+    return [quality, num_samples, seed, num_steps, sampler, large, keep_luminance]
+
+
+def _heading(restorer: Restorer) -> str:
+    labels = [_LABELS[name] for name in restorer.task_names]
+    names = [label[0].lower() + label[1:] for label in labels]
+    size = restorer.image_size
+    return (
+        "<h1>palette_jax</h1><p>Open a picture, choose what to do, and run. The network"
+        f" was trained to {', '.join(names)}, on pictures of {size} x {size} pixels."
+        " Pictures stay on the computer that serves this page, and are deleted when you"
+        " close it.</p>"
+    )
+
+
+def _own(name: str, *scripts: str, **props: Any) -> gr.HTML:
+    """Returns a part of the page that is drawn by our own files."""
+    return gr.HTML(
+        html_template=_asset(f"{name}.html"),
+        js_on_load="\n".join(map(_asset, scripts)),
+        apply_default_css=False,
+        elem_id=name,
+        **props,
+    )
+
+
 def _asset(name: str) -> str:
-    return resources.files("palette_jax.programs.page").joinpath(name).read_text()
+    return resources.files("palette_jax.programs.page").joinpath(name).read_text("utf8")

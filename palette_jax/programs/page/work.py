@@ -1,229 +1,240 @@
-"""A computation for a visitor: checked, watched, stopped, and its files handed over."""
+"""A computation for a visitor: checked, watched, stopped, and its files handed over.
+
+What the page shows is a dict that result.js draws; its `state` is waiting, running,
+done, stopped or failed.
+"""
 
 import base64
-import io
-import json
+import logging
 import pathlib
 import queue
-import tempfile
+import shutil
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-import gradio as gr
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.errors import UserError
+from palette_jax.programs.page.visitors import Limits, Line, Visitor, inline
 from palette_jax.restoration import files, masks, tasks
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings, Sides
 
-SAMPLERS = ("of the preset", "ddpm", "ddim", "dpmpp_2m")
 _PREVIEWS_A_SECOND = 3
-
-
-class Limits(NamedTuple):
-    """What protects the host.
-
-    Attributes:
-      max_pixels: of a picture with all that is added to it.
-      max_bytes: of a file.
-      max_waiting: visitors that wait for their turn; more are sent away.
-      max_seconds: of one computation.
-      max_samples: of one picture.
-      keep_seconds: for so long the files of a visitor are kept.
-    """
-
-    max_pixels: int = 16_000_000
-    max_bytes: int = 50_000_000
-    max_waiting: int = 16
-    max_seconds: float = 1800.0
-    max_samples: int = 8
-    keep_seconds: int = 3600
-
-
-class Shown(NamedTuple):
-    """What the page shows, in the order of its outputs."""
-
-    status: Any
-    preview: Any
-    slider: Any
-    results: Any
-    again: Any
-
-
-_NOTHING = Shown(*[gr.skip()] * 5)  # What is shown stays.
+_PREVIEW_SIZE = 512
 
 
 def run(
     restorer: Restorer,
     limits: Limits,
-    stop: threading.Event,
-    told: str,
-    task: str,
-    quality: str,
-    num_samples: int,
-    seed: int,
-    sampler: str,
-    num_steps: int,
-    shrink: bool,
-    luma: bool,
-) -> Iterator[tuple]:
-    """Yields what the page shows while a picture is restored, and at last the files."""
+    line: Line,
+    visitor: Visitor,
+    drawn: dict[str, Any] | None,
+    choices: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yields what the page shows while a picture is restored, and at last the files.
+
+    Args:
+      restorer: the network.
+      limits: of the host.
+      line: of those who wait for the device.
+      visitor: who asks.
+      drawn: what was drawn onto the picture, as `paletteEditor.value()` says it.
+      choices: fields of `Settings`.
+    """
+    visitor.stop.set()  # Whatever else this page has asked for.
+    stop = visitor.stop = threading.Event()
     try:
-        drawn = json.loads(told or "null")
-        if not drawn:
-            raise UserError("expected a picture, got none; drop one into the frame")
-        photo = files.read(
-            _uploaded(drawn["path"]), name=drawn["name"], max_pixels=limits.max_pixels
-        )
-        extend = Sides(**{side: float(drawn["extend"][side]) for side in Sides._fields})
-        settings = Settings(
-            task=task,
-            quality=quality,
-            num_samples=int(num_samples),
-            seed=int(seed),
-            sampler=None if sampler == SAMPLERS[0] else sampler,
-            num_steps=int(num_steps) or None,
-            extend=extend if task == "uncrop" else Sides(),
-            keep_luminance=luma,
-            large="shrink" if shrink else "tiles",
-        )
-        _check(photo, settings, limits)
+        photo = visitor.photo(limits)
+        settings = _settings(photo, drawn or {}, choices, limits)
         hole = None
-        if task == "inpaint":
-            drawn_mask = files.read(
-                base64.b64decode(drawn["mask"].split(",", 1)[1]),
-                max_pixels=limits.max_pixels,
-            )
-            hole, _ = masks.to_hole(drawn_mask, photo.pixels.shape)
-            if not hole.any():
-                raise UserError(
-                    "expected a painted mask, got none; paint over the hole"
-                )
-        text = "Compiling for this size; it can take a while."
-        yield tuple(_NOTHING._replace(status=text))
-        yield from _watch(restorer, photo, settings, hole, stop, limits)
-    except (UserError, KeyError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        if settings.task == "inpaint":
+            hole = _hole(photo, drawn or {}, limits)
+        place = line.join()
+        try:
+            while ahead := line.wait(place, 1.0):
+                if stop.is_set():
+                    yield {"state": "stopped", "text": "Stopped."}
+                    return
+                who = "one other is" if ahead == 1 else f"{ahead} others are"
+                yield {"state": "waiting", "text": f"Waiting: {who} in front of you."}
+            text = "Preparing. The first picture of a size takes longer."
+            yield {"state": "running", "text": text}
+            yield from _watch(restorer, photo, settings, hole, stop, visitor, limits)
+        finally:
+            line.leave(place)
+    except UserError as error:
+        yield {"state": "failed", "text": str(error)}
+    except Exception as error:
+        logging.exception("A restoration failed.")
+        text = "The server failed. Its log says why; another picture may work."
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            text = "The picture needs more memory than there is: take a smaller one."
+        yield {"state": "failed", "text": text}
+    finally:
+        stop.set()
 
 
 def _watch(
     restorer: Restorer,
     photo: files.Photo,
     settings: Settings,
-    hole: np.ndarray | None,
+    hole: UInt8[np.ndarray, "h w 1"] | None,
     stop: threading.Event,
+    visitor: Visitor,
     limits: Limits,
-) -> Iterator[tuple]:
-    """Restores in a thread of its own, which ends soon after `stop` is set."""
+) -> Iterator[dict[str, Any]]:
+    """Restores in a thread of its own, and returns when that has ended."""
     news: queue.Queue[Any] = queue.Queue()
-    began, first, last = time.monotonic(), [0.0, 0], [0.0]
+    began = time.monotonic()
+    first, next_preview = None, 0.0
 
     def on_progress(progress: Progress) -> bool:
+        nonlocal first, next_preview
         now = time.monotonic()
-        if not first[0]:  # Compiling is over.
-            first[:] = [now, progress.done]
-        if now - last[0] > 1 / _PREVIEWS_A_SECOND:
-            last[0] = now
-            pace = (now - first[0]) / max(progress.done - first[1], 1)
-            left = pace * (progress.total - progress.done)
-            text = f"Step {progress.done} of {progress.total}, about {left:.0f} s left"
-            news.put((text, progress.preview()[0][1]))
+        first = first or (now, progress.done)  # Compiling is over.
+        if now >= next_preview:
+            news.put(_step(progress, now - first[0], progress.done - first[1]))
+            # A preview of a large picture takes a while, too.
+            took = time.monotonic() - now
+            next_preview = now + max(1 / _PREVIEWS_A_SECOND, 5 * took)
         return not stop.is_set() and now - began < limits.max_seconds
 
     def work() -> None:
         try:
-            news.put(
-                restorer.restore(photo, settings, hole=hole, on_progress=on_progress)
+            result = restorer.restore(
+                photo, settings, hole=hole, on_progress=on_progress
             )
+            news.put(_finished(result, time.monotonic() - began, visitor.folder))
+        except Stopped:
+            late = "" if stop.is_set() else f" after {limits.max_seconds:.0f} s, the"
+            late += " longest that is allowed here" if late else ""
+            news.put({"state": "stopped", "text": f"Stopped{late}."})
         except BaseException as error:
             news.put(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, daemon=True, name="restoration")
     thread.start()
-    while True:
-        item = news.get()
-        if isinstance(item, tuple):
-            text, picture = item
-            yield tuple(_NOTHING._replace(status=text, preview=_inline(picture)))
-        elif isinstance(item, Result):
-            # Gradio keeps copies until their time is over.
-            with tempfile.TemporaryDirectory() as folder:
-                seconds = time.monotonic() - began
-                yield tuple(_finished(item, seconds, pathlib.Path(folder)))
-            return
-        elif isinstance(item, Stopped):
-            late = "" if stop.is_set() else f" after {limits.max_seconds:.0f} s"
-            yield tuple(_NOTHING._replace(status=f"Stopped{late}.", preview=""))
-            return
-        else:
-            raise item
+    try:
+        while True:
+            item = news.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if item["state"] != "running":
+                return
+    finally:  # Also when the visitor has gone: the next one waits for the device.
+        stop.set()
+        thread.join()
 
 
-def _finished(result: Result, seconds: float, folder: pathlib.Path) -> Shown:
-    stem = pathlib.Path(result.photo.name).stem or "picture"
-    paths = []
-    for index, _ in enumerate(result.pictures):
-        suffix = f"_{index}" if len(result.pictures) > 1 else ""
-        paths.append(str(folder / f"{stem}_{result.settings.task}{suffix}.png"))
-        result.save(paths[-1], index=index)
-    before = str(folder / f"{stem}_before.png")
-    Image.fromarray(_before(result)).save(before)
-    seeds = ", ".join(map(str, result.settings.seeds))
-    notes = "".join(f"\n- {text}" for text in result.warnings)
-    return Shown(
-        f"Done in {seconds:.1f} s with seed {seeds}.{notes}",
-        "",
-        gr.ImageSlider(value=(before, paths[0]), visible=True),
-        gr.File(value=paths, visible=True),
-        gr.Button(visible=True),
-    )
+def _step(progress: Progress, seconds: float, steps: int) -> dict[str, Any]:
+    text = f"Step {progress.done} of {progress.total}"
+    if steps:
+        left = seconds / steps * (progress.total - progress.done)
+        text += f", about {_time(left)} left"
+    return {
+        "state": "running",
+        "text": text,
+        "share": progress.done / progress.total,
+        "preview": inline(progress.preview()[0][1], longest=_PREVIEW_SIZE),
+    }
 
 
-def _before(result: Result) -> np.ndarray:
-    """Returns the input at the size of the result, gray where there was nothing."""
-    if result.settings.task != "uncrop":
-        return result.photo.pixels
-    edges = tasks.margins(result.photo.pixels.shape, result.settings.extend)
-    return np.pad(result.photo.pixels, (*edges, (0, 0)), constant_values=128)
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
-def _check(photo: files.Photo, settings: Settings, limits: Limits) -> None:
+def _finished(
+    result: Result, seconds: float, visitors_folder: pathlib.Path
+) -> dict[str, Any]:
+    """Writes the results in place of those before."""
+    folder = visitors_folder / "results"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
+    made = []
+    for index, seed in enumerate(result.settings.seeds):
+        suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
+        path = folder / f"{stem}{suffix}.png"
+        result.save(path, index=index)
+        made.append({"path": str(path), "name": path.name, "seed": seed})
+    before = Image.fromarray(_before(result))
+    if result.alpha is not None:
+        before.putalpha(Image.fromarray(result.alpha))
+    before.save(folder / "before.png")
+    height, width = result.pictures[0].shape[:2]
+    return {
+        "state": "done",
+        "time": time.time(),
+        "text": f"Done in {_time(seconds)}: {width} x {height} pixels.",
+        "notes": result.warnings,
+        "before": str(folder / "before.png"),
+        "results": made,
+    }
+
+
+def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns what the network was given, at the size of the result."""
+    pixels = result.photo.pixels
+    if result.settings.task == "colorize":
+        return np.repeat(tasks.luma(pixels), 3, -1)
+    if result.settings.task == "uncrop":
+        edges = tasks.margins(pixels.shape, result.settings.extend)
+        return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
+    return pixels
+
+
+def _settings(
+    photo: files.Photo,
+    drawn: dict[str, Any],
+    choices: dict[str, Any],
+    limits: Limits,
+) -> Settings:
+    """Returns the settings, if the host can afford them.
+
+    Raises:
+      UserError: if it cannot.
+    """
+    extend = Sides()
+    if choices["task"] == "uncrop":
+        asked_for = drawn.get("extend") or {}
+        extend = Sides(**{s: float(asked_for.get(s, 0)) for s in Sides._fields})
+        if not any(extend):
+            raise UserError("No side is extended: drag an edge of the picture outward.")
     height, width = photo.pixels.shape[:2]
-    left, right, top, bottom = settings.extend
-    pixels = height * (1 + top + bottom) * width * (1 + left + right)
-    if pixels > limits.max_pixels:
+    height = round(height * (1 + extend.top + extend.bottom))
+    width = round(width * (1 + extend.left + extend.right))
+    settings = Settings(**choices, extend=extend)
+    for asked, most, what in (
+        (height * width, limits.max_pixels, "pixels in the result"),
+        (settings.num_samples, limits.max_samples, "results"),
+        (settings.steps["num_steps"], limits.max_steps, "steps"),
+    ):
+        if asked > most:
+            raise UserError(f"expected at most {most:,} {what}, got {asked:,}")
+    return settings
+
+
+def _hole(
+    photo: files.Photo, drawn: dict[str, Any], limits: Limits
+) -> UInt8[np.ndarray, "h w 1"]:
+    _, _, encoded = str(drawn.get("mask") or "").partition(",")
+    if not encoded:
+        raise UserError("expected a mask, got none; paint over what is to be replaced")
+    mask = files.read(
+        base64.b64decode(encoded), name="the mask", max_pixels=limits.max_pixels
+    )
+    hole, _ = masks.to_hole(mask, photo.pixels.shape)
+    if not hole.any():
         raise UserError(
-            f"expected at most {limits.max_pixels:,} pixels, got {pixels:,.0f}; take a"
-            " smaller picture, or extend it less"
+            "Nothing is painted yet: paint over what is to be replaced, then run."
         )
-    if settings.num_samples > limits.max_samples:
-        raise UserError(
-            f"expected at most {limits.max_samples} results, got {settings.num_samples}"
-        )
-
-
-def _uploaded(path: str) -> pathlib.Path:
-    """Returns the path of a file that came through the page, and of no other."""
-    folder = pathlib.Path(gr.utils.get_upload_folder()).resolve()
-    resolved = pathlib.Path(path).resolve()
-    if not resolved.is_relative_to(folder):
-        raise UserError("expected a file that was uploaded; open the picture again")
-    return resolved
-
-
-def _inline(picture: np.ndarray) -> str:
-    """Returns a picture as part of the page, so that no file of it is left."""
-    image = Image.fromarray(picture)
-    image.thumbnail((512, 512))
-    if max(image.size) < 256:
-        factor = 256 // max(image.size)
-        image = image.resize([factor * n for n in image.size], Image.Resampling.NEAREST)
-    encoded = io.BytesIO()
-    image.save(encoded, format="PNG")
-    data = base64.b64encode(encoded.getvalue()).decode()
-    return f'<img alt="so far" src="data:image/png;base64,{data}">'
+    return hole

@@ -1,0 +1,102 @@
+// What came of it: how far it is, a comparison, and the files. The page tells it by
+// `window.paletteResult` and gradio, as `props.value`, a dict of work.py.
+const find = (selector) => element.querySelector(selector);
+const compare = find(".compare");
+let done = null;        // The last dict with results.
+let chosen = 0;         // Which of them is shown.
+
+// Relative, so that the page may lie below any address.
+const address = (path) =>
+  "gradio_api/file=" + path.split("/").map(encodeURIComponent).join("/");
+
+function show(news) {
+  const busy = news.state === "running" || news.state === "waiting";
+  // On a small window the result is far below.
+  if (busy && !document.body.classList.contains("palette-busy"))
+    element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  document.body.classList.toggle("palette-busy", busy);
+  find(".text").textContent = news.text;
+  find(".text").classList.toggle("wrong", news.state === "failed");
+  find(".bar").hidden = !busy;
+  find(".bar").classList.toggle("unknown", news.share === undefined);
+  find(".bar div").style.width = `${100 * (news.share ?? 1)}%`;
+  if (news.preview) {
+    find(".preview").src = news.preview;
+    find(".preview").onload = (event) =>
+      event.target.classList.toggle("coarse", event.target.naturalWidth < 256);
+  }
+  find(".preview").hidden = !(busy && news.preview);
+  if (news.state === "done") {
+    done = news;
+    choose(0);
+    move(50);
+  }
+  find(".empty").hidden = Boolean(done) || !find(".preview").hidden;
+  compare.hidden = !done || !find(".preview").hidden;
+  find(".actions").hidden = find(".samples").hidden = find(".notes").hidden = !done || busy;
+}
+
+function choose(index) {
+  chosen = index;
+  const { name, path } = done.results[index];
+  // The same name may hold another picture by now.
+  const fresh = `?${done.time}`;
+  find(".after").src = address(path) + fresh;
+  find(".before").src = address(done.before) + fresh;
+  find(".after").onload = ({ target }) => {
+    for (const image of compare.querySelectorAll("img"))
+      image.classList.toggle("coarse", target.naturalWidth < 256);
+  };
+  find(".download").href = address(path);
+  find(".download").download = name;
+  find(".notes").replaceChildren(...done.notes.map((text) => {
+    const note = document.createElement("li");
+    note.textContent = text;
+    return note;
+  }));
+  find(".samples").replaceChildren(...(done.results.length < 2 ? [] : done.results).map(
+    (result, i) => {
+      const button = document.createElement("button"), image = new Image();
+      button.type = "button";
+      button.title = `Seed ${result.seed}`;
+      button.classList.toggle("active", i === index);
+      button.onclick = () => choose(i);
+      image.src = address(result.path) + fresh;
+      image.alt = `Result ${i + 1}`;
+      button.append(image);
+      return button;
+    }));
+}
+
+function move(percent) {
+  const at = Math.min(Math.max(percent, 0), 100);
+  compare.style.setProperty("--at", `${at}%`);
+  compare.setAttribute("aria-valuenow", Math.round(at));
+}
+for (const name of ["pointerdown", "pointermove"])
+  compare.addEventListener(name, (event) => {
+    if (name === "pointerdown") compare.setPointerCapture(event.pointerId);
+    else if (!event.buttons) return;
+    const box = compare.getBoundingClientRect();
+    move(100 * (event.clientX - box.left) / box.width);
+  });
+compare.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  move(Number(compare.getAttribute("aria-valuenow")) + step);
+});
+
+find(".again").addEventListener("click", async () => {
+  const { name, path } = done.results[chosen];
+  const answer = await fetch(address(path));
+  window.paletteEditor.open(await answer.blob(), name);
+});
+watch("value", () => { if (props.value) show(props.value); });
+
+window.paletteResult = {
+  show,
+  // The server has ended, whatever it said.
+  settle: () => document.body.classList.contains("palette-busy")
+    && show({ state: "failed", text: "The server did not answer: try again." }),
+};
