@@ -38,6 +38,7 @@ EXTRAS_REQUIRE = {
     "eval": ["scipy>=1.14,<2"],
     "dev": [
         "beartype>=0.22,<0.24",
+        "kubeflow-trainer-api>=2.3,<3",  # The published API of JobSet.
         "packaging>=24,<27",
         "playwright>=1.60,<2",  # With the machine's own Chromium.
         "pyrefly>=1.4,<2",
