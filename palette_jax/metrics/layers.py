@@ -77,8 +77,9 @@ def take_over(
     """
     x = [jnp.zeros((1, 224, 224, 3))] * num_inputs
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), *x)["params"]
+    flat: Any = flax.traverse_util.flatten_dict(shapes)
     params = {}
-    for path, leaf in flax.traverse_util.flatten_dict(shapes).items():
+    for path, leaf in flat.items():
         *module, kind = path
         conv_key, norm_key = keys(".".join(module))
         try:

@@ -14,7 +14,8 @@ from palette_jax.metrics.layers import conv_relu, max_pool, take_over
 from palette_jax.torch_file import read_torch
 
 MIN_SIDE = 31  # Of shorter ones, nothing is left behind the second pooling.
-_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
+_SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 
 
 def load(
@@ -67,7 +68,7 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
             f" {height} x {width}"
         )
     x = 2 * (pictures.astype(jnp.float32) / 255) - 1
-    return (x - np.float32([[[_SHIFT]]])) / np.float32([[[_SCALE]]])
+    return (x - _SHIFT) / _SCALE
 
 
 class Lpips(nn.Module):

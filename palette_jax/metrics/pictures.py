@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from palette_jax.metrics.errors import MetricError
 
@@ -69,7 +69,7 @@ def some_of(names: Sequence[str], *, limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def refuse_not_finite(features: np.ndarray, names: Sequence[str]) -> None:
+def refuse_not_finite(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> None:
     """Refuses features that are not numbers.
 
     Args:
@@ -79,10 +79,13 @@ def refuse_not_finite(features: np.ndarray, names: Sequence[str]) -> None:
     Raises:
       MetricError: naming the files whose features are not finite.
     """
-    good = np.isfinite(features).reshape(len(features), -1).all(1)
-    if not good.all():
-        wrong = [name for name, is_good in zip(names, good, strict=True) if not is_good]
+    wrong = [
+        name
+        for name, row in zip(names, features, strict=True)
+        if not np.isfinite(row).all()
+    ]
+    if wrong:
         raise MetricError(
             f"expected finite features, got NaN or infinity for {len(wrong)} of"
-            f" {len(good)} pictures: {some_of(wrong)}"
+            f" {len(names)} pictures: {some_of(wrong)}"
         )

@@ -12,7 +12,8 @@ from palette_jax.metrics.extractor import Extractor
 from palette_jax.metrics.layers import conv, conv_relu, max_pool, take_over
 from palette_jax.torch_file import read_torch
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN = np.array([[[[0.485, 0.456, 0.406]]]], np.float32)
+_DEVIATION = np.array([[[[0.229, 0.224, 0.225]]]], np.float32)
 _EPS = 1e-5
 _SHORT_SIDE, _CROP = 256, 224
 
@@ -56,8 +57,7 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
         x = jax.image.resize(x, (len(x), height, width, 3), "linear")
     top, left = round((height - _CROP) / 2), round((width - _CROP) / 2)
     x = x[:, top : top + _CROP, left : left + _CROP]
-    mean, deviation = np.float32([[[_MEAN]]]), np.float32([[[_DEVIATION]]])
-    return (x - mean) / deviation
+    return (x - _MEAN) / _DEVIATION
 
 
 class ResNet50(nn.Module):

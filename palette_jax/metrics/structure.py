@@ -119,8 +119,8 @@ def _blurred(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     weights = np.exp(-np.square(offsets) / (2 * _DEVIATION**2))
     weights = (weights / weights.sum()).astype(np.float32)
     height, width = (side - _WINDOW + 1 for side in x.shape[:2])
-    x = sum(w * x[i : i + height] for i, w in enumerate(weights))
-    return sum(w * x[:, i : i + width] for i, w in enumerate(weights))
+    x = sum((w * x[i : i + height] for i, w in enumerate(weights)), jnp.zeros(()))
+    return sum((w * x[:, i : i + width] for i, w in enumerate(weights)), jnp.zeros(()))
 
 
 def _halved(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
