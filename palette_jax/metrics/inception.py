@@ -93,9 +93,7 @@ class Inception(nn.Module):
     is_whole: bool = True
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b 299 299 3"]
-    ) -> dict[str, Float[Array, "b c"]]:
+    def __call__(self, x: Float[Array, "b h w 3"]) -> dict[str, Float[Array, "b c"]]:
         """Returns the features by name, of pictures in [-1, 1]."""
         features: dict[str, Any] = {}
         h = conv_relu(x, "Conv2d_1a_3x3", 32, 3, stride=2, padding="VALID")
