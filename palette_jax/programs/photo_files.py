@@ -149,9 +149,16 @@ def _pictures(folder: pathlib.Path, out: pathlib.Path) -> Iterable[pathlib.Path]
     known = Image.registered_extensions().items()
     endings = {ending for ending, name in known if name in Image.OPEN}
     results = out.resolve()
+    if results == folder.resolve():
+        raise UserError(
+            f"expected results in another folder than the pictures, got {folder} for"
+            " both; give another --out"
+        )
+    is_inside = folder.resolve() in results.parents
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or results in path.resolve().parents or not path.is_file():
+        is_result = is_inside and results in path.resolve().parents
+        if hidden or is_result or not path.is_file():
             continue
         if path.suffix.lower() in endings:
             yield path

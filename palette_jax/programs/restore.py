@@ -72,8 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
     like = _read_like(args.like) if args.like else {}
-    mask = args.mask or like.get("mask")
-    invert = args.invert or (args.mask is None and like.get("invert", False))
+    mask, invert = args.mask, args.invert
+    if mask is None and args.task in (None, "inpaint"):
+        mask, invert = like.get("mask"), invert or like.get("invert", False)
     jobs = photo_files.find(
         args.photos, pathlib.Path(args.out), mask=mask, invert=invert
     )

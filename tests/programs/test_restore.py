@@ -259,6 +259,19 @@ def test_other_weights_than_those_of_like_are_warned_of(
     assert "1 of 1 are there already" in capsys.readouterr().out
 
 
+def test_results_may_lie_anywhere_but_among_the_pictures(
+    restore, photos, capsys
+) -> None:
+    shutil.copytree(photos / "deep", "in")
+    assert restore("in", "--task=jpeg", "--num-steps=1", "--out=.") == 0
+    assert pathlib.Path("c.png").exists()
+    assert restore("in", "--task=jpeg", "--num-steps=1", "--out=in") == 1
+    assert "another folder than the pictures" in capsys.readouterr().err
+    for _ in range(2):  # The second time, results are no pictures to restore.
+        assert restore("in", "--task=jpeg", "--num-steps=1", "--out=in/new") == 0
+    assert sorted(_files(pathlib.Path("in"))) == ["c.png", "new/c.png"]
+
+
 def test_odd_pictures_are_restored_or_refused_in_a_sentence(
     restore, tmp_path, capsys
 ) -> None:

@@ -1,0 +1,54 @@
+"""Which part of a picture is worked on, and that it is pasted back where it was."""
+
+import numpy as np
+import pytest
+
+from palette_jax.restoration import canvas, tasks
+
+SIZE = 16
+
+
+def _degraded(height: int, width: int, hole: tuple[slice, slice]) -> tasks.Degraded:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[hole] = 1
+    return tasks.inpaint(picture, mask)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (200, 300), (393, 593), (5, 400)])
+def test_only_the_surroundings_of_a_hole_are_worked_on(top: int, left: int) -> None:
+    degraded = _degraded(400, 600, np.s_[top : top + 7, left : left + 6])
+    prepared = canvas.prepare(degraded, SIZE)
+    assert prepared.x.shape == (SIZE, SIZE, 3) and len(prepared.tiles) == 1
+    first_row, last_row, first_column, last_column = prepared.box
+    margins = (top - first_row, left - first_column)
+    margins += (last_row - top - 7, last_column - left - 6)
+    # A margin at every side, but for those where the picture ends.
+    assert min(margins) >= 4 or not (0 < top < 393 and 0 < left < 593)
+    sampled = np.full_like(prepared.x, 9)
+    wanted = np.where(degraded.hole > 0, 9, degraded.x)
+    np.testing.assert_array_equal(canvas.paste(prepared, sampled), wanted)
+
+
+def test_a_wide_hole_is_shrunk_with_as_much_around_it() -> None:
+    degraded = _degraded(400, 600, np.s_[100:180, 200:280])
+    prepared = canvas.prepare(degraded, SIZE, large="shrink")
+    top, bottom, left, right = prepared.box
+    assert (top, bottom, left, right) == (60, 220, 160, 320)
+    assert prepared.is_shrunk and prepared.small == (SIZE, SIZE)
+    # Half of each side: a quarter of the small picture is painted.
+    assert prepared.hole.mean() == pytest.approx(1 / 4)
+    sampled = np.full_like(prepared.x, 9)
+    picture = canvas.paste(prepared, sampled)
+    known = degraded.hole[..., 0] == 0
+    np.testing.assert_array_equal(picture[known], degraded.x[known])
+    assert (picture[~known] == 9).all()
+
+
+def test_whole_pictures_are_worked_on_as_a_whole() -> None:
+    picture = np.zeros((40, 50, 3), np.uint8)
+    degraded = tasks.Degraded(picture, np.zeros((40, 50, 1), np.uint8))
+    prepared = canvas.prepare(degraded, SIZE)
+    assert prepared.box == (0, 40, 0, 50) and not prepared.is_shrunk
+    assert len(prepared.tiles) == 3 * 4  # Every 12 pixels at most: a quarter shared.
