@@ -5,9 +5,16 @@ r"""Any task without code: one folder of what is given, one of what is wanted.
 
 `MAPS/x/1.png` belongs to `PHOTOS/x/1.jpg`: the same path and stem. Both are cut and
 turned alike; pictures of a pair may differ in size, not in shape. Which
-`data.num_eval` pairs are held out follows from their names. The variants and what each
-asks of the machine are in base.py. The paper has no such task, so there is no number to
-expect.
+`data.num_eval` pairs are held out follows from their names.
+
+The variants, and the machine that each is meant for:
+
+  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
+         days to weeks; counted, not run (docs/scaling.md).
+  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
+  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+
+The paper has no such task, so there is no number to expect.
 """
 
 import ml_collections

@@ -4,7 +4,16 @@
     python main.py --mode=evaluate --workdir=runs/uncrop
 
 Paper, section 5.3. Its model learns from ImageNet and Places2, and so does `paper`;
-other sources are chosen by `data.*` in base.py, where the variants are as well.
+other sources are chosen by `data.*`, which base.py explains.
+
+The variants, and the machine that each is meant for:
+
+  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
+         days to weeks; counted, not run (docs/scaling.md).
+  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
+  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+
+A panorama is made of a model of this task by `palette-jax panorama PHOTO`.
 
 The paper, not measured here, half of the picture missing at the right side: on
 ctest10k FID 5.8, Inception Score 138.1, accuracy 63.4%, perceptual distance 85.9; on

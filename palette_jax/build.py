@@ -108,6 +108,13 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
             "expected no data.eval_folder with data.source=paired, which holds out"
             f" pairs, got {config.data.eval_folder!r}; change the two folders instead"
         )
+    extra = [key for key in ("extra_folder", "extra_tfds_name") if config.data[key]]
+    if len(extra) > 1 or (extra and config.data.source == "paired"):
+        raise ConfigError(
+            "expected one extra source, and none beside pairs, got"
+            + "".join(f" data.{key}={config.data[key]}" for key in extra)
+            + f" with data.source={config.data.source}; leave out one of them"
+        )
     if (config.task == "paired") != (config.data.source == "paired"):
         raise ConfigError(
             "expected task and data.source to be paired both or neither, got"

@@ -138,3 +138,18 @@ def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
         config.eval.batch_size = 33 if key == "eval" else 48
         with pytest.raises(ConfigError, match=f"{key}.batch_size.*take {enough}"):
             build.check(config, num_devices=devices)
+
+
+def test_a_second_source_is_one_of_single_pictures() -> None:
+    config = uncrop.get_config("paper")
+    build.check(config)  # ImageNet and Places2.
+    config.data.source, config.data.folder = "folder", "photos"
+    build.check(config)
+    config.data.extra_folder = "places"
+    with pytest.raises(ConfigError, match=r"extra_folder=places.*extra_tfds_name"):
+        build.check(config)
+    pairs = paired.get_config("tiny")
+    pairs.data.input_folder = pairs.data.target_folder = "pairs"
+    pairs.data.extra_folder = "places"
+    with pytest.raises(ConfigError, match=r"places with data\.source=paired"):
+        build.check(pairs)
