@@ -1,8 +1,10 @@
 """Manifests: what Kubernetes and JobSet demand of them, and the command they run."""
 
 import pathlib
+import subprocess
 
 import pytest
+from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 yaml = pytest.importorskip("yaml")
 
@@ -16,6 +18,31 @@ def _job(path: pathlib.Path) -> tuple[dict, dict]:
     assert jobset["kind"] == "JobSet"
     (replicated,) = jobset["spec"]["replicatedJobs"]
     return jobset, replicated["template"]["spec"]
+
+
+@pytest.mark.parametrize("path", JOBSETS, ids=lambda path: path.stem)
+def test_a_manifest_has_no_field_that_the_published_api_has_not(path):
+    manifest = yaml.safe_load(path.read_text())
+    # What is of another type is refused, and what is unknown does not come back.
+    assert not _lost(manifest, JobsetV1alpha2JobSet.from_dict(manifest).to_dict())
+    pod = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    pod["containers"][0]["argz"] = ["--config=x"]
+    (found,) = _lost(manifest, JobsetV1alpha2JobSet.from_dict(manifest).to_dict())
+    assert found.endswith("/containers/0/argz")
+
+
+def _lost(given, understood, path=""):
+    """Returns the paths of what is given and was not understood."""
+    if isinstance(given, list):
+        given, understood = dict(enumerate(given)), dict(enumerate(understood))
+    if not isinstance(given, dict):
+        return [] if given == understood else [path]
+    lost = []
+    for key, value in given.items():
+        below = f"{path}/{key}"
+        known = key in understood
+        lost += _lost(value, understood[key], below) if known else [below]
+    return lost
 
 
 @pytest.mark.parametrize("path", JOBSETS, ids=lambda path: path.stem)
@@ -65,3 +92,35 @@ def test_the_tpu_slice_has_the_chips_of_its_topology():
 def test_containers_do_not_run_as_root(path):
     lines = path.read_text().splitlines()
     assert [line for line in lines if line.startswith("USER ")] == ["USER palette"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_job_of_skypilot_goes_on_after_75_and_every_node_knows_its_place(
+    tmp_path, nodes
+):
+    job = yaml.safe_load((LAUNCH / "sky.yaml").read_text())
+    assert job["resources"]["use_spot"] is True
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/bash\necho "$@"\n[ -e once ] && exit 3\ntouch once\nexit 75\n'
+    )
+    python.chmod(0o755)
+    env = job["envs"] | {
+        "PATH": "/usr/bin:/bin",
+        "WORKDIR": "gs://bucket/run",
+        "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2",
+        "SKYPILOT_NUM_NODES": str(nodes),
+        "SKYPILOT_NODE_RANK": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-c", job["run"]],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    said = "main.py --config=configs/uncrop.py --workdir=gs://bucket/run"
+    if nodes == 2:
+        said += " --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=1"
+    assert (done.returncode, done.stdout) == (3, f"{said}\n" * 2), done.stderr
