@@ -65,7 +65,7 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(state, network, _EPS, keys),
+        take_over(state, path, network, _EPS, keys),
         sha256=weight_files.sha256(path),
         outputs=(*FEATURES, LOGITS) if is_whole else FEATURES[:3],
         batch_size=batch_size,

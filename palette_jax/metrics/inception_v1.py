@@ -50,7 +50,11 @@ def load(
         prepare,
         network.apply,
         take_over(
-            read_torch(path), network, _EPS, lambda key: (f"{key}.conv", f"{key}.bn")
+            read_torch(path),
+            path,
+            network,
+            _EPS,
+            lambda key: (f"{key}.conv", f"{key}.bn"),
         ),
         sha256=weight_files.sha256(path),
         outputs=("pool",),

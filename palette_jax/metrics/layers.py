@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Float
 
 from palette_jax.errors import WeightsError
@@ -61,12 +62,19 @@ def max_pool(
 
 
 def take_over(
-    state: State, network: nn.Module, eps: float, keys: KeysOf, *, num_inputs: int = 1
+    state: State,
+    path: epath.PathLike,
+    network: nn.Module,
+    eps: float,
+    keys: KeysOf,
+    *,
+    num_inputs: int = 1,
 ) -> Params:
     """Returns the parameters of a network, with every batch norm folded away.
 
     Args:
       state: the tensors of the file.
+      path: of the file, for the message.
       network: whose layers are named as in the file.
       eps: of the batch norms.
       keys: of a layer.
@@ -79,23 +87,23 @@ def take_over(
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), *x)["params"]
     flat: Any = flax.traverse_util.flatten_dict(shapes)
     params = {}
-    for path, leaf in flat.items():
-        *module, kind = path
+    for place, leaf in flat.items():
+        *module, kind = place
         conv_key, norm_key = keys(".".join(module))
         try:
             layer = _folded(state, conv_key, norm_key, eps)
         except KeyError as error:
             raise WeightsError(
-                f"expected the weights of {type(network).__name__}, got a file without"
-                f" {error.args[0]}; it holds {len(state)} tensors, such as"
+                f"{path}: expected the weights of {type(network).__name__}, got a file"
+                f" without {error.args[0]}; it holds {len(state)} tensors, such as"
                 f" {next(iter(state), 'none')}"
             ) from None
         if layer[kind].shape != leaf.shape:
             raise WeightsError(
-                f"expected {conv_key} to make a {kind} of shape {leaf.shape} in"
+                f"{path}: expected {conv_key} to make a {kind} of shape {leaf.shape} in"
                 f" {type(network).__name__}, got {layer[kind].shape}"
             )
-        params[path] = layer[kind]
+        params[place] = layer[kind]
     return {"params": flax.traverse_util.unflatten_dict(params)}
 
 

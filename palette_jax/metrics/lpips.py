@@ -38,7 +38,7 @@ def load(
     Raises:
       WeightsError: if a file holds other weights, or is damaged.
     """
-    state = {**read_torch(alexnet), **read_torch(linear)}
+    state = {**read_torch(linear), **read_torch(alexnet)}
     network = Lpips()
 
     def keys(layer: str) -> tuple[str, str | None]:
@@ -47,7 +47,7 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(state, network, 0.0, keys, num_inputs=2),
+        take_over(state, alexnet, network, 0.0, keys, num_inputs=2),
         sha256=f"{weight_files.sha256(alexnet)}+{weight_files.sha256(linear)}",
         outputs=("lpips",),
         batch_size=batch_size,

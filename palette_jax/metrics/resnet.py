@@ -35,7 +35,7 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(read_torch(path), network, _EPS, _keys),
+        take_over(read_torch(path), path, network, _EPS, _keys),
         sha256=weight_files.sha256(path),
         outputs=("logits",),
         batch_size=batch_size,

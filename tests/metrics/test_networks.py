@@ -10,6 +10,7 @@ import pytest
 
 from palette_jax.errors import WeightsError
 from palette_jax.metrics import inception, inception_v1, lpips, resnet
+from palette_jax.metrics.errors import MetricError
 from palette_jax.metrics.extractor import Extractor
 from tests.interop.files import write_torch
 from tests.metrics.write_network_numbers import FILE, draw_pictures, draw_state
@@ -59,11 +60,21 @@ def test_outputs_are_those_of_an_independent_network(
         )
 
 
+def test_pictures_too_small_for_lpips_are_refused(tmp_path: pathlib.Path) -> None:
+    extract = load("lpips", tmp_path)
+    small = np.zeros((1, lpips.MIN_SIDE - 1, 40, 3), np.uint8)
+    with pytest.raises(MetricError, match=r"31 pixels or more.*got 30 x 40"):
+        extract(small, small)
+    least = np.zeros((1, lpips.MIN_SIDE, 40, 3), np.uint8)
+    assert extract(least, least)["lpips"] == 0
+    assert extract(least, 255 - least)["lpips"] > 0
+
+
 def test_weights_of_another_network_are_refused(tmp_path: pathlib.Path) -> None:
     small = {k: np.zeros(1, np.float32) for k in ("layer1.0.conv1.weight", "fc.weight")}
     write_torch(tmp_path / "w.pth", small)
     for load_one in LOAD.values():
-        with pytest.raises(WeightsError, match="got a file without"):
+        with pytest.raises(WeightsError, match=r"w\.pth: .*got a file without"):
             load_one(tmp_path / "w.pth")
     state = {**state_of("lpips"), "features.0.bias": np.zeros(3, np.float32)}
     write_torch(tmp_path / "w.pth", state)
