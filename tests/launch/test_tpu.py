@@ -125,6 +125,19 @@ def test_a_machine_ends_itself_at_its_maximum_age(tpu, tmp_path):
     assert "--spot" not in calls[0]
 
 
+def test_watch_deletes_the_machine_at_its_maximum_age(tpu, tmp_path):
+    clock = tmp_path / "bin/date"  # An hour passes between two looks at it.
+    clock.write_text(
+        "#!/bin/bash\n"
+        'echo x >>"$FAKE/looks"; echo $((3600 * $(wc -l <"$FAKE/looks")))\n'
+    )
+    clock.chmod(0o755)
+    result, calls = tpu("watch", "--config=x", states=("ACTIVE",), ends=("",))
+    assert result.returncode == 2
+    assert "within 3 hours" in result.stderr
+    assert _kinds(calls) == ["delete"]
+
+
 def test_what_runs_on_the_machine_goes_on_after_75_and_keeps_its_flags(tpu, tmp_path):
     _, calls = tpu("run", "--config=a b", "--workdir=$HOME")
     command = calls[0].split("--command=", 1)[1].strip()
