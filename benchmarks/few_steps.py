@@ -1,0 +1,239 @@
+"""Prints sampler x schedule x steps x quality x seconds for a trained model.
+
+    python -m benchmarks.few_steps --workdir=runs/uncrop
+    python -m benchmarks.few_steps --workdir=runs/uncrop --steps=5,10,20 \
+        --num_pictures=64 --config.data.eval_folder=PHOTOS
+
+The few steps first, then ddpm with 1000 of them, which is the paper's sampling: with
+the literal schedule, `paper`, and without the steps below the levels trained on,
+`trimmed`. Every row restores the same pictures with the same noise. The rows are kept
+in few_steps/ of the run, as JSON, each as soon as it is there.
+
+PSNR is measured over what was painted. It prefers a blurred guess to a sharp one; of
+one sample it falls as pictures get sharper, so look at the mean of the samples, and at
+how far they differ. `--inception_weights` adds a Fréchet distance.
+"""
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags
+from etils import epath
+from jaxtyping import UInt8
+
+from palette_jax import build, build_data, parallel
+from palette_jax.build_restorer import load_weights
+from palette_jax.config import from_dict, task_names
+from palette_jax.errors import UserError
+from palette_jax.metrics import distortion
+from palette_jax.programs import flags as program_flags
+from palette_jax.types import Params
+
+_LIST = flags.DEFINE_list("steps", ["5", "10", "20", "50", "100"], "How few.")
+_REFERENCE = flags.DEFINE_integer(
+    "reference_steps", 1000, "Of ddpm; 0 leaves the two reference rows out.", 0
+)
+_PICTURES = flags.DEFINE_integer("num_pictures", 32, "How many are restored.", 1)
+_SAMPLES = flags.DEFINE_integer("num_samples", 4, "Of each picture.", 1)
+_INCEPTION = flags.DEFINE_string(
+    "inception_weights", "", "File of weights; adds a column with FID-768."
+)
+
+Pictures = UInt8[np.ndarray, "n h w 3"]
+Batch = dict[str, np.ndarray]
+
+
+class Way(NamedTuple):
+    """One way to restore: a row of the table."""
+
+    sampler: str
+    schedule: str
+    num_steps: int
+
+
+def ways(steps: list[int], reference_steps: int) -> Iterator[Way]:
+    """Yields the rows: few steps of each sampler, then the many of the paper's."""
+    for schedule, sampler, count in itertools.product(
+        ("trimmed", "paper"), ("ddpm", "ddim", "dpmpp_2m"), steps
+    ):
+        yield Way(sampler, schedule, count)
+    if reference_steps:
+        yield Way("ddpm", "trimmed", reference_steps)
+        yield Way("ddpm", "paper", reference_steps)
+
+
+def measure(
+    config: ml_collections.ConfigDict,
+    params: Params,
+    batches: list[Batch],
+    *,
+    fid: Callable[[Pictures, Pictures], float] | None = None,
+) -> dict[str, float]:
+    """Restores all batches as the config says, and returns a row's numbers.
+
+    The first call, which compiles, is not among the seconds.
+    """
+    restore = build.make_restore(config, parallel.make_mesh())
+    count, seconds, calls = config.sample.num_samples, 0.0, 0
+    means, ones, spreads, drawn = [], [], [], []
+    for batch in batches:
+        valid = batch["valid"]
+        samples = []
+        for index in range(count):
+            start = time.perf_counter()
+            samples.append(restore(params, batch, index)[valid])
+            if calls or count * len(batches) == 1:
+                seconds += time.perf_counter() - start
+            calls += 1
+        restored, y = np.stack(samples), batch["y"][valid]
+        mask = _painted(batch["hole"][valid])
+        means.extend(distortion.psnr(restored.mean(0), y, mask))
+        ones.extend(np.mean([distortion.psnr(s, y, mask) for s in restored], 0))
+        deviation = restored.astype(np.float32).std(0).mean(-1, keepdims=True)
+        spreads.extend((deviation * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)))
+        drawn.append(restored)
+    timed = max(calls - 1, 1) * len(batches[0]["x"])
+    row = {
+        "psnr_of_mean": float(np.mean(means)),
+        "psnr_of_one": float(np.mean(ones)),
+        "deviation": float(np.mean(spreads)),
+        "seconds_per_picture": seconds / timed,
+    }
+    if fid:
+        originals = np.concatenate([batch["y"][batch["valid"]] for batch in batches])
+        pictures = np.concatenate(drawn, axis=1)
+        row["fid_768"] = fid(pictures.reshape(-1, *pictures.shape[2:]), originals)
+    return row
+
+
+def _painted(hole: np.ndarray) -> np.ndarray:
+    return np.where(hole.any((1, 2, 3), keepdims=True), hole, 1)
+
+
+def make_fid(path: str) -> Callable[[Pictures, Pictures], float]:
+    """Returns the Fréchet distance between two sets by Inception's 768 features."""
+    from palette_jax.metrics import frechet, inception
+
+    network = inception.load(path)
+
+    def statistics(pictures: Pictures) -> frechet.Statistics:
+        features = network(pictures)["768"]
+        return frechet.statistics(features, [str(i) for i in range(len(pictures))])
+
+    return lambda drawn, originals: frechet.distance(
+        statistics(drawn), statistics(originals)
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Prints a table for each task of the checkpoint."""
+    del argv
+    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    config.eval.num_images = _PICTURES.value
+    config.eval.batch_size = min(config.eval.batch_size, _PICTURES.value)
+    config.sample.num_samples = _SAMPLES.value
+    parallel.use_cpu_cores([config.eval.batch_size])
+    build.check(config, num_devices=jax.device_count())
+    parallel.cache_compilations()
+    rows = list(ways(_parse(_LIST.value), _REFERENCE.value))
+    if config.diffusion.objective == "regress":
+        rows = [Way("one pass", "", 1)]
+    _, params, step = load_weights(workdir)
+    fid = make_fid(_INCEPTION.value) if _INCEPTION.value else None
+    for task in task_names(config):
+        batches = list(build_data.eval_batches(config, task))
+        count = sum(int(batch["valid"].sum()) for batch in batches)
+        about = {
+            "workdir": str(workdir),
+            "step": step,
+            "task": task,
+            "pictures": count,
+            "samples": config.sample.num_samples,
+            "image_size": config.data.image_size,
+            "batch_size": config.eval.batch_size,
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "trivial_psnr": _trivial(batches),
+            "config": config.to_dict(),
+        }
+        _print_head(about, fid is not None)
+        path = epath.Path(workdir) / "few_steps" / f"step_{step:07}_{task}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        measured = []
+        for way in rows:
+            asked_for = from_dict(config.to_dict())
+            if way.schedule:
+                asked_for.sample.update(way._asdict())
+            row = {
+                **way._asdict(),
+                **measure(asked_for, params, batches, fid=fid),
+            }
+            measured.append(row)
+            path.write_text(json.dumps({**about, "rows": measured}, indent=1))
+            _print_row(row)
+        print(f"kept in {path}")
+    return 0
+
+
+def _parse(steps: list[str]) -> list[int]:
+    if not all(text.strip().isdecimal() and int(text) > 0 for text in steps):
+        raise UserError(
+            f"expected --steps as numbers >= 1 with commas, got {','.join(steps)}"
+        )
+    return [int(text) for text in steps]
+
+
+def _trivial(batches: list[Batch]) -> float:
+    """Returns the PSNR of what needs no model."""
+    found = []
+    for batch in batches:
+        x, y, hole = (batch[name][batch["valid"]] for name in ("x", "y", "hole"))
+        guess = distortion.trivial_estimate(x, hole)
+        found.extend(distortion.psnr(guess, y, _painted(hole)))
+    return float(np.mean(found))
+
+
+def _print_head(about: dict[str, Any], has_fid: bool) -> None:
+    print(
+        f"\n{about['task']}, step {about['step']}: {about['pictures']} pictures of"
+        f" {about['image_size']} pixels, {about['samples']} samples of each, batches of"
+        f" {about['batch_size']} on {about['device']}"
+    )
+    print(
+        "PSNR in dB, of the mean of the samples and of one; deviation of the samples at"
+        f" a pixel, of 255. No model at all: {about['trivial_psnr']:.2f} dB"
+    )
+    print(
+        f"{'sampler':<10}{'schedule':<10}{'steps':>6}{'mean':>8}{'one':>8}"
+        f"{'deviation':>11}{'s/picture':>11}" + f"{'FID-768':>10}" * has_fid,
+        flush=True,
+    )
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    fid = f"{row['fid_768']:>10.4f}" if "fid_768" in row else ""
+    print(
+        f"{row['sampler']:<10}{row['schedule']:<10}{row['num_steps']:>6}"
+        f"{row['psnr_of_mean']:>8.2f}{row['psnr_of_one']:>8.2f}"
+        f"{row['deviation']:>11.2f}{row['seconds_per_picture']:>11.4f}{fid}",
+        flush=True,
+    )
+
+
+def _flags(argv: list[str]) -> list[str]:
+    """Parses flags as main.py does, the config being that of the checkpoint."""
+    return program_flags.parse([*argv, "--mode=evaluate"])
+
+
+if __name__ == "__main__":
+    program_flags.define()
+    try:
+        app.run(run, flags_parser=_flags)
+    except UserError as error:
+        sys.exit(f"error: {error}")
