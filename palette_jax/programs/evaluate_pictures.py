@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     judge = Judge(
         height,
         width,
-        batch_size=_BATCH,
+        batch_size=min(_BATCH, len(pairs)),
         has_labels=names is not None and bool(names.labels),
     )
     out = pathlib.Path(args.out)
@@ -147,12 +147,7 @@ def _reference(
 ) -> tuple[dict[str, frechet.Statistics], dict[str, Any]]:
     """Returns what Fréchet distances refer to, and what is said of it."""
     weights = judge.weights.get("inception", "")
-    digest = frechet.reference_hash(
-        folders.checksums(everything),
-        resize=words.resize(size) if size else "none",
-        crop=words.CROP if size else "none",
-        weights=weights,
-    )
+    digest = _hash(everything, size, weights=weights)
     told = {"pictures": len(everything), "hash": digest}
     if not weights:
         return {}, told
@@ -179,6 +174,17 @@ def _reference(
 
     path = epath.Path(STATISTICS_FOLDER).expanduser() / f"{digest}.npz"
     return frechet.cached(path, compute), told
+
+
+def _hash(
+    paths: dict[str, pathlib.Path], size: int | None, *, weights: str = ""
+) -> str:
+    return frechet.reference_hash(
+        folders.checksums(paths),
+        resize=words.resize(size) if size else "none",
+        crop=words.CROP if size else "none",
+        weights=weights,
+    )
 
 
 def _labels(names: image_list.ImageList | None, found: list[str]) -> np.ndarray | None:
@@ -220,7 +226,7 @@ def _write(
         "warnings": words.warnings(judge, rows, len(pairs)),
         "protocol": {
             "pictures": len(pairs),
-            "pictures_hash": short_hash({"names": list(pairs)}),
+            "pictures_hash": _hash({n: p.result for n, p in pairs.items()}, args.size),
             "list": args.list or "",
             "crop": words.CROP if args.size else "none",
             "resize": words.resize(args.size) if args.size else "none",

@@ -1,7 +1,7 @@
 """Several real processes: they make one run, and they end together."""
 
-import json
 import pathlib
+import re
 import signal
 import time
 
@@ -23,12 +23,6 @@ ENDLESS = (
     "--config.train.checkpoint_every=1000",
     "--config.train.preview_every=100000",
 )
-
-
-def _assert_same_bits(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    assert len(got) == len(expected) > 20
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +49,39 @@ def test_two_processes_train_as_one_and_only_the_first_speaks_and_writes(
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_sample_as_one(
-    two: Group, tmp_path: pathlib.Path
+@pytest.mark.parametrize(
+    ("mode", "folder", "count"),
+    [("evaluate", "evaluation", 4), ("sample", "samples", 2)],
+)
+def test_several_processes_evaluate_and_sample_as_one(
+    two: Group, tmp_path: pathlib.Path, mode: str, folder: str, count: int
 ) -> None:
-    # Six pictures in batches of four: the last one is padded on the second host.
-    run(two.folder, 2, "--mode=evaluate")
-    run(two.folder, 2, "--mode=sample")
+    # Six pictures in batches of four: the last one is padded on the last hosts.
+    run(two.folder, count, f"--mode={mode}")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(two.folder / "run" / "checkpoints")
-    run(tmp_path, 1, "--mode=evaluate")
-    run(tmp_path, 1, "--mode=sample")
-    for name in ("evaluation", "samples"):
-        ours, theirs = (
-            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.*")}
-            for folder in (two.folder / "run" / name, tmp_path / "run" / name)
-        )
-        assert len(ours) > 1 and ours == theirs
-    table = two.folder / "run" / "evaluation" / "step_0000008" / "table.json"
-    assert json.loads(table.read_text())["tasks"]["uncrop"]["pictures"] == 6
+    run(tmp_path, 1, f"--mode={mode}")
+    ours, theirs = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*.*") if p.is_file()}
+        for root in (two.folder / "run" / folder, tmp_path / "run" / folder)
+    )
+    assert len(ours) > 1 and ours == theirs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
-    two: Group, tmp_path: pathlib.Path, victim: int
+    tmp_path: pathlib.Path,
 ) -> None:
-    group = Group(tmp_path, 2, *TRAIN, "--config.train.num_steps=100000")
-    group.wait_for("step 6/")
-    group.signal(victim, signal.SIGKILL)
-    began = time.monotonic()
-    codes = group.finish(timeout=60)
-    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75)
-    assert time.monotonic() - began < 60
-    restarted = run(tmp_path, 2, *TRAIN)
-    assert "going on from step 4" in restarted.output()
-    _assert_same_bits(state(tmp_path), state(two.folder))
+    # The second one is killed in a run that goes on.
+    for victim, after in ((1, "step 6/"), (0, r"going on from step [\s\S]*step \d+/")):
+        group = Group(tmp_path, 2, *TRAIN, "--config.train.num_steps=100000")
+        group.wait_for(after)
+        assert group.is_running and re.search(after, group.output()), group.output()
+        group.signal(victim, signal.SIGKILL)
+        began = time.monotonic()
+        codes = group.finish(timeout=60)
+        assert time.monotonic() - began < 60
+        assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import UInt8
 
 from palette_jax import parallel
@@ -170,7 +171,7 @@ class Judge:
         loaders = {"resnet50": resnet.load, "inception_v1": inception_v1.load}
         try:
             if name == "lpips":
-                files = [weight_files.find(file) for file in ("alexnet", "lpips")]
+                files = _find_all("alexnet", "lpips")
                 network = lpips.load(*files, **options)
             elif name == "inception":
                 files = [inception.find()]
@@ -192,6 +193,19 @@ class Judge:
         for key, file in zip(keys, files, strict=True):
             if warning := weight_files.differs(key, weight_files.sha256(file)):
                 self.warnings.append(warning)
+
+
+def _find_all(*names: str) -> list[epath.Path]:
+    """Returns weight files; of those that are missing, all are named."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(weight_files.find(name))
+        except weight_files.MissingWeightsError as error:
+            missing.append(str(error))
+    if missing:
+        raise weight_files.MissingWeightsError("; and ".join(missing))
+    return found
 
 
 def _samples(rows: Mapping[str, Pictures]) -> UInt8[np.ndarray, "samples n h w 3"]:

@@ -157,7 +157,8 @@ class Pictures:
 
 def on_host_0(is_so: Any) -> bool:
     """Returns on every host what a question is answered with on host 0."""
-    return bool(parallel.from_host_0(jax.process_index() == 0 and is_so()))
+    said = jax.process_index() == 0 and is_so()
+    return bool(parallel.from_host_0(float(said)))
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:

@@ -120,7 +120,7 @@ def _grid(
 ) -> str:
     parts = []
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for tick in _ticks(*y_range):
+    for tick in (_log_ticks if log_y else _ticks)(*y_range):
         up = (tick - y_range[0]) / (y_range[1] - y_range[0])
         at = bottom - up * (bottom - _TOP)
         text = f"{10**tick:.3g}" if log_y else f"{tick:g}"
@@ -154,6 +154,17 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= rough)
     first = math.ceil(low / step)
     return [round(i * step, 10) for i in range(first, math.floor(high / step) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Returns the logarithms of round numbers between two bounds, given as such."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [d + math.log10(f) for d in decades for f in factors]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            return ticks
+    return [math.log10(float(f"{10**at:.3g}")) for at in (low, high)]
 
 
 def _short(number: float) -> str:

@@ -161,7 +161,7 @@ def data_uri(picture: np.ndarray) -> str:
 def _summary(results: Mapping[str, Any]) -> str:
     told = results["protocol"]
     return html.escape(
-        f"{told['pictures']} pictures, {told['samples']} sample(s) of each,"
+        f"{told['pictures']} pictures, samples of each: {told['samples']},"
         f" {told['steps']} steps of {told['sampler']}, seed {told['seed']}, averaged"
         " weights. Arrows say which way is better."
     )
@@ -192,33 +192,37 @@ def _task(
 
 def _past(past: Mapping[int, Mapping[str, table.Values]]) -> str:
     """Returns a chart for each metric against the steps of training."""
-    charts = []
+    if len(past) < 2:
+        return (
+            "<p class=soft>One checkpoint of this run has been evaluated like this."
+            " Evaluate again as training goes on to see curves here.</p>"
+        )
     newest = past[max(past)]
-    for title in table.titles([newest["model"]]):
-        lines = [
-            plots.Line(
-                "model",
-                [
-                    (s, past[s]["model"][title])
-                    for s in sorted(past)
-                    if title in past[s]["model"]
-                ],
-            )
-        ]
-        for row in ("trivial baseline", "original pictures"):
-            if title in newest[row]:
-                level = [(max(past), newest[row][title])]
-                lines.append(plots.Line(row, level, is_level=True))
-        arrow = {"lower": "lower is better", "higher": "higher is better"}
-        better = arrow.get(table.BY_TITLE[title].better, "")
-        head = f"{title}{f' ({better})' if better else ''}"
-        charts.append(plots.chart(head, lines, x="steps of training"))
-    how_many = f"{len(past)} evaluated checkpoint{'s' if len(past) > 1 else ''}"
-    hint = "" if len(past) > 1 else ". Evaluate again as training goes on to see curves"
+    charts = [_chart(title, past, newest) for title in table.titles([newest["model"]])]
     return (
-        f"<h3>Against the steps of training</h3><p class=soft>{how_many}{hint}.</p>"
+        "<h3>Against the steps of training</h3>"
         f'<div class="charts">{"".join(charts)}</div>'
     )
+
+
+def _chart(
+    title: str,
+    past: Mapping[int, Mapping[str, table.Values]],
+    newest: Mapping[str, table.Values],
+) -> str:
+    points = [
+        (step, past[step]["model"][title])
+        for step in sorted(past)
+        if title in past[step]["model"]
+    ]
+    lines = [plots.Line("model", points)]
+    for row in ("trivial baseline", "original pictures"):
+        if title in newest[row]:
+            level = [(max(past), newest[row][title])]
+            lines.append(plots.Line(row, level, is_level=True))
+    better = table.BY_TITLE[title].better
+    head = f"{title} ({better} is better)" if better else title
+    return plots.chart(head, lines, x="steps of training")
 
 
 def _pictures(
@@ -284,8 +288,8 @@ def _losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         '<div class="charts">'
         + chart("Loss by noise level", lines)
         + chart("Loss of all levels", whole)
-        + "</div><p class=soft>A model whose loss is small but at the noisiest levels"
-        " gets textures right and colours wrong.</p>"
+        + "</div><p class=soft>The noisiest levels decide on colours and shapes, the"
+        " cleanest on texture. The mean of all hides which of them lag behind.</p>"
     )
 
 

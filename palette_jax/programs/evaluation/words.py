@@ -54,19 +54,18 @@ def protocol_lines(values: Mapping[str, Any]) -> dict[str, str]:
     if values.get("list"):
         said["list"] = values["list"]
     said |= {name: values[name] for name in ("crop", "resize", "quantisation")}
-    reference = values["reference"]
-    said["FID's reference"] = (
-        f"{reference['pictures']} pictures, hash {reference['hash']}"
-    )
+    if "inception" in values["weights"]:
+        reference = values["reference"]
+        said["FID's reference"] = (
+            f"{reference['pictures']} pictures, hash {reference['hash']}"
+        )
     for network, digest in values["weights"].items():
         said[f"weights of {network}"] = f"sha256 {digest}"
     if "sampler" in values:
         said["checkpoint"] = values["checkpoint"]
         schedule = f", {values['schedule']} schedule" if values["schedule"] else ""
         said["sampler"] = f"{values['sampler']}, {values['steps']} steps{schedule}"
-        said["seed"] = (
-            f"{values['seed']}, {values['samples']} sample(s) of each picture"
-        )
+        said["seed"] = f"{values['seed']}; samples of each picture: {values['samples']}"
     return said
 
 

@@ -1,0 +1,256 @@
+"""`palette-jax evaluate`, as a user runs it on pictures of another program."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_jax.metrics import weight_files
+from tests.programs import fake_networks
+from tests.programs.test_restore import WITHOUT_TENSORFLOW
+from tests.programs.untrained import command
+
+COUNT, SIDE, SHIFT = 12, 40, 7
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Pictures of even brightness that differ, two of them in a folder below."""
+    folder = tmp_path_factory.mktemp("originals")
+    rng = np.random.default_rng(0)
+    for index in range(COUNT):
+        color = rng.integers(40, 190, 3)
+        pixels = color + rng.integers(-20, 20, (SIDE, SIDE, 3))
+        _save(folder / ("deep" if index < 2 else "") / f"{index}.png", pixels)
+    return folder
+
+
+@pytest.fixture
+def shifted(originals: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The same pictures, brighter by SHIFT."""
+    for path in originals.rglob("*.png"):
+        pixels = np.asarray(Image.open(path)).astype(int) + SHIFT
+        _save(tmp_path / "shifted" / path.relative_to(originals), pixels)
+    return tmp_path / "shifted"
+
+
+def _save(path: pathlib.Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def _evaluate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, *args: object
+) -> dict[str, Any]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command(monkeypatch, "evaluate", *args, "--out", tmp_path / "out") == 0
+    return json.loads((tmp_path / "out" / "table.json").read_text())
+
+
+def test_a_known_shift_has_the_distances_that_theory_gives(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    shifted: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    fake_networks.install(monkeypatch)
+    found = _evaluate(monkeypatch, tmp_path, shifted, "--reference", originals)
+    first, results = found["rows"].values()
+    assert list(found["rows"]) == ["original pictures", str(shifted)]
+    # Equal covariances: what is left is the distance of the means.
+    assert first["FID"] == 0 and first["PD"] == 0
+    assert results["FID"] == pytest.approx(3 * SHIFT**2, rel=1e-4)
+    assert results["FID-64"] == pytest.approx(3 * SHIFT**2, rel=1e-4)
+    assert results["PD"] == pytest.approx(np.sqrt(3) * SHIFT, rel=1e-4)
+    assert results["LPIPS"] == pytest.approx(SHIFT, rel=1e-4)
+    assert results["PSNR"] == pytest.approx(20 * np.log10(255 / SHIFT))
+    assert found["protocol"]["pictures"] == COUNT
+    assert found["protocol"]["weights"]["inception"] == fake_networks.SHA256
+    said = capsys.readouterr().out
+    assert "FID of 12 pictures is a trend only" in said and "10,000" in said
+    assert said.index("original pictures") < said.index(f"\n{shifted}")
+    assert f"sha256 {fake_networks.SHA256}" in said
+    for what in ("crop: none", "resize: none", "quantisation: 8 bits", "hash "):
+        assert what in said
+    assert found["paper"] is None and "the paper's own" not in said
+
+
+def test_a_set_against_itself_is_at_zero_and_at_no_negative_distance(
+    monkeypatch: pytest.MonkeyPatch, originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    fake_networks.install(monkeypatch)
+    found = _evaluate(monkeypatch, tmp_path, originals, "--reference", originals)
+    for values in found["rows"].values():
+        assert values["FID"] == 0 and values["FID-64"] == 0
+    itself = found["rows"][str(originals)]
+    assert itself["LPIPS"] == 0 and itself["SSIM"] == pytest.approx(1)
+
+
+def test_a_list_chooses_pictures_and_names_their_classes(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    shifted: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    fake_networks.install(monkeypatch)
+    # The fake classifier says the mean red: right for the originals of the list.
+    lines = []
+    for name in ("deep/0.png", "3.png", "4.png", "5.png"):
+        red = np.asarray(Image.open(originals / name))[..., 0].mean()
+        lines.append(f"/{name} {round(float(red))}")
+    (shifted / "7.png").unlink()  # Not in the list, so nobody misses it.
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    args = (shifted, "--reference", originals, "--list", tmp_path / "list.txt")
+    found = _evaluate(monkeypatch, tmp_path, *args)
+    first, results = found["rows"].values()
+    assert found["protocol"]["pictures"] == 4
+    assert first["CA"] == 100 and results["CA"] == 0
+    # The whole folder is what distances refer to, as in the paper's protocol.
+    assert found["protocol"]["reference"]["pictures"] == COUNT
+    assert first["FID"] > 0
+    cached = list((tmp_path / ".cache/palette_jax/statistics").glob("*.npz"))
+    assert [p.stem for p in cached] == [found["protocol"]["reference"]["hash"]]
+    assert _evaluate(monkeypatch, tmp_path, *args) == found
+
+
+def test_results_of_another_format_and_size_are_cut_alike(
+    monkeypatch: pytest.MonkeyPatch, originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for path in originals.rglob("*.png"):
+        target = tmp_path / "jpeg" / path.relative_to(originals).with_suffix(".jpg")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((SIDE * 2, SIDE)).save(target, quality=95)
+    args = (tmp_path / "jpeg", "--reference", originals, "--size=16")
+    found = _evaluate(monkeypatch, tmp_path, *args)
+    assert found["rows"][str(tmp_path / "jpeg")]["PSNR"] > 20
+    assert "16 x 16" in found["protocol"]["resize"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 * 9  # Best, median and worst.
+    assert "http://" not in page and 'src="' in page
+
+
+def test_absent_weights_are_named_with_their_file_and_place(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv(weight_files.FOLDER_VARIABLE, str(tmp_path / "weights"))
+    found = _evaluate(monkeypatch, tmp_path, originals, "--reference", originals)
+    said = capsys.readouterr().out
+    for name in ("inception", "inception_v1", "alexnet", "lpips"):
+        file = weight_files.WEIGHT_FILES[name]
+        assert str(tmp_path / "weights" / file.file_name) in said
+        assert file.sha256 in said
+    for title in ("FID", "IS", "CA", "PD", "LPIPS"):
+        assert title in found["absent"]
+        assert all(title not in values for values in found["rows"].values())
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("one picture", ["two pictures", "0.png"]),
+        ("mixed sizes", ["one size", "5.png", "40 x 40", "48 x 40", "--size"]),
+        ("unmatched", ["same names", "other", "without a reference", "deep/0"]),
+        ("gray", ["gray", "0"]),
+        ("broken", ["5.png", "broken or unreadable"]),
+        ("no picture", ["5.png", "Pillow"]),
+        ("two endings", ["one picture for each name", "5.jpg", "5.png"]),
+        ("empty", ["expected pictures below"]),
+        ("no folder", ["no folder"]),
+        ("nan", ["finite"]),
+        ("no such name in the list", ["list.txt", "nobody.png"]),
+    ],
+)
+def test_bad_pictures_are_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+    case: str,
+    says: list[str],
+) -> None:
+    results, more = tmp_path / "results", []
+    shutil.copytree(originals, results)
+    if case == "one picture":
+        originals = tmp_path / "one"
+        for folder in (originals, results):
+            shutil.rmtree(folder, ignore_errors=True)
+            _save(folder / "0.png", np.zeros((SIDE, SIDE, 3)))
+    elif case == "mixed sizes":
+        _save(results / "5.png", np.zeros((SIDE, SIDE + 8, 3)))
+    elif case == "unmatched":
+        (results / "deep" / "0.png").rename(results / "other.png")
+    elif case == "gray":
+        for path in results.rglob("*.png"):
+            Image.open(path).convert("L").save(path)
+    elif case == "broken":
+        content = (results / "5.png").read_bytes()
+        (results / "5.png").write_bytes(content[: len(content) // 2])
+    elif case == "no picture":
+        (results / "5.png").write_text("This is no picture.")
+    elif case == "two endings":
+        Image.open(results / "5.png").save(results / "5.jpg")
+    elif case == "empty":
+        shutil.rmtree(results)
+        results.mkdir()
+    elif case == "no folder":
+        shutil.rmtree(results)
+    elif case == "nan":
+        fake_networks.install(monkeypatch, is_broken=True)
+    else:
+        (tmp_path / "list.txt").write_text("nobody.png 3\n")
+        more = ["--list", tmp_path / "list.txt"]
+    args = (results, "--reference", originals, "--out", tmp_path / "out", *more)
+    assert command(monkeypatch, "evaluate", *args) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error
+    for text in says:
+        assert text in error, error
+
+
+def test_the_command_needs_no_tensorflow_and_goes_on_where_it_was(
+    originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run = [sys.executable, "-c", WITHOUT_TENSORFLOW, "evaluate", str(originals)]
+    run += ["--reference", str(originals), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 pictures measured" in done.stdout and "report: " in done.stdout
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.npz")}
+    assert kept
+    again = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0 and "pictures measured" not in again.stdout
+    assert kept == {p: p.stat().st_mtime_ns for p in kept}
+
+
+@pytest.mark.slow
+def test_kodak_against_itself_and_against_its_jpeg(
+    monkeypatch: pytest.MonkeyPatch,
+    reference_data: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    weights = str(reference_data / "inception_2015")
+    monkeypatch.setenv(weight_files.FOLDER_VARIABLE, weights)
+    kodak = reference_data / "kodak24"
+    for path in sorted(kodak.glob("*.png"))[:8]:
+        (tmp_path / "png").mkdir(exist_ok=True)
+        (tmp_path / "jpeg").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "png")
+        Image.open(path).save(tmp_path / "jpeg" / f"{path.stem}.jpg", quality=10)
+    args = ("--reference", tmp_path / "png", "--size=128")
+    found = _evaluate(monkeypatch, tmp_path, tmp_path / "jpeg", *args)
+    first, jpeg = found["rows"].values()
+    assert first["FID-768"] == 0 < jpeg["FID-768"]
+    assert "FID" not in jpeg and "pt_inception" in found["absent"]["FID"]
+    assert 20 < jpeg["PSNR"] < 40 and 0.5 < jpeg["MS-SSIM"] < 1
