@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -18,8 +19,6 @@ EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
 
 # Seconds without a sign of life after which all others end with an error.
 _HEARTBEAT = 30
-# Where schedulers say how many processes there are, before JAX knows.
-_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 class JoinError(UserError):
@@ -73,6 +72,7 @@ def join(
             coordinator,
             num_processes,
             process_id,
+            _local_devices(),
             initialization_timeout=timeout,
             heartbeat_timeout_seconds=_HEARTBEAT,
         )
@@ -158,7 +158,19 @@ class StopFlag:
 
 
 def _announced() -> int | None:
-    if names := os.environ.get("TPU_WORKER_HOSTNAMES"):
-        return len(names.split(","))
-    counts = [os.environ[name] for name in _COUNTS if name in os.environ]
-    return int(counts[0]) if counts else None
+    """Returns how many processes there are in the cluster that JAX finds itself in."""
+    from jax._src.clusters import ClusterEnv  # Nothing public tells before they meet.
+
+    for cluster in ClusterEnv._cluster_types:
+        if not cluster.opt_in_only_method and cluster.is_env_present():
+            return cluster.get_process_count()
+    return None
+
+
+def _local_devices() -> list[int] | None:
+    """Returns the GPUs of a node with one task of SLURM: JAX would take the first."""
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if visible and re.fullmatch(r"1(\(x\d+\))?", tasks):
+        return list(range(len(visible.split(","))))
+    return None

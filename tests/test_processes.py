@@ -1,0 +1,76 @@
+"""How processes find each other; tests/distributed lets real ones meet."""
+
+import logging
+from typing import Any
+
+import jax
+import pytest
+
+from palette_jax import processes
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """What JAX was asked to join, instead of joining."""
+    asked: list[tuple] = []
+
+    def initialize(*args: Any, **options: Any) -> None:
+        asked.append((*args, options["initialization_timeout"]))
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus", "devices"),
+    [("1(x2)", "0,1,2,3", [0, 1, 2, 3]), ("2", "0,1", None), ("1(x2)", "", None)],
+)
+def test_a_step_of_slurm_says_how_many_it_waits_for_and_uses_all_gpus(
+    joined: list[tuple],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tasks: str,
+    gpus: str,
+    devices: list[int] | None,
+) -> None:
+    caplog.set_level(logging.INFO, logger="absl")
+    for name, value in {
+        "SLURM_JOB_ID": "7",
+        "SLURM_STEP_NODELIST": "node[1-2]",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "0",
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+        "CUDA_VISIBLE_DEVICES": gpus,
+    }.items():
+        monkeypatch.setenv(name, value)
+    processes.join(timeout=9)
+    assert joined == [(None, None, None, devices, 9)]
+    assert caplog.messages == ["waiting for 2 hosts"]
+
+
+def test_a_process_of_its_own_waits_for_no_one(
+    joined: list[tuple], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="absl")
+    processes.join()
+    assert joined == [(None, None, None, None, 1800)]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"num_processes": 2}, "give all three, or none"),
+        (
+            {"coordinator": "host", "num_processes": 2, "process_id": 0},
+            "expected --coordinator=HOST:PORT, got 'host'",
+        ),
+    ],
+)
+def test_flags_that_do_not_say_where_the_others_are_are_refused(
+    joined: list[tuple], given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(processes.JoinError, match=says):
+        processes.join(**given)
+    assert not joined
