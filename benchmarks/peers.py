@@ -1,0 +1,223 @@
+"""Prints our speed beside that of the network a user would pick instead.
+
+That is `UNet2DModel` of diffusers, in PyTorch, with the same widths, depths, attention
+and batch, on the same devices: its tensors channels-last, compiled by `torch.compile`
+and in bfloat16 where that is faster. Both sides take turns, so that what else the
+machine does falls on both. PyTorch lives in an environment of its own:
+
+    python -m venv /tmp/peer && /tmp/peer/bin/pip install torch diffusers
+    python -m benchmarks.peers --python=/tmp/peer/bin/python --size=tiny
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from benchmarks import machine, report, sizes
+from palette_jax import build, parallel
+
+_WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
+_SAMPLING_STEPS = 8
+
+
+class Peer:
+    """The process in which PyTorch runs; idle unless asked."""
+
+    def __init__(self, python: str) -> None:
+        """Starts the process."""
+        self._process = subprocess.Popen(
+            [python, str(_WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        """Returns the answer to a command; `error` in it says that it failed."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(
+                "expected answers of the peer's process, got its end; is PyTorch with"
+                " diffusers installed for the python of --python?"
+            )
+        return json.loads(line)
+
+    def time(self, step: str, count: int) -> list[machine.Timing]:
+        """Returns timings of a step."""
+        answer = self.ask(do="time", step=step, count=count)
+        if "error" in answer:
+            raise SystemExit(f"the peer stopped: {answer['error']}")
+        pairs = zip(answer["seconds"], answer["cpu_seconds"], strict=True)
+        return [machine.Timing(*pair) for pair in pairs]
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def describe_network(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns what the peer needs to build the same network."""
+    model, size = config.model, config.data.image_size
+    levels = range(len(model.feature_multipliers))
+    return {
+        "image_size": size,
+        "widths": [round(model.base_features * m) for m in model.feature_multipliers],
+        "attends": [size >> level in model.attn_resolutions for level in levels],
+        "num_res_blocks": model.num_res_blocks,
+        "head_features": model.head_features,
+        "norm_groups": model.norm_groups,
+        "batch_size": config.train.batch_size,
+    }
+
+
+def pick_variant(
+    peer: Peer, spec: dict[str, Any], step: str, variants: list[str]
+) -> tuple[str, list[str]]:
+    """Leaves the peer at its fastest variant; returns it and what was found of each.
+
+    A variant is a type, and whether the network is compiled: `float32`,
+    `float32+compile`. One that does not run is left out, with the reason.
+    """
+    found, best = [], ("", float("inf"))
+    for variant in variants:
+        answer = _build(peer, spec, variant)
+        if "error" not in answer:
+            answer = peer.ask(do="time", step=step, count=3)
+        if "error" in answer:
+            found.append(f"{variant}: {answer['error']}")
+            continue
+        cost = min(answer["seconds"][1:])  # The first one warms up or compiles.
+        found.append(f"{variant}: {1e3 * cost:.4g} ms")
+        if cost < best[1]:
+            best = (variant, cost)
+    if not best[0]:
+        raise SystemExit("none of the peer's variants ran: " + "; ".join(found))
+    if best[0] != variants[-1]:
+        _build(peer, spec, best[0])
+        peer.ask(do="time", step=step, count=1)
+    return best[0], found
+
+
+def _build(peer: Peer, spec: dict[str, Any], variant: str) -> dict[str, Any]:
+    dtype, _, compiled = variant.partition("+")
+    return peer.ask(do="build", spec=spec, dtype=dtype, compiled=bool(compiled))
+
+
+def take_turns(
+    ours: Callable[[], Any], theirs: Callable[[], machine.Timing], rounds: int
+) -> tuple[machine.Timing, machine.Timing, list[float]]:
+    """Returns the medians of both, and the ratios of the rounds in order of size."""
+    pairs = [(machine.run_once(ours), theirs()) for _ in range(rounds)]
+    our_timings, their_timings = (list(side) for side in zip(*pairs, strict=True))
+    ratios = [b.seconds / a.seconds for a, b in pairs]
+    return machine.median(our_timings), machine.median(their_timings), sorted(ratios)
+
+
+def compare(
+    peer: Peer, size: str, args: argparse.Namespace
+) -> tuple[list[report.Row], dict[str, Any]]:
+    """Returns a row for training and one for sampling, and what the variants took."""
+    config = sizes.get_config(size, batch_size=args.batch_size, dtype=args.dtype)
+    config.sample.sampler, config.sample.num_steps = "ddim", _SAMPLING_STEPS
+    spec = describe_network(config)
+    mesh = parallel.make_mesh()
+    training = sizes.training_step(config)
+    params, batch = sizes.draw_params(config, mesh), sizes.draw_batch(config)
+    restore = build.make_restore(config, mesh)
+    sides = {
+        "train": (training.run, 1, training.flops),
+        "sample": (
+            lambda: restore(params, batch),
+            _SAMPLING_STEPS,
+            sizes.forward_flops(config),
+        ),
+    }
+    # Where ours is exact, theirs has to be; else theirs takes what is faster.
+    types = {"float32": ["float32"]}.get(config.model.dtype, ["float32", "bfloat16"])
+    both = [variant for name in types for variant in (name, f"{name}+compile")]
+    variants = args.variants or both
+    rows: list[report.Row] = []
+    notes: dict[str, Any] = {}
+    for step, (run, steps, flops) in sides.items():
+        variant, notes[f"{size}, {step}"] = pick_variant(peer, spec, step, variants)
+        machine.run_once(run)
+        rate = machine.matrix_rate(config.model.dtype)
+
+        def theirs(step: str = step, steps: int = steps) -> machine.Timing:
+            timings = peer.time(step, steps)
+            return machine.Timing(
+                *(sum(column) for column in zip(*timings, strict=True))
+            )
+
+        our, their, ratios = take_turns(run, theirs, args.count)
+        rate = max(rate, machine.matrix_rate(config.model.dtype))
+        rows.append(
+            {
+                "size": size,
+                "step": step,
+                "type": config.model.dtype,
+                "batch": config.train.batch_size,
+                "ours, ms": 1e3 * our.seconds / steps,
+                "theirs, ms": 1e3 * their.seconds / steps,
+                "their variant": variant,
+                "ratio": ratios[len(ratios) // 2],
+                "from": ratios[0],
+                "to": ratios[-1],
+                "ours, CPU-ms": 1e3 * our.cpu_seconds / steps,
+                "theirs, CPU-ms": 1e3 * their.cpu_seconds / steps,
+                "CPU ratio": their.cpu_seconds / our.cpu_seconds,
+                "our share": flops * steps / our.seconds / rate,
+            }
+        )
+        report.show(rows[-1:])
+    return rows, notes
+
+
+def main() -> None:
+    """Prints two rows for each size; a ratio above 1 says that ours is faster."""
+    parser = report.make_parser(__doc__, "peers")
+    report.add_network_flags(parser)
+    parser.add_argument(
+        "--python",
+        default=os.environ.get("PALETTE_JAX_PEER_PYTHON", ""),
+        help="of the environment with PyTorch; or set PALETTE_JAX_PEER_PYTHON",
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=[],
+        help="of the peer, such as bfloat16+compile; the fastest is compared with",
+    )
+    args = parser.parse_args()
+    if not args.python:
+        parser.error("expected --python, the python of an environment with PyTorch")
+    sizes.use_all_cores(
+        [sizes.get_config(size, batch_size=args.batch_size) for size in args.size]
+    )
+    peer = Peer(args.python)
+    rows, notes = [], {}
+    for size in args.size:
+        more_rows, more_notes = compare(peer, size, args)
+        rows += more_rows
+        notes |= more_notes
+    about = _build(peer, describe_network(sizes.get_config("toy")), "float32")
+    peer.close()
+    report.finish(args.json, rows, peer=about, variants=notes)
+    for name, found in notes.items():
+        print(f"their variants, {name}: {'; '.join(found)}")
+    print(f"theirs: {about}")
+
+
+if __name__ == "__main__":
+    main()

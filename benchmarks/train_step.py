@@ -1,0 +1,53 @@
+"""Prints how fast the training step is, and what it takes to be ready.
+
+python -m benchmarks.train_step --size=tiny
+python -m benchmarks.train_step --size small paper    (on an accelerator)
+"""
+
+import jax
+
+from benchmarks import machine, report, sizes
+
+
+def measure(size: str, *, batch_size: int, dtype: str | None, count: int) -> report.Row:
+    """Compiles and times the training step of a size."""
+    config = sizes.get_config(size, batch_size=batch_size, dtype=dtype)
+    step = sizes.training_step(config)
+    jax.block_until_ready(step.run())
+    before = machine.matrix_rate(config.model.dtype)
+    timing = machine.measure(step.run, count)
+    rate = max(before, machine.matrix_rate(config.model.dtype))
+    return {
+        "size": size,
+        "type": config.model.dtype,
+        "batch": config.train.batch_size,
+        "ms a step": 1e3 * timing.seconds,
+        "CPU-ms a step": 1e3 * timing.cpu_seconds,
+        "images/s": config.train.batch_size / timing.seconds,
+        "GFLOP a step": step.flops / 1e9,
+        "GFLOP/s": step.flops / timing.seconds / 1e9,
+        "products, GFLOP/s": rate / 1e9,
+        "share": step.flops / timing.seconds / rate,
+        "peak GiB": machine.peak_memory() / 2**30,
+        "trace s": step.trace_seconds,
+        "compile s": step.compile_seconds,
+    }
+
+
+def main() -> None:
+    """Prints a row for each size."""
+    parser = report.make_parser(__doc__, "train_step")
+    report.add_network_flags(parser)
+    args = parser.parse_args()
+    sizes.use_all_cores(
+        [sizes.get_config(s, batch_size=args.batch_size) for s in args.size]
+    )
+    rows = [
+        measure(size, batch_size=args.batch_size, dtype=args.dtype, count=args.count)
+        for size in args.size
+    ]
+    report.finish(args.json, rows)
+
+
+if __name__ == "__main__":
+    main()
