@@ -91,37 +91,38 @@ def take_over(
         *module, kind = place
         conv_key, norm_key = keys(".".join(module))
         try:
-            layer = _folded(state, conv_key, norm_key, eps)
+            array = _folded(state, conv_key, norm_key, eps, kind)
         except KeyError as error:
             raise WeightsError(
                 f"{path}: expected the weights of {type(network).__name__}, got a file"
                 f" without {error.args[0]}; it holds {len(state)} tensors, such as"
                 f" {next(iter(state), 'none')}"
             ) from None
-        if layer[kind].shape != leaf.shape:
+        if array.shape != leaf.shape:
             raise WeightsError(
                 f"{path}: expected {conv_key} to make a {kind} of shape {leaf.shape} in"
-                f" {type(network).__name__}, got {layer[kind].shape}"
+                f" {type(network).__name__}, got {array.shape}"
             )
-        params[place] = layer[kind]
+        params[place] = array
     return {"params": flax.traverse_util.unflatten_dict(params)}
 
 
 def _folded(
-    state: State, conv_key: str, norm_key: str | None, eps: float
-) -> dict[str, np.ndarray]:
-    """Returns kernel and bias, computed in float64."""
-    weight = state[f"{conv_key}.weight"].astype(np.float64)
-    kernel = np.moveaxis(weight, (0, 1), (-1, -2))  # OIHW there, HWIO here.
-    bias = np.zeros(kernel.shape[-1])
-    if norm_key is None:
-        bias = state.get(f"{conv_key}.bias", bias)
+    state: State, conv_key: str, norm_key: str | None, eps: float, kind: str
+) -> np.ndarray:
+    """Returns the kernel or the bias, computed in float64."""
+
+    def read(key: str) -> np.ndarray:
+        return state[key].astype(np.float64)
+
+    factor = np.ones(1)
+    if norm_key is not None:
+        factor = read(f"{norm_key}.weight")
+        factor = factor / np.sqrt(read(f"{norm_key}.running_var") + eps)
+    if kind == "kernel":  # OIHW there, HWIO here.
+        array = np.moveaxis(read(f"{conv_key}.weight"), (0, 1), (-1, -2)) * factor
+    elif norm_key is not None:
+        array = read(f"{norm_key}.bias") - read(f"{norm_key}.running_mean") * factor
     else:
-        norm = {
-            name: state[f"{norm_key}.{name}"].astype(np.float64)
-            for name in ("weight", "bias", "running_mean", "running_var")
-        }
-        factor = norm["weight"] / np.sqrt(norm["running_var"] + eps)
-        kernel = kernel * factor
-        bias = norm["bias"] - norm["running_mean"] * factor
-    return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+        array = read(f"{conv_key}.bias")
+    return array.astype(np.float32)

@@ -80,3 +80,7 @@ def test_weights_of_another_network_are_refused(tmp_path: pathlib.Path) -> None:
     write_torch(tmp_path / "w.pth", state)
     with pytest.raises(WeightsError, match=r"features\.0 .*\(64,\).*\(3,\)"):
         lpips.load(tmp_path / "w.pth", tmp_path / "w.pth")
+    del state["features.0.bias"]  # Nothing that a file lacks is taken for zeros.
+    write_torch(tmp_path / "w.pth", state)
+    with pytest.raises(WeightsError, match=r"without features\.0\.bias"):
+        lpips.load(tmp_path / "w.pth", tmp_path / "w.pth")
