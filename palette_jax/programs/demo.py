@@ -12,7 +12,12 @@ from palette_jax.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("--checkpoint", required=True, help="folder of a run")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR|FILE",
+        help="folder of a run, or of its checkpoints, or a .safetensors file (default:"
+        " weights that come with palette_jax)",
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -25,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-megapixels", type=float, default=16, help="of a picture (default 16)"
     )
     parser.add_argument(
-        "--max-seconds", type=float, default=1800, help="of a computation"
+        "--max-seconds",
+        type=float,
+        default=1800,
+        help="of a computation (default 1800)",
     )
 
 
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.build_restorer import load_restorer
 
+    print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = visitors.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds

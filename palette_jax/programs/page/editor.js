@@ -147,7 +147,7 @@ async function send(file, name, kind) {
   try {
     // A name that nobody else sends at the same time; the server keeps the true one.
     const { path } = await upload(new File([file], `${Date.now()}${Math.random()}`));
-    trigger("upload", { path, name, kind, number });
+    trigger("upload", { upload: path, name, kind, number });
   } catch (error) {
     say(`${name} could not be sent: ${error.message || error}`, true);
   }
@@ -189,7 +189,7 @@ window.paletteEditor = {
     extend: Object.fromEntries(Object.keys(sides).map((side) => [side, extended(side)])),
   },
   task: (name) => {
-    root.classList.remove("inpaint", "uncrop");
+    root.classList.remove(...Object.keys(HINTS));
     root.classList.add(task = name);
     find(".hint").textContent = HINTS[name];
     zoom = 1;

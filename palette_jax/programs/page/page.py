@@ -1,5 +1,6 @@
 """The page: a picture, what to do with it, and what came of it."""
 
+import logging
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -56,9 +57,12 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
         visitor = visitors.of(request)
         read = visitor.take_mask if event.kind == "mask" else visitor.take
         try:
-            answer = read(event.path, event.name, limits)
+            answer = read(event.upload, event.name, limits)
         except UserError as error:
             answer = {"error": str(error)}
+        except Exception:  # Of broken files that Pillow did not see to be such.
+            logging.exception("A picture could not be read.")
+            answer = {"error": "This file cannot be read: save it as PNG or JPEG."}
         return {**answer, "number": event.number, "kind": event.kind}
 
     def run(request: gr.Request, drawn: Any, *choices: Any) -> Iterator[dict]:

@@ -85,7 +85,7 @@ class Visitor:
             "name": name,
             "width": width,
             "height": height,
-            "view": inline(photo.pixels, photo.alpha, longest=_VIEW_SIZE),
+            "view": inline(photo.pixels, longest=_VIEW_SIZE, alpha=photo.alpha),
             "notes": list(photo.warnings),
         }
 
@@ -173,7 +173,8 @@ class Line:
         with self._moved:
             if len(self._places) > self._longest:
                 raise UserError(
-                    f"{self._longest} others are waiting already: try again later."
+                    f"Too many others are waiting, the line is full ({self._longest}):"
+                    " try again later."
                 )
             place = object()
             self._places.append(place)
@@ -194,9 +195,9 @@ class Line:
 
 def inline(
     pixels: UInt8[np.ndarray, "h w 3"],
-    alpha: UInt8[np.ndarray, "h w"] | None = None,
     *,
     longest: int,
+    alpha: UInt8[np.ndarray, "h w"] | None = None,
 ) -> str:
     """Returns a picture, made smaller, as an address that holds it whole."""
     image = Image.fromarray(pixels)

@@ -1,0 +1,102 @@
+"""Pictures of the page at each task, for the README and docs/demo.md.
+
+    python -m tests.programs.screenshots PICTURE docs/images [--checkpoint DIR|FILE]
+
+The picture is made gray, painted over, extended and compressed; the page does the rest.
+"""
+
+import argparse
+import io
+import pathlib
+import tempfile
+from typing import Any
+
+from PIL import Image
+
+from tests.programs import browse
+
+WIDTH, MAX_BYTES = 1280, 200_000
+# Strokes over the picture, as shares of its sides.
+STROKES = (((0.55, 0.35), (0.68, 0.4)), ((0.68, 0.5), (0.56, 0.55)))
+
+
+def main() -> None:
+    """Takes one picture of each task."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--checkpoint")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    photo = Image.open(args.picture).convert("RGB")
+    flags = [f"--checkpoint={args.checkpoint}"] if args.checkpoint else []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        browse.serve(pathlib.Path(folder), *flags) as server,
+        browse.chromium() as browser,
+    ):
+        assert browser is not None, "expected Chromium or Chrome, got none; install one"
+        for task, given in {
+            "colorize": _encoded(photo.convert("L"), "PNG"),
+            "inpaint": _encoded(photo, "PNG"),
+            "uncrop": _encoded(photo, "PNG"),
+            "jpeg": _encoded(photo, "JPEG", quality=10),
+        }.items():
+            context = browser.new_context(viewport={"width": WIDTH, "height": 800})
+            page = browse.open_page(context, server.url)
+            kind = "jpg" if task == "jpeg" else "png"
+            browse.open_photo(page, f"{args.picture.stem}.{kind}", given)
+            browse.choose(page, task)
+            if task == "inpaint":
+                _paint(page, photo.size)
+            page.click("#run")
+            page.get_by_text("Done in").wait_for()
+            page.wait_for_function(
+                "[...document.querySelectorAll('.compare img')].every(i => i.complete)"
+            )
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)  # Until the button has its own colour again.
+            content = _small(page.screenshot(full_page=True))
+            path = args.out / f"demo_{task}.png"
+            path.write_bytes(content)
+            print(f"{path}: {len(content) // 1000} kB", flush=True)
+            context.close()
+
+
+def _paint(page: Any, size: tuple[int, int]) -> None:
+    box = page.locator(".stage").bounding_box()
+    scale = min(box["width"] / size[0], box["height"] / size[1])
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            box["x"] + box["width"] / 2 + (x - 0.5) * scale * size[0],
+            box["y"] + box["height"] / 2 + (y - 0.5) * scale * size[1],
+        )
+
+    for start, end in STROKES:
+        page.mouse.move(*place(*start))
+        page.mouse.down()
+        page.mouse.move(*place(*end), steps=8)
+        page.mouse.up()
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=kind, **options)
+    return file.getvalue()
+
+
+def _small(screenshot: bytes) -> bytes:
+    """Returns it with as many colours as the bytes allow."""
+    image = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    for colors in (256, 128, 64, 48, 32, 24, 16):
+        content = _encoded(
+            image.quantize(colors, dither=Image.Dither.NONE), "PNG", optimize=True
+        )
+        if len(content) <= MAX_BYTES:
+            break
+    return content
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""A visitor's computation, without a browser and with a network that only counts."""
+
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from palette_jax.errors import UserError
+from palette_jax.restoration import tasks
+from palette_jax.restoration.files import Photo
+from palette_jax.restoration.restorer import Progress, Restorer, Stopped
+from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import Settings
+
+pytest.importorskip("gradio", reason="the page needs the extra `demo`")
+from palette_jax.programs.page import visitors, work
+from palette_jax.programs.page.visitors import Limits, Line, Visitor
+
+CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
+
+
+class Counting(Restorer):
+    """Takes the place of a Restorer: a step is a moment, and can be told to fail."""
+
+    image_size, task_names = 8, ("jpeg", "inpaint", "uncrop", "colorize")
+
+    def __init__(self, *, num_steps: int = 4, error: Exception | None = None):
+        self._num_steps, self._error = num_steps, error
+
+    def restore(self, photo: Photo, settings: Settings, **options: Any) -> Result:
+        degraded = tasks.degrade(photo.pixels, settings, hole=options["hole"])
+        for done in range(1, self._num_steps + 1):
+            time.sleep(0.01)
+            progress = Progress(done, self._num_steps, lambda: [(0, degraded.x)])
+            if options["on_progress"](progress) is False:
+                raise Stopped
+        if self._error:
+            raise self._error
+        pictures = [degraded.x] * settings.num_samples
+        return Result(photo, settings, pictures, degraded.hole, [], {})
+
+
+class Place(NamedTuple):
+    """Where one asks."""
+
+    visitor: Visitor
+    line: Line
+
+    def run(
+        self,
+        restorer: Any,
+        *,
+        limits: Limits | None = None,
+        drawn: Any = None,
+        **choices: Any,
+    ) -> Iterator[dict[str, Any]]:
+        return work.run(
+            restorer,
+            limits or Limits(),
+            self.line,
+            self.visitor,
+            drawn,
+            CHOICES | choices,
+        )
+
+
+@pytest.fixture
+def uploads(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def place(uploads: pathlib.Path) -> Place:
+    """A visitor who has opened a picture of 12 x 10 pixels."""
+    visitor = Visitor()
+    Image.new("RGB", (12, 10), (200, 30, 30)).save(uploads / "sent.png")
+    visitor.take(str(uploads / "sent.png"), "holiday.png", Limits())
+    return Place(visitor, Line(1))
+
+
+def _threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "restoration"]
+
+
+def test_a_computation_ends_with_files(place: Place) -> None:
+    seen = list(place.run(Counting(), num_samples=2))
+    assert [news["state"] for news in seen[:-1]] == ["running"] * (len(seen) - 1)
+    assert 0 < seen[1]["share"] <= 1 and seen[1]["preview"].startswith("data:image/png")
+    results = [pathlib.Path(result["path"]) for result in seen[-1]["results"]]
+    assert [path.name for path in results] == [
+        "holiday_jpeg_1.png",
+        "holiday_jpeg_2.png",
+    ]
+    assert all(Image.open(path).size == (12, 10) for path in results)
+    place.visitor.leave()
+    assert not any(path.exists() for path in results)
+
+
+def test_cancelling_ends_the_thread(place: Place) -> None:
+    news = place.run(Counting(num_steps=10**9))
+    while "preview" not in next(news):
+        pass
+    assert len(_threads()) == 1
+    place.visitor.stop.set()
+    assert list(news)[-1] == {"state": "stopped", "text": "Stopped."}
+    assert not _threads()
+
+
+def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> None:
+    news = place.run(Counting(num_steps=10**9))
+    while "preview" not in next(news):
+        pass
+    news.close()
+    assert not _threads()
+    assert list(place.run(Counting()))[-1]["state"] == "done"
+
+
+def test_the_time_is_limited(place: Place) -> None:
+    news = list(place.run(Counting(num_steps=10**9), limits=Limits(max_seconds=0.1)))
+    assert (
+        news[-1]["state"] == "stopped" and "longest that is allowed" in news[-1]["text"]
+    )
+    assert not _threads()
+
+
+def test_the_line_lets_in_one_after_the_other_and_is_limited(place: Place) -> None:
+    line = Line(1)
+    first, second = line.join(), line.join()
+    with pytest.raises(UserError, match="the line is full"):
+        line.join()
+    assert line.wait(first, 0.0) == 0 and line.wait(second, 0.0) == 1
+    third_is_in = threading.Thread(target=lambda: line.wait(second, 60.0))
+    third_is_in.start()
+    line.leave(first)
+    third_is_in.join(60)
+    assert not third_is_in.is_alive() and line.wait(second, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+            "more memory than there is",
+        ),
+        (MemoryError(), "more memory than there is"),
+        (ZeroDivisionError("secret of the server"), "The server failed"),
+        (UserError("expected a, got b; do c"), "expected a, got b; do c"),
+    ],
+)
+def test_what_goes_wrong_is_said_without_a_trace(
+    place: Place, error: Exception, said: str
+) -> None:
+    last = list(place.run(Counting(error=error)))[-1]
+    assert last["state"] == "failed" and said in last["text"]
+    assert "secret" not in last["text"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "drawn", "said"),
+    [
+        ({"num_samples": 9}, None, "at most 8 results, got 9"),
+        ({"num_samples": 0}, None, "num_samples >= 1"),
+        ({"num_steps": 2001}, None, "at most 2,000 steps"),
+        ({"seed": -1}, None, "expected a seed"),
+        ({"task": "uncrop"}, {"extend": {"left": 0}}, "No side is extended"),
+        ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
+        ({"task": "inpaint"}, None, "expected a mask"),
+        ({"task": "inpaint"}, {"mask": "data:,bm90aGluZw=="}, "the mask: expected"),
+        ({"task": "inpaint"}, {"mask": 3}, "expected a mask"),
+        ({"task": "nonsense"}, None, "expected task out of"),
+    ],
+)
+def test_what_a_visitor_makes_up_is_refused(
+    place: Place, choices: dict[str, Any], drawn: Any, said: str
+) -> None:
+    limits = Limits(max_pixels=1000)
+    *_, last = place.run(Counting(), limits=limits, drawn=drawn, **choices)
+    assert last["state"] == "failed" and said in last["text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd", "picture.etcpass"),
+        ("a\0b\n.png", "ab.png"),
+        ("x" * 500 + ".jpeg", "x" * 80 + ".jpeg"),
+        ("", "picture"),
+    ],
+)
+def test_names_are_made_harmless(
+    place: Place, uploads: pathlib.Path, name: str, kept: str
+) -> None:
+    Image.new("L", (9, 9)).save(uploads / "sent.png")
+    answer = place.visitor.take(str(uploads / "sent.png"), name, Limits())
+    assert answer["name"] == kept
+    *_, last = place.run(Counting())
+    path = pathlib.Path(last["results"][0]["path"])
+    assert path.is_file() and path.parent == place.visitor.folder / "results"
+
+
+def test_only_what_was_uploaded_is_taken(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "private.png"
+    Image.new("L", (9, 9)).save(other)
+    for path in (str(other), str(place.visitor.folder), "nowhere.png"):
+        with pytest.raises(UserError, match="expected a file that was uploaded"):
+            place.visitor.take(path, "x.png", Limits())
+    assert other.exists()
+
+
+def test_postscript_is_no_picture_here(place: Place, uploads: pathlib.Path) -> None:
+    """Pillow would run Ghostscript, a language of its own, on it."""
+    Image.new("L", (9, 9)).save(uploads / "sent.eps")
+    known = list(Image.ID)
+    try:
+        visitors.forbid_programs()
+        with pytest.raises(UserError, match="expected a picture that Pillow reads"):
+            place.visitor.take(str(uploads / "sent.eps"), "x.eps", Limits())
+    finally:
+        Image.ID[:] = known
+
+
+def test_a_large_picture_is_shown_small(place: Place, uploads: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (30, 5000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(uploads / "sent.png")
+    answer = place.visitor.take(str(uploads / "sent.png"), "wide.png", Limits())
+    assert (answer["width"], answer["height"]) == (5000, 30)
+    assert len(answer["view"]) < 200_000
