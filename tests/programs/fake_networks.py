@@ -27,7 +27,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *, is_broken: bool = False) -> None
                 means = pictures.mean((1, 2))
                 if is_broken:
                     means = jnp.where(means[:, :1] > 150, jnp.nan, means)
-                classes = jnp.round(means[:, :1]).astype(int) == jnp.arange(256)
+                classes = jnp.round(means[:, :1]).astype(int) == jnp.arange(256)[None]
                 found = {name: means for name in outputs}
                 return found | {"logits": classes.astype(jnp.float32)}
 

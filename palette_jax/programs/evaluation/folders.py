@@ -16,6 +16,7 @@ from PIL import Image
 from palette_jax.errors import UserError
 from palette_jax.image_list import ImageList, candidates
 from palette_jax.metrics.errors import MetricError
+from palette_jax.metrics.pictures import some_of
 from palette_jax.restoration import files
 
 _THREADS = 8
@@ -86,7 +87,7 @@ def match(
         if missing:
             raise UserError(
                 f"expected a result in {results} for each of the {len(chosen)} names in"
-                f" {names.path}, got none for {len(missing)}: {_some(missing)}"
+                f" {names.path}, got none for {len(missing)}: {some_of(missing)}"
             )
         return {
             name: Pair(of_results[found], of_reference[name])
@@ -98,9 +99,11 @@ def match(
     if lonely or missing:
         said = []
         if lonely:
-            said.append(f"{len(lonely)} results without a reference: {_some(lonely)}")
+            said.append(f"{len(lonely)} results without a reference: {some_of(lonely)}")
         if missing:
-            said.append(f"{len(missing)} references without a result: {_some(missing)}")
+            said.append(
+                f"{len(missing)} references without a result: {some_of(missing)}"
+            )
         raise UserError(
             f"expected the same names in {results} and {reference}, but for their"
             f" endings, got {'; '.join(said)}; rename them, or name those that count in"
@@ -172,7 +175,7 @@ def _listed(
         raise UserError(
             f"expected pictures in {folder} for all {len(meant)} names in {names.path},"
             f" got none, or several of the same file name, for {len(missing)}:"
-            f" {_some(missing)}"
+            f" {some_of(missing)}"
         )
     return list(dict.fromkeys(name for name in meant.values() if name is not None))
 
@@ -198,7 +201,7 @@ def _pixels(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
 
 def _square(
     pixels: UInt8[np.ndarray, "h w 3"], size: int | None
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> UInt8[np.ndarray, "height width 3"]:
     if size is None:
         return pixels
     height, width = pixels.shape[:2]
@@ -212,7 +215,3 @@ def _square(
 def _in_threads(do: Callable[[Any], Any], of: Iterable[Any]) -> list[Any]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(do, of))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

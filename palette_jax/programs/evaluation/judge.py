@@ -147,7 +147,9 @@ class Judge:
                 found[f"{row}/ms_ssim"] = structure.ms_ssim(own, reference)
         samples = _samples(rows)
         if len(samples) > 1 and self.num_scales:
-            found["model/ms_ssim_to_first"] = diversity.ms_ssim_to_first(samples)
+            found["model/ms_ssim_to_first"] = diversity.ms_ssim_to_first(
+                np.stack(samples)
+            )
         return found
 
     def _lpips(
@@ -162,7 +164,7 @@ class Judge:
         }
         samples = _samples(rows)
         if len(samples) > 1:
-            between = diversity.lpips_of_consecutive(samples, network)
+            between = diversity.lpips_of_consecutive(np.stack(samples), network)
             found["model/lpips_of_consecutive"] = between
         return found
 
@@ -208,9 +210,8 @@ def _find_all(*names: str) -> list[epath.Path]:
     return found
 
 
-def _samples(rows: Mapping[str, Pictures]) -> UInt8[np.ndarray, "samples n h w 3"]:
-    samples = [p for row, p in rows.items() if row.startswith("sample_")]
-    return np.stack(samples) if samples else np.zeros((0, 0, 0, 0, 3), np.uint8)
+def _samples(rows: Mapping[str, Pictures]) -> list[Pictures]:
+    return [own for row, own in rows.items() if row.startswith("sample_")]
 
 
 def _on_all_hosts(compute: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

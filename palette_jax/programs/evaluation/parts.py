@@ -7,6 +7,7 @@ may be another, and all must do the same.
 import concurrent.futures
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,10 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         has_ending = name.lower().endswith(_EXTENSIONS)
         stem = name.rsplit(".", 1)[0] if has_ending else name
-        stems[stem if stem not in stems else name] = name
+        wanted = itertools.chain(
+            [stem], (f"{name}{'_' * n}" for n in itertools.count())
+        )
+        stems[next(text for text in wanted if text not in stems)] = name
     return {name: stem for stem, name in stems.items()}
 
 

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 460, 250
@@ -24,7 +24,7 @@ class Line(NamedTuple):
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[int, float]]
     is_level: bool = False
 
 
@@ -42,8 +42,8 @@ def chart(title: str, lines: Sequence[Line], *, x: str, log_y: bool = False) -> 
     if not lines:
         return ""
     values = [math.log10(y) if log_y else y for line in lines for _, y in line.points]
-    steps = [step for line in lines for step, _ in line.points if not line.is_level]
-    steps = steps or [step for line in lines for step, _ in line.points]
+    moving = [line for line in lines if not line.is_level] or lines
+    steps = [float(step) for line in moving for step, _ in line.points]
     x_range, y_range = _padded(steps, 0.02), _padded(values, 0.06)
 
     def place(step: float, value: float) -> tuple[float, float]:
@@ -74,8 +74,8 @@ def chart(title: str, lines: Sequence[Line], *, x: str, log_y: bool = False) -> 
 
 
 def _drawable(
-    points: Sequence[tuple[float, float]], log_y: bool
-) -> list[tuple[float, float]]:
+    points: Sequence[tuple[int, float]], log_y: bool
+) -> list[tuple[int, float]]:
     good = [(s, v) for s, v in points if math.isfinite(v) and (v > 0 or not log_y)]
     every = -(-len(good) // 400) or 1  # More points than pixels show nothing more.
     return good[::every]
@@ -93,9 +93,13 @@ def _color(index: int, count: int) -> str:
     return _ORDERED[round(index * (len(_ORDERED) - 1) / (count - 1))]
 
 
-def _path(line: Line, color: str, place: object, x_range: tuple[float, float]) -> str:
-    assert callable(place)
-    points = list(line.points)
+def _path(
+    line: Line,
+    color: str,
+    place: Callable[[float, float], tuple[float, float]],
+    x_range: tuple[float, float],
+) -> str:
+    points = [(float(step), value) for step, value in line.points]
     if line.is_level:
         points = [(edge, points[0][1]) for edge in x_range]
     places = [place(*point) for point in points]
