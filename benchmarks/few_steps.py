@@ -74,7 +74,7 @@ def measure(
     params: Params,
     batches: list[Batch],
     *,
-    fid: Callable[[Pictures, Pictures], float] | None = None,
+    fid: Callable[[Pictures], float] | None = None,
 ) -> dict[str, float]:
     """Restores all batches as the config says, and returns a row's numbers.
 
@@ -107,9 +107,8 @@ def measure(
         "seconds_per_picture": seconds / timed,
     }
     if fid:
-        originals = np.concatenate([batch["y"][batch["valid"]] for batch in batches])
         pictures = np.concatenate(drawn, axis=1)
-        row["fid_768"] = fid(pictures.reshape(-1, *pictures.shape[2:]), originals)
+        row["fid_768"] = fid(pictures.reshape(-1, *pictures.shape[2:]))
     return row
 
 
@@ -117,8 +116,8 @@ def _painted(hole: np.ndarray) -> np.ndarray:
     return np.where(hole.any((1, 2, 3), keepdims=True), hole, 1)
 
 
-def make_fid(path: str) -> Callable[[Pictures, Pictures], float]:
-    """Returns the Fréchet distance between two sets by Inception's 768 features."""
+def make_fid(path: str, batches: list[Batch]) -> Callable[[Pictures], float]:
+    """Returns the Fréchet distance to the originals by Inception's 768 features."""
     from palette_jax.metrics import frechet, inception
 
     network = inception.load(path)
@@ -127,9 +126,9 @@ def make_fid(path: str) -> Callable[[Pictures, Pictures], float]:
         features = network(pictures)["768"]
         return frechet.statistics(features, [str(i) for i in range(len(pictures))])
 
-    return lambda drawn, originals: frechet.distance(
-        statistics(drawn), statistics(originals)
-    )
+    originals = np.concatenate([batch["y"][batch["valid"]] for batch in batches])
+    reference = statistics(originals)
+    return lambda drawn: frechet.distance(statistics(drawn), reference)
 
 
 def run(argv: list[str]) -> int:
@@ -146,9 +145,9 @@ def run(argv: list[str]) -> int:
     if config.diffusion.objective == "regress":
         rows = [Way("one pass", "", 1)]
     _, params, step = load_weights(workdir)
-    fid = make_fid(_INCEPTION.value) if _INCEPTION.value else None
     for task in task_names(config):
         batches = list(build_data.eval_batches(config, task))
+        fid = make_fid(_INCEPTION.value, batches) if _INCEPTION.value else None
         count = sum(int(batch["valid"].sum()) for batch in batches)
         about = {
             "workdir": str(workdir),
