@@ -131,7 +131,7 @@ def test_the_report_needs_no_network(evaluated: tuple) -> None:
     page = (out / "report.html").read_text()
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert addresses and all(a.startswith(("data:", "#")) for a in addresses)
-    assert page.count("<h3>Best</h3>") == page.count("<h3>Worst</h3>") == 2
+    assert page.count("<h3>Best by") == page.count("<h3>Worst by") == 2
 
 
 def test_restored_pictures_are_kept_and_what_was_known_is_in_them(

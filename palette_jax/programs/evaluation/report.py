@@ -115,7 +115,8 @@ def results_table(
     arrows = {"lower": " ↓", "higher": " ↑", "": ""}
     head = "".join(
         f'<th scope="col" title="{html.escape(table.BY_TITLE[t].meaning)}">'
-        f"{t}{arrows[table.BY_TITLE[t].better]}</th>"
+        f"{t.replace(' between', '<br>between')}"
+        f"{arrows[table.BY_TITLE[t].better]}</th>"
         for t in titles
     )
 
@@ -136,7 +137,7 @@ def results_table(
         body += (
             '<tbody class="paper"><tr class="head">'
             f'<th colspan="{len(titles) + 1}">The paper\'s own figures'
-            f" ({expected['source']}), not measured here. {expected['note']}.</th></tr>"
+            f" ({expected['source']}), not measured here: {expected['note']}.</th></tr>"
             f"{lines(expected['rows'], 'the paper, not measured here')}</tbody>"
         )
     return (
@@ -237,15 +238,16 @@ def _pictures(
         "Median": ordered[middle : middle + each],
         "Worst": ordered[:each],
     }
-    parts = ["<h3>Pictures, by PSNR</h3>"]
+    parts = []
     for group, names in groups.items():
-        parts.append(f"<h3>{group}</h3>")
+        parts.append(f'<h3>{group} by PSNR</h3><div class="gallery">')
         for name in names:
             shown = "".join(_figure(p, k, name) for k, p in show(name).items())
             parts.append(
-                f'<p class="named">{html.escape(name)} · {psnr[name]:.2f} dB</p>'
-                f'<div class="row">{shown}</div>'
+                f'<div><p class="named">{html.escape(name)} · {psnr[name]:.2f} dB</p>'
+                f'<div class="row">{shown}</div></div>'
             )
+        parts.append("</div>")
     return "".join(parts)
 
 
