@@ -52,13 +52,35 @@ def import_weights(
     Raises:
       WeightsError: if they cannot be taken over; the message says what was found.
     """
+    options = {
+        "image_size": image_size,
+        "head_features": head_features,
+        "num_heads": num_heads,
+        "new_attention_order": new_attention_order,
+    }
     path = epath.Path(path)
+    try:
+        if path.is_dir():
+            return diffusers.load_folder(
+                path, image_size=image_size, noisy_first=noisy_first
+            )
+        return _from_file(path, options)
+    except WeightsError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{path}: expected to read weights, got {error}") from error
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        # Names of a layout may stand for anything at all in a damaged file.
+        raise WeightsError(
+            f"{path}: expected weights that fit their names, got"
+            f" {type(error).__name__}: {error}; the file is damaged, or of a variant"
+            " that is not supported"
+        ) from error
+
+
+def _from_file(path: epath.Path, options: Mapping[str, Any]) -> Imported:
     if not path.exists():
         raise WeightsError(f"expected weights at {path}, got nothing there")
-    if path.is_dir():
-        return diffusers.load_folder(
-            path, image_size=image_size, noisy_first=noisy_first
-        )
     if path.suffix == ".safetensors":
         if is_ours(path):
             return _ours(path)
@@ -67,13 +89,7 @@ def import_weights(
         state = read_torch(path)
     for layout in (janspiry, guided_diffusion):
         if layout.is_layout(state):
-            return layout.convert(
-                state,
-                image_size=image_size,
-                head_features=head_features,
-                num_heads=num_heads,
-                new_attention_order=new_attention_order,
-            )
+            return layout.convert(state, **options)
     raise WeightsError(_unknown(path, state))
 
 

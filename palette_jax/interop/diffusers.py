@@ -88,7 +88,7 @@ def convert(
         _rules(state, network, noisy_first=noisy_first),
         network.fields,
         layout=LAYOUT,
-        names=names,
+        named=lambda key: names.get(key, key),
         notes=notes,
     )
     overrides = config_of(network.fields) | {"sample": {"clip": True}}

@@ -83,7 +83,7 @@ def convert(
         rules,
         fields,
         layout=LAYOUT,
-        names={key.removeprefix(_PREFIX): key for key in state},
+        named=lambda key: f"{_PREFIX}{key}",
         ignored={key: "of the schedule" for key in _BUFFERS if key in state},
         notes=["attention is where the file has it; in published files, the middle"],
     )

@@ -131,7 +131,7 @@ def convert(
     fields: Mapping[str, Any],
     *,
     layout: str,
-    names: Mapping[str, str] | None = None,
+    named: Callable[[str], str] = str,
     ignored: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> tuple[Params, Report]:
@@ -142,21 +142,20 @@ def convert(
       rules: one for each of our arrays.
       fields: of our `UNet`.
       layout: its name, for messages.
-      names: what a key is called in the file, where that is something else.
+      named: what a key is called in the file, where that is something else.
       ignored: keys to leave, with the reason.
       notes: for the report.
 
     Raises:
       WeightsError: if a key is missing, left over or of a wrong shape.
     """
-    ignored, names = dict(ignored or {}), names or {}
+    ignored = dict(ignored or {})
     wanted = _shapes(fields)
     found, mapped, wrong = {}, {}, []
     for rule in rules:
         missing = [key for key in rule.theirs if key not in state]
         if missing:
-            missing = [names.get(key, key) for key in missing]
-            wrong.append(f"{rule.ours}: no {' and no '.join(missing)}")
+            wrong.append(f"{rule.ours}: no {' and no '.join(map(named, missing))}")
             continue
         array = rule.make(*(np.asarray(state[key], np.float32) for key in rule.theirs))
         if wanted.get(rule.ours) != array.shape:
@@ -164,10 +163,10 @@ def convert(
         found[rule.ours] = np.ascontiguousarray(array)
         mapped[rule.ours] = rule.theirs
     used = {key for keys in mapped.values() for key in keys}
-    left = [names.get(key, key) for key in state if key not in used | ignored.keys()]
-    wrong += [f"{key}: left over" for key in left]
-    named = " ".join(wrong)
-    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in named]
+    left = [key for key in state if key not in used | ignored.keys()]
+    wrong += [f"{named(key)}: left over" for key in left]
+    said = " ".join(wrong)
+    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in said]
     if wrong:
         raise WeightsError(
             f"expected the keys of {layout}, one for one, got {len(wrong)} that do not"
@@ -176,7 +175,7 @@ def convert(
             + ". The file is damaged, or of a variant that is not supported"
         )
     params = flax.traverse_util.unflatten_dict(found, sep="/")
-    called = {o: tuple(names.get(k, k) for k in keys) for o, keys in mapped.items()}
+    called = {ours: tuple(map(named, keys)) for ours, keys in mapped.items()}
     return params, Report(layout, called, ignored, tuple(notes))
 
 

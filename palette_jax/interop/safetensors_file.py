@@ -14,6 +14,7 @@ from palette_jax.errors import WeightsError
 from palette_jax.types import Params
 
 _FORMAT = "palette_jax"
+_MAX_HEADER = 100_000_000
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -38,22 +39,37 @@ def read_safetensors(
     """
     import safetensors
 
-    data = epath.Path(path).read_bytes()
+    metadata = _metadata(path)
     try:
         # The package's own reader for numpy knows no bfloat16.
         arrays = {
             name: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(
                 view["shape"]
             )
-            for name, view in safetensors.deserialize(data)
+            for name, view in safetensors.deserialize(epath.Path(path).read_bytes())
         }
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except Exception as error:
-        raise WeightsError(
-            f"{path}: expected a whole safetensors file, got one that is cut off,"
-            f" damaged or of another kind ({error}); fetch it again"
-        ) from error
-    return arrays, header.get("__metadata__", {})
+        raise _damaged(path, error) from error
+    return arrays, metadata
+
+
+def _metadata(path: epath.PathLike) -> dict[str, str]:
+    """Returns what the header says of the file, without reading the tensors."""
+    try:
+        with epath.Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MAX_HEADER:  # The format's own limit.
+                raise ValueError(f"a header of {length} bytes")
+            return json.loads(file.read(length)).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: epath.PathLike, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path}: expected a whole safetensors file, got one that is cut off, damaged"
+        f" or of another kind ({error}); fetch it again"
+    )
 
 
 def export_safetensors(
@@ -82,7 +98,7 @@ def export_safetensors(
 
 def is_ours(path: epath.PathLike) -> bool:
     """Tells whether `export_safetensors` wrote the file."""
-    return read_safetensors(path)[1].get("format") == _FORMAT
+    return _metadata(path).get("format") == _FORMAT
 
 
 def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:

@@ -17,6 +17,7 @@ from palette_jax.interop.convert import import_weights
 from palette_jax.interop.mapping import Imported
 from palette_jax.models.unet import UNet
 from palette_jax.torch_file import read_torch
+from tests.interop import write_unet2d_numbers as numbers
 from tests.interop.files import write_torch
 
 SMALL = {"image_size": 32, "head_features": 16}
@@ -30,7 +31,8 @@ def _network(imported: Imported) -> UNet:
 def _run(imported: Imported, x: np.ndarray, y_t: np.ndarray, gamma: np.ndarray):
     x, y_t = (jnp.asarray(a.transpose(0, 2, 3, 1)) for a in (x, y_t))
     gamma = jnp.asarray(gamma, jnp.float32)
-    eps = _network(imported).apply({"params": imported.params}, x, y_t, gamma)
+    params = jax.tree.map(jnp.asarray, imported.params)
+    eps = _network(imported).apply({"params": params}, x, y_t, gamma)
     return np.asarray(eps).transpose(0, 3, 1, 2)
 
 
@@ -104,6 +106,8 @@ def _state(fields: Mapping, *, embedding: str = "time_embed", **extra: int) -> d
             shape = shapes[rule.ours]
             order = (3, 2, 0, 1) if len(shape) == 4 else tuple(range(len(shape)))[::-1]
             array = rng.standard_normal([shape[i] for i in order], np.float32)
+            if rule.ours.endswith(("qkv/kernel", "out/kernel")) and array.ndim == 2:
+                array = array[..., None]  # There they are convolutions of length 1.
             state[rule.theirs[0]] = array
     return state
 
@@ -137,44 +141,75 @@ def test_the_architecture_is_read_off_the_shapes(changes: dict) -> None:
     assert {name: got[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize(
-    ("layout", "embedding", "prefix", "base", "multipliers", "attention", "size"),
-    [
-        (guided_diffusion, "time_embed", "", 256, (1, 1, 2, 2, 4, 4), (32, 16, 8), 256),
-        (guided_diffusion, "time_embed", "", 256, (0.5, 1, 1, 2, 2, 4, 4), (32,), 512),
-        (janspiry, "cond_embed", "denoise_fn.", 64, (1, 2, 4, 8), (), 256),
-    ],
-)
-def test_published_networks_need_no_flag(
-    monkeypatch, layout, embedding, prefix, base, multipliers, attention, size
-) -> None:
-    # Full size: only shapes are looked at, as one number repeated.
-    fields = _fields(
-        base_features=base,
-        feature_multipliers=multipliers,
-        attn_resolutions=attention,
-        image_size=size,
-        head_features=64 if layout is guided_diffusion else 32,
-    )
-    drawn = np.random.default_rng
+# Hash and number of the names and shapes that the original code makes, and flags.
+PUBLISHED = {
+    # guided-diffusion, with the flags of its published models, without classes.
+    "adm_64": ("b0272ccd2ce2a3b7", 540, {"image_size": 64, "head_features": 64}),
+    "adm_128": ("4172817ff08348e7", 492, {"image_size": 128, "num_heads": 4}),
+    "adm_256": ("b9c90be1570d1541", 566, {}),
+    "adm_512": ("cb6c1e5b4e458a6d", 644, {}),
+    # All of Janspiry's.
+    "janspiry": ("ef47c058506e3170", 326, {}),
+}
+PUBLISHED_FIELDS = {
+    "adm_64": {
+        "base_features": 192,
+        "feature_multipliers": (1, 2, 3, 4),
+        "num_res_blocks": 3,
+    },
+    "adm_128": {
+        "base_features": 256,
+        "feature_multipliers": (1, 1, 2, 3, 4),
+        "head_features": 64,
+    },
+    "adm_256": {"base_features": 256, "feature_multipliers": (1, 1, 2, 2, 4, 4)},
+    "adm_512": {"base_features": 256, "feature_multipliers": (0.5, 1, 1, 2, 2, 4, 4)},
+    "janspiry": {
+        "base_features": 64,
+        "feature_multipliers": (1, 2, 4, 8),
+        "head_features": 32,
+    },
+}
 
-    class _Zeros:
-        def standard_normal(self, shape, dtype):
-            return np.broadcast_to(np.zeros((), dtype), shape)
 
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_published_networks_map_at_their_full_size(monkeypatch, name: str) -> None:
+    digest, count, flags = PUBLISHED[name]
+    is_janspiry = name == "janspiry"
+    size = 256 if is_janspiry else int(name.split("_")[1])
+    fields = _fields(head_features=64, image_size=size) | PUBLISHED_FIELDS[name]
+    fields["attn_resolutions"] = () if is_janspiry else (32, 16, 8)
+    # Only shapes are looked at: an array is one number, repeated.
     monkeypatch.setattr(np.random, "default_rng", lambda seed: _Zeros())
+    embedding = "cond_embed" if is_janspiry else "time_embed"
     state = _state(fields, embedding=embedding)
-    monkeypatch.setattr(np.random, "default_rng", drawn)
+    monkeypatch.undo()
+    if not is_janspiry:  # No source picture, and a variance.
+        state["input_blocks.0.0.weight"] = state["input_blocks.0.0.weight"][:, :3]
+        for key in ("out.2.weight", "out.2.bias"):
+            shape = (6, *state[key].shape[1:])
+            state[key] = np.broadcast_to(np.float32(0), shape)
+    assert numbers.digest({k: a.shape for k, a in state.items()}) == digest
+    assert len(state) == count
     made = []
     monkeypatch.setattr(
         mapping,
         "convert",
         lambda state, rules, fields, **_: made.append(fields) or ({}, None),
     )
-    layout.convert({f"{prefix}{key}": array for key, array in state.items()})
-    assert made[0]["attn_resolutions"] == attention
-    assert made[0]["image_size"] == size
-    assert made[0]["head_features"] == fields["head_features"]
+    prefix = "denoise_fn." if is_janspiry else ""
+    layout = janspiry if is_janspiry else guided_diffusion
+    layout.convert({f"{prefix}{key}": a for key, a in state.items()}, **flags)
+    for field in ("attn_resolutions", "image_size", "feature_multipliers", "resize"):
+        assert made[0][field] == fields[field], field
+    heads = {k: made[0][k] for k in ("head_features", "num_heads")}
+    wanted = {"head_features": fields["head_features"], "num_heads": 0}
+    assert heads == wanted | {k: v for k, v in flags.items() if k != "image_size"}
+
+
+class _Zeros:
+    def standard_normal(self, shape: list[int], dtype: type) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def test_the_new_order_of_attention_is_the_same_network(networks: pathlib.Path) -> None:
@@ -213,6 +248,58 @@ def test_what_shapes_do_not_tell_must_be_given() -> None:
         guided_diffusion.convert(_state(_fields()), image_size=32, head_features=24)
 
 
+@pytest.mark.parametrize("levels", [(1, 2), (1, 1, 1)])
+def test_resizing_that_is_not_learned_is_refused_by_name(levels: tuple) -> None:
+    fields = _fields(feature_multipliers=levels, resize="conv", attn_resolutions=())
+    state = _state(fields)
+    for key in list(state):
+        if ".op." in key or ".conv." in key:
+            del state[key]
+    with pytest.raises(WeightsError, match="conv_resample"):
+        guided_diffusion.convert(state, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(2000, 1e-6, 0.01), (1000, 1e-4, 0.09), (2000, 1e-4, 0.02), (2000, 1e-6, 0.2)],
+)
+def test_janspirys_schedule_is_read_off_its_buffer(
+    networks: pathlib.Path, count: int, low: float, high: float
+) -> None:
+    state = dict(read_torch(networks / "janspiry_small_Network.pth"))
+    gammas = np.cumprod(1 - np.linspace(low, high, count)).astype(np.float32)
+    state["gammas"] = gammas
+    read = janspiry.convert(state, **SMALL).config["diffusion"]
+    assert read == {"num_steps": count, "beta_min": low, "beta_max": high}
+    curve = np.linspace(low**0.5, high**0.5, count) ** 2
+    state["gammas"] = np.cumprod(1 - curve).astype(np.float32)
+    with pytest.raises(WeightsError, match="linear schedule"):
+        janspiry.convert(state, **SMALL)
+
+
+def test_samples_are_drawn_by_janspirys_own_steps() -> None:
+    from configs import base
+
+    config = base.get_config().unlock()
+    for group, values in janspiry._schedules({}).items():
+        config[group].update(values)
+    sampler = build.make_sampler(config)
+    # As `set_new_noise_schedule` there computes its buffers, for the noisiest first.
+    beta = np.linspace(1e-4, 0.09, 1000)
+    gamma = np.cumprod(1 - beta)
+    before = np.append(1.0, gamma[:-1])
+    variance = beta * (1 - before) / (1 - gamma)
+    buffers = {
+        "gamma": gamma,
+        "from_y_0": beta * np.sqrt(before) / (1 - gamma),
+        "from_y_t": (1 - before) * np.sqrt(1 - beta) / (1 - gamma),
+        "std": np.sqrt(variance),  # And no noise at step 0.
+    }
+    for name, buffer in buffers.items():
+        ours = getattr(sampler, name)[::-1]
+        np.testing.assert_allclose(ours, buffer, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 def test_class_conditioning_and_classifiers_are_refused(tmp_path: pathlib.Path) -> None:
     state = _state(_fields())
     labels = {"label_emb.weight": np.zeros((1000, 128), np.float32)}
@@ -239,6 +326,28 @@ def test_a_key_missing_left_over_or_misshapen_is_named() -> None:
             {k.replace("time_embed", "cond_embed"): v for k, v in prefixed.items()},
             **SMALL,
         )
+
+
+@pytest.mark.parametrize(
+    ("key", "array"),
+    [
+        ("input_blocks.1.0.in_layers.2.weight", None),
+        ("input_blocks.1.0.emb_layers.1.weight", None),
+        ("out.2.weight", None),
+        ("out.2.weight", np.zeros(6, np.float32)),
+        ("time_embed.0.weight", np.zeros((), np.float32)),
+        ("middle_block.1.qkv.weight", np.zeros(7, np.float32)),
+        ("input_blocks.0.0.weight", np.zeros((32, 3), np.float32)),
+    ],
+)
+def test_names_with_nonsense_behind_them_are_an_error_of_the_file(
+    tmp_path: pathlib.Path, key: str, array: np.ndarray | None
+) -> None:
+    state = _state(_fields(feature_multipliers=(1,), attn_resolutions=()))
+    del state[key]
+    write_torch(tmp_path / "w.pt", state if array is None else state | {key: array})
+    with pytest.raises(WeightsError, match=r"expected .* got .* damaged"):
+        import_weights(tmp_path / "w.pt", **SMALL)
 
 
 def test_a_layout_that_is_none_of_them_says_what_is_supported(

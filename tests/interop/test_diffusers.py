@@ -3,13 +3,15 @@
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from palette_jax.errors import WeightsError
-from palette_jax.interop import diffusers
+from palette_jax.interop import diffusers, mapping
 from palette_jax.interop.convert import import_weights
+from palette_jax.interop.diffusers_config import read_network
 from palette_jax.interop.mapping import Imported
 from palette_jax.models.unet import UNet
 from tests.interop import write_unet2d_numbers as numbers
@@ -23,9 +25,9 @@ def run_ours(imported: Imported, noisy: np.ndarray, source: np.ndarray) -> np.nd
     network = UNet(**fields, image_size=imported.config["data"]["image_size"])
     x, y_t = (jnp.asarray(a.transpose(0, 2, 3, 1)) for a in (source, noisy))
     gamma = jnp.asarray(GAMMA, jnp.float32)
-    return np.asarray(
-        network.apply({"params": imported.params}, x, y_t, gamma)
-    ).transpose(0, 3, 1, 2)
+    params = jax.tree.map(jnp.asarray, imported.params)
+    eps = network.apply({"params": params}, x, y_t, gamma)
+    return np.asarray(eps).transpose(0, 3, 1, 2)
 
 
 def assert_near(ours: np.ndarray, theirs: np.ndarray) -> None:
@@ -60,6 +62,36 @@ def test_outputs_are_those_of_diffusers(name: str) -> None:
         assert_near(run_ours(imported, noisy, source), theirs[:, :3])
 
 
+@pytest.mark.parametrize("name", list(numbers.PUBLISHED))
+def test_published_networks_map_at_their_full_size(name: str) -> None:
+    config, digest, count = numbers.PUBLISHED[name]
+    network = read_network(config, None)
+    wanted, shapes = mapping._shapes(network.fields), {}
+    for rule in diffusers._rules(_Everything(), network, noisy_first=False):
+        if rule.ours not in wanted:  # A skip that is not there.
+            continue
+        shape = wanted[rule.ours][::-1]
+        if len(shape) == 4:
+            shape = (*shape[:2], *wanted[rule.ours][:2])
+        if rule.ours == "conv_in/kernel":
+            shape = (shape[0], 3, 3, 3)
+        shape = (shape[0] // len(rule.theirs), *shape[1:])
+        shapes |= dict.fromkeys(rule.theirs, shape)
+    # Those are what diffusers makes, and each becomes an array that we want.
+    assert numbers.digest(shapes) == digest and len(shapes) == count
+    state = {k: np.broadcast_to(np.float32(0), shape) for k, shape in shapes.items()}
+    made = {
+        rule.ours: rule.make(*(state[key] for key in rule.theirs)).shape
+        for rule in diffusers._rules(state, network, noisy_first=False)
+    }
+    assert made == wanted
+
+
+class _Everything(dict):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
 def test_a_saved_folder_is_read_alone_or_in_a_pipeline(tmp_path: pathlib.Path) -> None:
     save = pytest.importorskip("safetensors.numpy").save_file
     stored = json.loads(numbers.FILE.read_text())["ddpm"]
@@ -78,9 +110,11 @@ def test_a_saved_folder_is_read_alone_or_in_a_pipeline(tmp_path: pathlib.Path) -
 
     scheduler = folder.parent / "scheduler" / "scheduler_config.json"
     scheduler.parent.mkdir()
-    scheduler.write_text('{"beta_schedule": "squaredcos_cap_v2"}')
-    with pytest.raises(WeightsError, match="squaredcos_cap_v2"):
-        import_weights(folder.parent)
+    # Old pipelines have it beside the network.
+    for path, place in ((scheduler, folder.parent), (folder / scheduler.name, folder)):
+        path.write_text('{"beta_schedule": "squaredcos_cap_v2"}')
+        with pytest.raises(WeightsError, match="squaredcos_cap_v2"):
+            import_weights(place)
 
 
 @pytest.mark.parametrize(

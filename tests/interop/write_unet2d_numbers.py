@@ -3,6 +3,7 @@
 In an environment with PyTorch and diffusers: python write_unet2d_numbers.py
 """
 
+import hashlib
 import json
 import pathlib
 
@@ -70,6 +71,57 @@ CASES = {
         "up_block_types": ("UpBlock2D",),
     },
 }
+
+
+# As google/ddpm-cifar10-32 and google/ddpm-celebahq-256 are configured, with the hash
+# and the number of their names and shapes.
+_GOOGLE = {
+    "attention_head_dim": None,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "layers_per_block": 2,
+    "norm_eps": 1e-6,
+    "norm_num_groups": 32,
+}
+PUBLISHED = {
+    "cifar10": (
+        _GOOGLE
+        | {
+            "sample_size": 32,
+            "block_out_channels": (128, 256, 256, 256),
+            "down_block_types": (
+                "DownBlock2D",
+                "AttnDownBlock2D",
+                *("DownBlock2D",) * 2,
+            ),
+            "up_block_types": (*("UpBlock2D",) * 2, "AttnUpBlock2D", "UpBlock2D"),
+        },
+        "50280b0489a4e40d",
+        328,
+    ),
+    "celebahq": (
+        _GOOGLE
+        | {
+            "sample_size": 256,
+            "block_out_channels": (128, 128, 256, 256, 512, 512),
+            "down_block_types": (
+                *("DownBlock2D",) * 4,
+                "AttnDownBlock2D",
+                "DownBlock2D",
+            ),
+            "up_block_types": ("UpBlock2D", "AttnUpBlock2D", *("UpBlock2D",) * 4),
+        },
+        "a57e3d3c9becfbdd",
+        450,
+    ),
+}
+
+
+def digest(shapes: dict[str, tuple[int, ...]]) -> str:
+    """Returns a hash of names and shapes, to know them by without keeping them."""
+    text = "\n".join(f"{name} {tuple(shapes[name])}" for name in sorted(shapes))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def draw_state(shapes: dict) -> dict[str, np.ndarray]:
