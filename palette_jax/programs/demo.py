@@ -74,10 +74,11 @@ def run(args: argparse.Namespace) -> int:
                 prevent_thread_lock=True,
                 **page.launch_options(limits),
             )
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # No such address, or port.
+            port = args.port if args.port is not None else "a port from 7860 on"
             raise UserError(
-                f"expected to listen at {args.host}:{args.port or 'a port'}, got:"
-                f" {error}; take another --port or --host"
+                f"expected to listen at {args.host}:{port}, got an address that is"
+                " taken or not this computer's; take another --port or --host"
             ) from error
         # Else the visitors' files would stay.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -152,6 +152,11 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
+def _seeds(result: Result) -> str:
+    first, *others = result.settings.seeds
+    return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
+
+
 def _finished(
     result: Result, seconds: float, visitors_folder: pathlib.Path
 ) -> dict[str, Any]:
@@ -171,10 +176,11 @@ def _finished(
         before.putalpha(Image.fromarray(result.alpha))
     before.save(folder / "before.png")
     height, width = result.pictures[0].shape[:2]
+    size = f"{width} x {height} pixels"
     return {
         "state": "done",
         "time": time.time(),
-        "text": f"Done in {_time(seconds)}: {width} x {height} pixels.",
+        "text": f"Done in {_time(seconds)}: {size}, {_seeds(result)}.",
         "notes": result.warnings,
         "before": str(folder / "before.png"),
         "results": made,
