@@ -7,7 +7,8 @@
 The few steps first, then ddpm with 1000 of them, which is the paper's sampling: with
 the literal schedule, `paper`, and without the steps below the levels trained on,
 `trimmed`. Every row restores the same pictures with the same noise. The rows are kept
-in few_steps/ of the run, as JSON, each as soon as it is there.
+in few_steps/ of the run, as JSON, each as soon as it is there. Of a model of several
+tasks each has a table; `--config.task=uncrop` is for one of them.
 
 PSNR is measured over what was painted. It prefers a blurred guess to a sharp one; of
 one sample it falls as pictures get sharper, so look at the mean of the samples, and at

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     config, params, step = load_weights(args.checkpoint)
     export_safetensors(params, out, config=config.to_dict())
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    print(f"{out}: {count:,} averaged parameters of step {step}, in float32")
+    of = "" if step is None else f" of step {step}"
+    print(f"{out}: {count:,} averaged parameters{of}, in float32")
     print(f"back: palette-jax import {out} --out DIR")
     return 0
