@@ -174,6 +174,8 @@ def _modules() -> dict[str, pathlib.Path]:
     """Returns the file of every module of the package."""
     modules = {}
     for path in sorted(ROOT.glob(f"{PACKAGE}/**/*.py")):
+        if path.is_symlink():  # Of the configs, which other rules are for.
+            continue
         parts = path.relative_to(ROOT).with_suffix("").parts
         modules[".".join(parts).removesuffix(".__init__")] = path
     return modules
