@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from palette_jax.models.attention import attend
+
 # Uniform in +-1/sqrt(fan_in), as ADM's layers start in PyTorch.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -83,6 +85,25 @@ def downsample(h: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4))
 
 
+class Pointwise(nn.Module):
+    """A 1x1 convolution, with the weights of one, as the matrix product that it is.
+
+    On a CPU, XLA's convolution takes 1.2 to 1.6 times as long.
+    """
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "b h w c_in"]) -> Float[Array, "b h w c_out"]:
+        """Returns the features of each pixel, made of those of the same pixel."""
+        shape = (1, 1, h.shape[-1], self.features)
+        kernel = self.param("kernel", kernel_init, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        h, kernel, bias = nn.dtypes.promote_dtype(h, kernel, bias, dtype=self.dtype)
+        return h @ kernel[0, 0] + bias[None, None, None]
+
+
 class Resize(nn.Module):
     """Halves or doubles the size by a convolution, where no `ResBlock` does it."""
 
@@ -136,7 +157,7 @@ class ResBlock(nn.Module):
         resize = {"up": upsample, "down": downsample, None: lambda h: h}[self.resize]
         skip = resize(h)
         if h.shape[-1] != self.features:
-            skip = conv((1, 1), name="skip")(skip)
+            skip = Pointwise(self.features, self.dtype, name="skip")(skip)
 
         h = resize(nn.silu(self.norm(name="norm_in")(h)).astype(self.dtype))
         h = conv((3, 3), name="conv_in")(h)
@@ -212,7 +233,7 @@ class AttentionBlock(nn.Module):
         qkv = dense(3 * c, name="qkv")(tokens)
         qkv = qkv.reshape(*tokens.shape[:2], heads, 3, -1)
         q, k, v = jnp.moveaxis(qkv, 3, 0)
-        out = jax.nn.dot_product_attention(q, k, v).reshape(tokens.shape)
+        out = attend(q, k, v).reshape(tokens.shape)
         out = _join(out, self.blocks_per_side, height, width)
         return h + dense(c, kernel_init=nn.initializers.zeros, name="out")(out)
 

@@ -84,3 +84,23 @@ def test_the_norm_computes_in_float32_whatever_it_is_given() -> None:
     np.testing.assert_allclose(
         out, norm.apply(params, h.astype(jnp.float32)), rtol=1e-6, atol=1e-6
     )
+
+
+def test_a_pointwise_convolution_is_a_convolution() -> None:
+    (h,) = _draw(1, (2, 3, 5, 8))
+    convolution, pointwise = nn.Conv(6, (1, 1)), blocks.Pointwise(6)
+    (weights,) = _draw(1, (2, 3, 5, 6))
+    params = convolution.init(jax.random.key(1), h)
+    params["params"]["bias"] = jnp.arange(6.0)
+    shapes = jax.eval_shape(pointwise.init, jax.random.key(1), h)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+
+    def value_and_gradients(module: nn.Module) -> tuple:
+        loss = lambda params, h: (weights * module.apply(params, h)).sum()  # noqa: E731
+        return module.apply(params, h), jax.grad(loss, (0, 1))(params, h)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        value_and_gradients(pointwise),
+        value_and_gradients(convolution),
+    )
