@@ -84,10 +84,21 @@ def load_restorer(
 
 
 def shipped() -> Iterator[tuple[pathlib.Path, list[str]]]:
-    """Yields the files of weights that come with the package, and their tasks."""
+    """Yields the files of weights that come with the package, and their tasks.
+
+    Raises:
+      UserError: if one cannot be read.
+    """
     for path in sorted(SHIPPED.glob("*.safetensors")):
-        with safetensors.safe_open(path, framework="numpy") as file:
-            yield path, task_names(from_dict(json.loads(file.metadata()["config"])))
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                config = from_dict(json.loads(file.metadata()["config"]))
+        except Exception as error:  # Whatever a damaged file leads to.
+            raise UserError(
+                f"expected weights in {path}, got a file that is damaged or another's"
+                f" ({error}); install palette_jax again"
+            ) from error
+        yield path, task_names(config)
 
 
 def find_shipped(task: str | None) -> pathlib.Path:

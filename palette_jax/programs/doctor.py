@@ -291,7 +291,11 @@ def _weights_file(path: epath.Path) -> Iterator[Finding]:
 
 
 def _shipped() -> Iterator[Finding]:
-    there = list(shipped())
+    try:
+        there = list(shipped())
+    except UserError as error:
+        yield Finding("wrong", str(error), "pip install --force-reinstall palette-jax")
+        return
     for path, tasks in there:
         yield Finding("ok", f"{path.name}: {', '.join(tasks)}")
     if not there:

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import os
 import pathlib
 import zlib
 from collections.abc import Iterable, Sequence
@@ -103,6 +104,23 @@ def find(
             " restore them into different folders, each with its own --out"
         )
     return jobs
+
+
+def make_out(out: pathlib.Path) -> None:
+    """Makes the folder of results, before any of them is computed.
+
+    Raises:
+      UserError: if nothing can be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise OSError("permission denied")
+    except OSError as error:
+        raise UserError(
+            f"expected a folder for results that can be written, got {out} ({error});"
+            " give another --out"
+        ) from error
 
 
 def hole_of(

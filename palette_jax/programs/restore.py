@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = photo_files.find(
         args.photos, pathlib.Path(args.out), mask=mask, invert=invert
     )
+    photo_files.make_out(pathlib.Path(args.out))
     if args.check_mask:
         return photo_results.check_masks(jobs, args.overwrite)
     parallel.cache_compilations()

@@ -58,6 +58,7 @@ class Result:
             self.photo,
             pixels=self.pictures[index],
             alpha=self.alpha,
+            is_gray=self._is_gray,
             deep=self._deep(index),
             warnings=(),
         )
@@ -85,10 +86,15 @@ class Result:
             self.pictures[index],
             self.photo,
             alpha=self.alpha,
-            gray=self.photo.is_gray and settings.task not in ("colorize", "paired"),
+            gray=self._is_gray,
             deep=self._deep(index),
             about={**self.about, **(about or {}), "settings": settings.to_json()},
         )
+
+    @property
+    def _is_gray(self) -> bool:
+        brings_colour = self.settings.task in ("colorize", "paired")
+        return self.photo.is_gray and not brings_colour
 
     def _deep(self, index: int) -> UInt16[np.ndarray, "h w"] | None:
         """Returns a picture in 16 bits, if what is known of it has as many."""

@@ -14,8 +14,11 @@ from PIL import Image
 
 from palette_jax import build_restorer
 from palette_jax.interop.safetensors_file import export_safetensors
+from palette_jax.programs import restore as program
 from palette_jax.restoration import files
+from palette_jax.restoration.restorer import Restorer
 from tests.programs.untrained import command, save_run
+from tests.restoration.oracle import make_restorer, negative
 from tests.restoration.test_files import BROKEN, ODD
 
 # A missing package: None in sys.modules makes its import fail.
@@ -44,9 +47,21 @@ def photos(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def loaded(checkpoint) -> Restorer:
+    """The checkpoint, loaded and compiled once for all tests of this file."""
+    return build_restorer.load_restorer(str(checkpoint))
+
+
 @pytest.fixture
-def restore(monkeypatch, checkpoint, tmp_path):
+def restore(monkeypatch, checkpoint, loaded, tmp_path):
     """`restore(*args)` runs the command in a folder of its own."""
+
+    def load(named: object, *, task: str | None) -> Restorer:
+        is_loaded = named == str(checkpoint)
+        return loaded if is_loaded else build_restorer.load_restorer(named, task=task)
+
+    monkeypatch.setattr(program, "load_restorer", load)
     monkeypatch.chdir(tmp_path)
     steps = ("--sampler=ddpm", "--num-steps=2")
 
@@ -204,6 +219,9 @@ def test_no_checkpoint_and_no_pictures_are_said(
     (tmp_path / "empty").mkdir()
     assert restore(tmp_path / "empty", "--task=jpeg") == 1
     assert "expected pictures in" in capsys.readouterr().err
+    out = f"--out={photos / 'a.png'}"
+    assert restore(photos / "a.png", "--task=jpeg", out) == 1
+    assert "for results that can be written" in capsys.readouterr().err
 
 
 def test_weights_that_come_with_the_package_need_no_checkpoint(
@@ -273,14 +291,18 @@ def test_results_may_lie_anywhere_but_among_the_pictures(
 
 
 def test_odd_pictures_are_restored_or_refused_in_a_sentence(
-    restore, tmp_path, capsys
+    restore, tmp_path, capsys, monkeypatch
 ) -> None:
+    # The network is that of tests/restoration/test_files.py, which looks at the pixels.
+    monkeypatch.setattr(
+        program, "load_restorer", lambda *_, **__: make_restorer(negative)
+    )
     folder = tmp_path / "odd"
     folder.mkdir()
     for name, (data, _) in {**ODD, **BROKEN}.items():
         (folder / f"{name}.png").write_bytes(data)  # Pillow goes by what is inside.
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
-    assert restore(folder, "--task=jpeg", "--num-steps=1") == 1
+    assert restore(folder, "--task=jpeg", "--sampler=ddim") == 1
     said = capsys.readouterr()
     errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
     refused = {line.split(": ")[1].removeprefix(f"{folder}/") for line in errors}

@@ -123,6 +123,13 @@ def test_gray_pictures_stay_gray_unless_colorized() -> None:
     colored = restorer.restore(photo, Settings("colorize", **STEPS))
     assert (np.ptp(inpainted.pictures[0], axis=-1) == 0).all()
     assert (np.ptp(colored.pictures[0], axis=-1) > 0).any()
+    # What goes on from them does so, too.
+    again = restorer.restore(
+        colored.as_photo(), Settings("inpaint", **STEPS), hole=hole
+    )
+    kept = hole[..., 0] == 0
+    np.testing.assert_array_equal(again.pictures[0][kept], colored.pictures[0][kept])
+    assert inpainted.as_photo().is_gray and not colored.as_photo().is_gray
 
 
 def test_progress_goes_to_the_end_and_shows_the_picture() -> None:
