@@ -21,7 +21,7 @@ from palette_jax.types import Params
 State = Mapping[str, np.ndarray]
 """Tensors by PyTorch's key names."""
 
-KeysOf = Callable[[str], tuple[str, str | None]]
+NamesOf = Callable[[str], tuple[str, str | None]]
 """From a layer's path, such as "Mixed_5b.branch1x1", to the keys of its weights and of
 the batch norm behind it, if there is one; both without their last part."""
 
@@ -66,7 +66,7 @@ def take_over(
     path: epath.PathLike,
     network: nn.Module,
     eps: float,
-    keys: KeysOf,
+    names: NamesOf,
     *,
     num_inputs: int = 1,
 ) -> Params:
@@ -77,7 +77,7 @@ def take_over(
       path: of the file, for the message.
       network: whose layers are named as in the file.
       eps: of the batch norms.
-      keys: of a layer.
+      names: of the tensors of a layer.
       num_inputs: how many pictures the network takes at once.
 
     Raises:
@@ -89,7 +89,7 @@ def take_over(
     params = {}
     for place, leaf in flat.items():
         *module, kind = place
-        conv_key, norm_key = keys(".".join(module))
+        conv_key, norm_key = names(".".join(module))
         try:
             array = _folded(state, conv_key, norm_key, eps, kind)
         except KeyError as error:
