@@ -36,6 +36,10 @@ NEEDED_BY = {
     "lpips": ("LPIPS", "LPIPS between samples"),
 }
 _MIN_LPIPS_SIDE = 32
+_NO_CLASSES = (
+    "the classes of the pictures are not known; name the pictures in a list whose lines"
+    " are `NAME LABEL`"
+)
 
 
 class Judge:
@@ -75,10 +79,11 @@ class Judge:
         if has_labels:
             self._load("resnet50", options)
         else:
-            self.absent["CA"] = (
-                "the classes of the pictures are not known; name the pictures in a list"
-                " whose lines are `NAME LABEL`"
-            )
+            self.absent["CA"] = _NO_CLASSES
+            try:
+                weight_files.find("resnet50")
+            except weight_files.MissingWeightsError as error:
+                self.absent["CA"] += f"; and {error}"
         self._load("inception_v1", options)
         if min(height, width) >= _MIN_LPIPS_SIDE:
             self._load("lpips", options)
