@@ -16,8 +16,8 @@ from PIL import Image
 from tests.programs import browse
 
 WIDTH, MAX_BYTES = 1280, 200_000
-# Strokes over the picture, as shares of its sides.
-STROKES = (((0.55, 0.35), (0.68, 0.4)), ((0.68, 0.5), (0.56, 0.55)))
+# A scratch, in shares of the sides of the picture.
+SCRATCH = ((0.12, 0.2), (0.35, 0.42), (0.5, 0.3), (0.72, 0.62), (0.9, 0.55))
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
             if task == "inpaint":
                 _paint(page, photo.size)
             page.click("#run")
-            page.get_by_text("Done in").wait_for()
+            page.get_by_text("Done in").wait_for(timeout=0)  # However long it takes.
             page.wait_for_function(
                 "[...document.querySelectorAll('.compare img')].every(i => i.complete)"
             )
@@ -73,11 +73,12 @@ def _paint(page: Any, size: tuple[int, int]) -> None:
             box["y"] + box["height"] / 2 + (y - 0.5) * scale * size[1],
         )
 
-    for start, end in STROKES:
-        page.mouse.move(*place(*start))
-        page.mouse.down()
-        page.mouse.move(*place(*end), steps=8)
-        page.mouse.up()
+    page.locator(".editor .size").fill("8")
+    page.mouse.move(*place(*SCRATCH[0]))
+    page.mouse.down()
+    for corner in SCRATCH[1:]:
+        page.mouse.move(*place(*corner), steps=8)
+    page.mouse.up()
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
