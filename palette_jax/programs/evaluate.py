@@ -138,6 +138,9 @@ class Evaluation:
             self._tasks[task] = self._results(task, measured, kept)
             self._write_sheet(task, kept)
             write_whole(self.out / "table.json", _json(self.results()))
+            # Kept where the next evaluation, of other pictures, replaces the table.
+            own = self.results() | {"tasks": {task: self._tasks[task]}}
+            write_whole(folder / "table.json", _json(own))
 
     def results(self) -> dict[str, Any]:
         """Returns what table.json holds."""
