@@ -16,7 +16,6 @@ from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.mapping import Imported
 from palette_jax.training import checkpoints
-from palette_jax.training.manifest import committed_steps
 from palette_jax.training.state import make_state
 
 REPORT = "import_report.txt"
@@ -85,10 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the run and the report, and says what can be done with it."""
     out = epath.Path(args.out)
-    if committed_steps(out / "checkpoints"):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"expected a new folder, got {out}, which has checkpoints; give another"
-            " --out"
+            f"expected a new or an empty folder, got {out}, which holds something;"
+            " give another --out"
         )
     imported = import_weights(
         args.weights,

@@ -86,7 +86,10 @@ def test_a_diffusers_folder_goes_in_and_comes_out_and_in(run, tmp_path, capsys) 
     assert run("export", "second", "--out=deep/w.safetensors") == 1
     assert run("import", "model", "--out=first") == 1
     said = capsys.readouterr().err
-    assert "which exists" in said and "has checkpoints" in said
+    assert "which exists" in said and "got first, which holds something" in said
+    # Nor is a stranger's folder written to.
+    assert run("import", "model", "--out=.") == 1
+    assert not pathlib.Path("config.py").exists()
 
 
 def test_the_averaged_weights_of_a_run_are_exported(run, tmp_path) -> None:
