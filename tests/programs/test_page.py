@@ -103,7 +103,7 @@ def test_a_computation_ends_with_files(place: Place) -> None:
 
 
 def test_cancelling_ends_the_thread(place: Place) -> None:
-    news = place.run(Counting(num_steps=10**9))
+    news = place.run(Counting(num_steps=10**4))
     while "preview" not in next(news):
         pass
     assert len(_threads()) == 1
@@ -113,7 +113,7 @@ def test_cancelling_ends_the_thread(place: Place) -> None:
 
 
 def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> None:
-    news = place.run(Counting(num_steps=10**9))
+    news = place.run(Counting(num_steps=10**4))
     while "preview" not in next(news):
         pass
     news.close()
@@ -122,7 +122,7 @@ def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> No
 
 
 def test_the_time_is_limited(place: Place) -> None:
-    news = list(place.run(Counting(num_steps=10**9), limits=Limits(max_seconds=0.1)))
+    news = list(place.run(Counting(num_steps=10**4), limits=Limits(max_seconds=0.1)))
     assert (
         news[-1]["state"] == "stopped" and "longest that is allowed" in news[-1]["text"]
     )
