@@ -1,6 +1,7 @@
 """What a run says while it goes: a line of progress, and curves for TensorBoard."""
 
 import logging as stdlib_logging
+import struct
 import time
 from collections import deque
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from etils import epath
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
@@ -56,7 +58,8 @@ class TrainingLog:
         log_every: int,
     ):
         """Opens the log; hosts other than 0 only watch for a diverging run."""
-        self._writer = _open_writer(workdir) if jax.process_index() == 0 else None
+        is_host_0 = jax.process_index() == 0
+        self._writer = _open_writer(workdir, start_step) if is_host_0 else None
         self._num_steps = num_steps
         self._batch_size = batch_size
         self._log_every = log_every
@@ -147,11 +150,32 @@ class TrainingLog:
             logging.info(message, *args)
 
 
-def _open_writer(workdir: str) -> Any:
+def _open_writer(workdir: str, start_step: int) -> Any:
     # clu's writers import TensorFlow, which the rest of training does without.
     from clu import metric_writers
 
+    _rewind(workdir, start_step)
     return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
+
+
+def _rewind(workdir: str, step: int) -> None:
+    """Cuts off the curves what a run that was killed wrote beyond a step."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in epath.Path(workdir).glob("events.out.tfevents.*"):
+        data, end = path.read_bytes(), 0
+        while end + 8 <= len(data):
+            # A record is its length, a checksum of that, an event, and its checksum.
+            (length,) = struct.unpack_from("<Q", data, end)
+            event = data[end + 12 : end + 12 + length]
+            next_end = end + length + 16
+            if next_end > len(data) or Event.FromString(event).step > step:
+                break
+            end = next_end
+        if end < len(data):
+            rewound = path.parent / "rewound.tmp"
+            rewound.write_bytes(data[:end])
+            rewound.replace(path)
 
 
 def _duration(seconds: float) -> str:

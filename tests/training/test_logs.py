@@ -135,6 +135,26 @@ def test_what_is_still_under_way_is_written_at_the_end(tmp_path) -> None:
     assert list(_curves(tmp_path)["loss"]) == [5]
 
 
+@pytest.mark.parametrize("restored", [0, 5])
+def test_after_a_restore_no_step_is_there_twice(tmp_path, restored: int) -> None:
+    # The first was killed at step 12, the second at step 8; the third is finished.
+    for start, end, loss in ((0, 12, 0.25), (restored, 8, 0.5), (restored, 10, 0.75)):
+        log = _log(tmp_path, start_step=start, num_steps=end, log_every=1)
+        for number in range(start + 1, end + 1):
+            log.add(number, _metrics(loss))
+        log.scalars(end, {"held_out_loss": loss})
+        log.flush()
+        newest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        newest.write_bytes(newest.read_bytes() + b"\x07\0\0")  # Part of a record.
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    losses = [
+        (event.step, float(tf.make_ndarray(event.tensor_proto)))
+        for event in events.Tensors("loss")
+    ]
+    assert losses == [(n, 0.25 if n <= restored else 0.75) for n in range(1, 11)]
+    assert [event.step for event in events.Tensors("held_out_loss")] == [10]
+
+
 def test_numbers_and_pictures_of_their_own_are_written(tmp_path, caplog) -> None:
     log = _log(tmp_path)
     log.scalars(7, {"held_out_loss": 0.25})
