@@ -107,7 +107,7 @@ def together() -> Iterator[None]:
         if jax.process_count() > 1:
             # One may have a table to write for longer than JAX waits at the exit.
             multihost_utils.sync_global_devices("the end")
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if not are_joined():
             raise
         if isinstance(error, UserError):
