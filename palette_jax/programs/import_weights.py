@@ -121,14 +121,23 @@ def make_config(
       values: of the groups of configs/base.py; with a task among them, a config that an
         export of ours holds.
       task: what the network was trained for, unless that config says it.
+
+    Raises:
+      UserError: if an export of ours holds another configuration.
     """
-    if "task" in values:
-        config = from_dict(values)
-        return _with_task(config, task) if task else config
-    config = base_config.get_config()
-    for group, changes in values.items():
-        config[group].update(changes)
-    return _with_task(config, task or "inpaint")
+    try:
+        if "task" in values:
+            config = from_dict(values)
+            return _with_task(config, task) if task else config
+        config = base_config.get_config()
+        for group, changes in values.items():
+            config[group].update(changes)
+        return _with_task(config, task or "inpaint")
+    except (AttributeError, LookupError, TypeError) as error:
+        raise UserError(
+            f"expected a configuration with the keys of this version, got {error};"
+            " export the weights anew"
+        ) from error
 
 
 def _with_task(

@@ -13,6 +13,7 @@ from PIL import Image
 from palette_jax import base_config, build
 from palette_jax.build_restorer import load_weights
 from palette_jax.config import from_dict, task_names
+from palette_jax.errors import UserError
 from palette_jax.programs.import_weights import make_config
 from palette_jax.restoration import files
 from tests.interop import write_unet2d_numbers as unet2d
@@ -173,6 +174,9 @@ def test_the_task_is_in_the_config_of_the_run(task: str) -> None:
     assert config.model.base_features == 32 and config.data.image_size == 64
     back = from_dict(json.loads(json.dumps(config.to_dict())))
     assert make_config(back.to_dict(), None).task == task
+    for wrong in ({"model": {"depth": 3}}, {"task": task}):
+        with pytest.raises(UserError, match="configuration with the keys"):
+            make_config(wrong, None)
 
 
 def test_the_package_has_the_keys_of_the_configs() -> None:
