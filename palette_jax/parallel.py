@@ -155,10 +155,11 @@ def gather(host_share: np.ndarray) -> np.ndarray:
     """Joins the hosts' shares along the first axis, on every host."""
     if jax.process_count() == 1:
         return host_share
-    if host_share.dtype.kind == "U":  # Devices know no text: its characters travel.
-        codes = host_share.view(np.uint32).reshape(len(host_share), -1)
-        joined = np.ascontiguousarray(gather(codes))
-        return joined.view(host_share.dtype)[:, 0]
+    if host_share.dtype.kind == "U" or host_share.dtype.itemsize == 8:
+        # Devices know no text and no 64 bits, which would be rounded: codes travel.
+        codes = np.ascontiguousarray(host_share).view(np.uint32)
+        joined = np.ascontiguousarray(gather(codes.reshape(len(host_share), -1)))
+        return joined.view(host_share.dtype).reshape(-1, *host_share.shape[1:])
     return np.asarray(multihost_utils.process_allgather(host_share, tiled=True))
 
 

@@ -223,7 +223,7 @@ def _on_all_hosts(compute: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.nd
     """Gives each host its share of the rows and joins what it makes of them."""
     count, hosts = len(arrays[0]), jax.process_count()
     if hosts == 1:
-        return compute(*arrays)
+        return dict(sorted(compute(*arrays).items()))
     each = -(-count // hosts)
     # The last shares are filled up with the last row, since shares must be equal.
     rows = np.minimum(np.arange(each) + jax.process_index() * each, count - 1)
