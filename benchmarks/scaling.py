@@ -1,0 +1,65 @@
+"""Prints what each device holds and sends as devices are added, four images on each.
+
+python -m benchmarks.scaling
+
+The devices are made of this machine's CPU, and nothing runs: the figures are those of
+the training step as the compiler lays it out.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
+
+import jax
+
+from configs import uncrop
+from palette_jax.programs import plan_steps
+from palette_jax.programs.topology import Chip, Topology
+
+IMAGES_PER_DEVICE = 4
+ANY_CHIP = Chip("CPU", 1.0, 1.0, 1.0)  # Its rates are not asked for.
+
+
+def compile_for(num_devices: int, fsdp: int) -> plan_steps.Compiled:
+    """Compiles the training step of a small network for some devices."""
+    config = uncrop.get_config("tiny")
+    config.data.image_size = 16
+    config.model.base_features = 64
+    config.model.feature_multipliers = (1,)
+    config.model.attention = "none"
+    config.train.batch_size = IMAGES_PER_DEVICE * num_devices
+    config.parallel.fsdp = fsdp
+    devices = jax.devices()[:num_devices]
+    topology = Topology("cpu", ANY_CHIP, devices, compiles=True)
+    return plan_steps.compile_step(plan_steps.training_step(config, topology), topology)
+
+
+def print_row(num_devices: int, fsdp: int) -> None:
+    """Prints the figures of one device, in megabytes."""
+    found = compile_for(num_devices, fsdp)
+    sent = ", ".join(
+        f"{kind} {one[1] / 1e6:.3f}" for kind, one in found.collectives.items()
+    )
+    total = sum(one[1] for one in found.collectives.values())
+    print(
+        f"{num_devices:>7}{fsdp:>6}{found.memory['arguments'] / 1e6:>16.3f}"
+        f"{found.needed / 1e6:>15.3f}{total / 1e6:>14.3f}  {sent or 'none'}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Prints a row for each number of devices, whole copies first, then fsdp."""
+    print(f"MB of each device; {IMAGES_PER_DEVICE} images of 16 x 16 on each")
+    print(f"{'devices':>7}{'fsdp':>6}{'state and batch':>16}{'peak':>15}{'sent':>14}")
+    for num_devices in (1, 2, 4, 8):
+        print_row(num_devices, 1)
+    for num_devices in (2, 4, 8):
+        print_row(num_devices, num_devices)
+
+
+if __name__ == "__main__":
+    main()
