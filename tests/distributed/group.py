@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -59,7 +61,7 @@ class Group:
                 f"--coordinator={address}",
                 f"--num_processes={count}",
                 f"--process_id={index}",
-                "--join_timeout=60",
+                "--join_timeout=300",
             )
             argv = (f"--workdir={folder / 'run'}", *(joined if count > 1 else ()))
             self._log(index).write_text("")
@@ -78,7 +80,7 @@ class Group:
         """Whether all are alive."""
         return all(process.is_alive() for process in self._processes)
 
-    def wait_for(self, pattern: str, *, timeout: float = 120) -> None:
+    def wait_for(self, pattern: str, *, timeout: float = 600) -> None:
         """Waits until the first has printed a pattern, or one has ended."""
         deadline = time.monotonic() + timeout
         while self.is_running and not re.search(pattern, self.output()):
@@ -89,7 +91,7 @@ class Group:
         """Sends a signal to one of them."""
         os.kill(self._processes[index].pid, number)
 
-    def finish(self, *, timeout: float = 200) -> list[int]:
+    def finish(self, *, timeout: float = 900) -> list[int]:
         """Waits for their end; returns their exit statuses, -9 where killed by that."""
         deadline = time.monotonic() + timeout
         for process in self._processes:
@@ -133,9 +135,26 @@ def _main(args: tuple[str, ...], log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ["XLA_FLAGS"] = _XLA_FLAGS
+    _keep_what_is_compiled()
     sys.argv = [str(ROOT / "main.py"), *args]
     sys.path.insert(0, str(ROOT))
     runpy.run_path(str(ROOT / "main.py"), run_name="__main__")
+
+
+def _keep_what_is_compiled() -> None:
+    """Lets every process write to the cache of compiled programs, not the first alone.
+
+    On CPUs each has programs of its own, so all but the first would compile each time.
+    """
+    from jax._src import compiler, distributed
+
+    write = compiler._cache_write
+
+    def write_as_first(*args: Any) -> None:
+        with mock.patch.object(distributed.global_state, "process_id", 0):
+            write(*args)
+
+    compiler._cache_write = write_as_first
 
 
 def _free_port() -> int:
