@@ -24,6 +24,8 @@ from tests.programs.browse import Served, choose, give, open_photo
 pytest.importorskip("playwright", reason="expected playwright, got none; make setup")
 pytest.importorskip("gradio", reason="expected the extra `demo`, got no gradio")
 
+pytestmark = pytest.mark.slow  # A server, a browser and a network are started.
+
 # Small enough that all tasks are computed in one tile, and compiled once.
 SIZE = (24, 16)
 
