@@ -1,5 +1,6 @@
 """Restores a batch of degraded pictures with a trained network."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -28,7 +29,14 @@ def noise_predictor(
     """
     # A Partial hands its arrays to the compiled sampler as arguments; in a closure
     # they would become constants of the program.
-    return Partial(Partial(_above_floor, apply), params, gamma_floor)
+    return Partial(_bind(_above_floor, apply), params, gamma_floor)
+
+
+@functools.cache
+def _bind(function: Callable[..., Array], apply: ApplyFn) -> Partial:
+    # Partials of functions are equal only to themselves: a new one in every call would
+    # have the sampler compiled in every call.
+    return Partial(function, apply)
 
 
 def velocity_predictor(
@@ -38,7 +46,7 @@ def velocity_predictor(
 
     The velocity is sqrt(gamma) noise - sqrt(1 - gamma) y.
     """
-    return Partial(Partial(_noise_of_velocity, apply), params, gamma_floor)
+    return Partial(_bind(_noise_of_velocity, apply), params, gamma_floor)
 
 
 def _noise_of_velocity(
@@ -61,7 +69,7 @@ def regression_predictor(
 
     It says which noise leads to that picture, so that a sampler of one step returns it.
     """
-    return Partial(Partial(_noise_beside_picture, apply), params, gamma_floor)
+    return Partial(_bind(_noise_beside_picture, apply), params, gamma_floor)
 
 
 def _noise_beside_picture(
