@@ -137,10 +137,12 @@ def run(argv: list[str]) -> int:
     del argv
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     config.eval.num_images = _PICTURES.value
-    config.eval.batch_size = min(config.eval.batch_size, _PICTURES.value)
     config.sample.num_samples = _SAMPLES.value
     parallel.use_cpu_cores([config.eval.batch_size])
-    build.check(config, num_devices=jax.device_count())
+    devices = jax.device_count()
+    enough = -(-_PICTURES.value // devices) * devices
+    config.eval.batch_size = min(config.eval.batch_size, enough)
+    build.check(config, num_devices=devices)
     parallel.cache_compilations()
     rows = list(ways(_parse(_LIST.value), _REFERENCE.value))
     if config.diffusion.objective == "regress":
