@@ -34,6 +34,7 @@ def _run(module: str, *flags: str, folder: pathlib.Path) -> list[dict]:
     return written["rows"]
 
 
+@pytest.mark.slow
 def test_train_step(tmp_path: pathlib.Path) -> None:
     (row,) = _run("train_step", "--size=toy", "--count=2", folder=tmp_path)
     assert row["images/s"] == pytest.approx(1e3 * row["batch"] / row["ms a step"])
@@ -41,6 +42,7 @@ def test_train_step(tmp_path: pathlib.Path) -> None:
     assert row["compile s"] > 0 and row["peak GiB"] > 0
 
 
+@pytest.mark.slow
 def test_sample(tmp_path: pathlib.Path) -> None:
     flags = ("--size=toy", "--count=2", "--samplers", "ddpm:4", "dpmpp_2m:2")
     rows = _run("sample", *flags, folder=tmp_path)
@@ -61,6 +63,7 @@ def test_attention_leaves_out_what_does_not_run_here(tmp_path: pathlib.Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_startup(tmp_path: pathlib.Path) -> None:
     rows = _run("startup", "--size=toy", "--only", "step", folder=tmp_path)
     assert [row["cache"] for row in rows] == ["empty", "warm"]
