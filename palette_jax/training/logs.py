@@ -30,7 +30,8 @@ def set_up_logging() -> None:
     def is_ours(record: stdlib_logging.LogRecord) -> bool:
         # Orbax warns of what it was told to do, such as to read only.
         quiet = "/orbax/" in record.pathname
-        limit = stdlib_logging.ERROR if quiet else stdlib_logging.WARNING
+        # What fails in its threads it logs with a trace, and raises here as well.
+        limit = stdlib_logging.CRITICAL if quiet else stdlib_logging.WARNING
         told = record.levelno >= limit
         return told or not any(name in record.pathname for name in libraries)
 

@@ -121,7 +121,7 @@ def test_a_preempted_job_resumes_by_itself_to_the_same_bits(slurm, tmp_path):
     job.signal("USR1")  # As ahead of the time limit.
     job.finish()
     assert job.field("Restarts") == "2"
-    assert job.output.count("saving and stopping") == 2
+    assert job.output.count("saving and stopping") == 2 * 2  # Each task says it.
     # Of two processes that nothing happened to, and that knew of each other by flags.
     run(tmp_path / "undisturbed", 2, *TINY, *STEPS)
     undisturbed = state(tmp_path / "undisturbed")
