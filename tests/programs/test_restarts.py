@@ -140,7 +140,9 @@ def test_a_full_disk_costs_no_finished_checkpoint(
     limits = (largest // 2, resource.RLIM_INFINITY)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
     run = process.finish()
-    assert "make room" in run.error and "step 3 is the last" in run.error
+    # Orbax's threads may print a trace of theirs before ours is said.
+    assert run.code not in (0, 75)
+    assert "make room" in run.output and "step 3 is the last" in run.output
     _assert_same_bits(_state(tmp_path), before)
 
     run = start(tmp_path).finish()
