@@ -180,3 +180,6 @@ def test_nine_bad_steps_and_a_good_one_go_on(tmp_path) -> None:
         bad = number % 10
         log.add(number, _metrics(np.nan if bad else 0.5, bad_steps=bad))
     log.flush()
+    with pytest.raises(logs.DivergedError):  # The tenth in a row does stop it.
+        log.add(60, _metrics(np.nan, bad_steps=10))
+        log.flush()
