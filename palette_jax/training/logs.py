@@ -2,6 +2,7 @@
 
 import logging as stdlib_logging
 import struct
+import sys
 import time
 from collections import deque
 from typing import Any
@@ -36,6 +37,16 @@ def set_up_logging() -> None:
         return told or not any(name in record.pathname for name in libraries)
 
     handler.addFilter(is_ours)
+
+    tell = sys.unraisablehook
+
+    def tell_what_matters(unraisable: "sys.UnraisableHookArgs") -> None:
+        # After a failed write, which is raised, the others of the same checkpoint
+        # still report to an event loop that orbax has closed: a trace for each.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            tell(unraisable)
+
+    sys.unraisablehook = tell_what_matters
 
 
 class DivergedError(UserError):

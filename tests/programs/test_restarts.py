@@ -89,11 +89,12 @@ def test_killed_five_times_a_run_ends_with_the_same_bits(
     start: Callable[..., Process], undisturbed: list[np.ndarray], tmp_path: pathlib.Path
 ) -> None:
     draw, went_on, killed = random.Random(), 0, 0
-    for kill in range(5):
+    # While it starts; past the save at 8, which waits for the one at 4, so that there
+    # is a checkpoint; then in a step, or while a checkpoint is written.
+    for steps in (0, 9, *(draw.randint(1, 6) for _ in range(3))):
         process = start(tmp_path)
-        # While it starts, then in a step, or while a checkpoint is written.
-        process.wait_for(" ms/step ", count=kill and draw.randint(1, 6))
-        time.sleep(draw.uniform(0, 0.15 if kill else 3))
+        process.wait_for(" ms/step ", count=steps)
+        time.sleep(draw.uniform(0, 0.15 if steps else 3))
         process.signal(signal.SIGKILL)
         run = process.finish()
         assert run.code in (-signal.SIGKILL, 0), run.output
@@ -140,9 +141,7 @@ def test_a_full_disk_costs_no_finished_checkpoint(
     limits = (largest // 2, resource.RLIM_INFINITY)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
     run = process.finish()
-    # Orbax's threads may print a trace of theirs before ours is said.
-    assert run.code not in (0, 75)
-    assert "make room" in run.output and "step 3 is the last" in run.output
+    assert "make room" in run.error and "step 3 is the last" in run.error
     _assert_same_bits(_state(tmp_path), before)
 
     run = start(tmp_path).finish()
