@@ -66,7 +66,9 @@ class Group:
             argv = (f"--workdir={folder / 'run'}", *(joined if count > 1 else ()))
             self._log(index).write_text("")
             process = _FORKSERVER.Process(
-                target=_main, args=((*argv, *args), str(self._log(index)))
+                target=_main,
+                args=((*argv, *args), str(self._log(index))),
+                daemon=True,  # A test that fails leaves no run that goes on for ever.
             )
             process.start()
             self._processes.append(process)
@@ -80,11 +82,13 @@ class Group:
         """Whether all are alive."""
         return all(process.is_alive() for process in self._processes)
 
-    def wait_for(self, pattern: str, *, timeout: float = 600) -> None:
+    def wait_for(self, pattern: str, *, timeout: float = 300) -> None:
         """Waits until the first has printed a pattern, or one has ended."""
         deadline = time.monotonic() + timeout
         while self.is_running and not re.search(pattern, self.output()):
-            assert time.monotonic() < deadline, f"no {pattern!r} in {self.output()}"
+            if time.monotonic() > deadline:
+                self._kill()
+                raise AssertionError(f"no {pattern!r} in {self.output()}")
             time.sleep(0.02)
 
     def signal(self, index: int, number: signal.Signals) -> None:
@@ -96,12 +100,17 @@ class Group:
         deadline = time.monotonic() + timeout
         for process in self._processes:
             process.join(max(deadline - time.monotonic(), 0))
+        late = self._kill()
+        assert not late, f"still running after {timeout} s: {self.output()}"
+        return [process.exitcode for process in self._processes]
+
+    def _kill(self) -> bool:
+        """Ends all that run; returns whether any did."""
         late = [process for process in self._processes if process.is_alive()]
         for process in late:
             process.kill()
             process.join()
-        assert not late, f"still running after {timeout} s: {self.output()}"
-        return [process.exitcode for process in self._processes]
+        return bool(late)
 
     def _log(self, index: int) -> pathlib.Path:
         return self.folder / f"{index}.log"

@@ -82,8 +82,9 @@ def test_several_processes_evaluate_and_sample_as_one(
 def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
     tmp_path: pathlib.Path,
 ) -> None:
-    # The second one is killed in a run that goes on.
-    for victim, after in ((1, "step 6/"), (0, r"going on from step [\s\S]*step \d+/")):
+    # Step 9 comes after the save at 8, which waits for the one at 4; so there is a
+    # checkpoint, and the second one is killed in a run that goes on.
+    for victim, after in ((1, "step 9/"), (0, r"going on from step [\s\S]*step \d+/")):
         group = Group(tmp_path, 2, *TRAIN, "--config.train.num_steps=100000")
         group.wait_for(after)
         assert group.is_running and re.search(after, group.output()), group.output()

@@ -67,7 +67,9 @@ class Process:
         self._log = folder / "main.log"
         self._log.write_text("")
         self._process = _FORKSERVER.Process(
-            target=_run_main, args=(args, str(folder), str(self._log))
+            target=_run_main,
+            args=(args, str(folder), str(self._log)),
+            daemon=True,  # A test that fails leaves no run behind.
         )
         self._process.start()
 
@@ -84,7 +86,9 @@ class Process:
         """Waits until it has printed a text so many times, or has ended."""
         deadline = time.monotonic() + timeout
         while self._process.is_alive() and self.output().count(text) < count:
-            assert time.monotonic() < deadline, f"no {text!r} in {self.output()}"
+            if time.monotonic() > deadline:
+                self._process.kill()
+                raise AssertionError(f"no {text!r} in {self.output()}")
             time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
