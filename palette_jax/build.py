@@ -5,8 +5,7 @@ is touched or a picture is read.
 """
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from palette_jax import parallel
-from palette_jax.config import TASKS, ConfigError, check_ranges, nearest
+from palette_jax import config_checks, parallel
+from palette_jax.config import ConfigError
 from palette_jax.diffusion import objective, samplers, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.restoration.batch import (
@@ -31,13 +30,6 @@ from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictNoiseFn
 
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_MODEL_NAMES = {
-    "attention": ("global", "local", "dilated", "more_blocks", "none"),
-    "resize": ("block", "conv", "conv_pad_end"),
-    "conditioning": ("scale_shift", "shift"),
-    "level_position": ("log_snr", "step", "gamma"),
-}
-
 
 # Of each: what is minimized, and how the network is asked when it restores.
 _OBJECTIVES = {
@@ -49,9 +41,7 @@ _OBJECTIVES = {
 
 def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
     """Raises `ConfigError` for what can be known to be wrong before anything runs."""
-    _check_names(config)
-    check_ranges(config)
-    _check_network(config)
+    config_checks.check_values(config)
     for group in ("diffusion", "sample"):
         low, high = config[group].beta_min, config[group].beta_max
         if low > high:
@@ -70,128 +60,7 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
             f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
         )
     if num_devices is not None:
-        _check_batch(config, num_devices)
-
-
-def _check_names(config: ml_collections.ConfigDict) -> None:
-    _known("task", config.task, (*TASKS, "multitask"))
-    _known(
-        "data.source", config.data.source, ("tfds", "folder", "paired", "sample_photos")
-    )
-    _known("model.dtype", config.model.dtype, _DTYPES)
-    for name, valid in _MODEL_NAMES.items():
-        _known(f"model.{name}", config.model[name], valid)
-    _known("diffusion.objective", config.diffusion.objective, _OBJECTIVES)
-    _known("diffusion.loss_norm", config.diffusion.loss_norm, ("l1", "l2"))
-    _known("parallel.compile", config.parallel.compile, ("jit", "pmap"))
-    _known("sample.schedule", config.sample.schedule, ("paper", "trimmed"))
-    _known("sample.variance", config.sample.variance, ("large", "small"))
-    _known(
-        "eval.inpaint_mask",
-        config.eval.inpaint_mask,
-        ("center", "mixed", "free_form", "rectangles"),
-    )
-    _known(
-        "eval.uncrop_side",
-        config.eval.uncrop_side,
-        ("left", "right", "top", "bottom", "all", "mixed"),
-    )
-    needs = {"folder": ["folder"], "paired": ["input_folder", "target_folder"]}
-    for key in needs.get(config.data.source, []):
-        if not config.data[key]:
-            raise ConfigError(
-                f"expected data.{key} with data.source={config.data.source}, got none;"
-                f" add --config.data.{key}=..."
-            )
-    if config.data.eval_folder and config.data.source == "paired":
-        raise ConfigError(
-            "expected no data.eval_folder with data.source=paired, which holds out"
-            f" pairs, got {config.data.eval_folder!r}; change the two folders instead"
-        )
-    extra = [key for key in ("extra_folder", "extra_tfds_name") if config.data[key]]
-    if len(extra) > 1 or (extra and config.data.source == "paired"):
-        raise ConfigError(
-            "expected one extra source, and none beside pairs, got"
-            + "".join(f" data.{key}={config.data[key]}" for key in extra)
-            + f" with data.source={config.data.source}; leave out one of them"
-        )
-    if (config.task == "paired") != (config.data.source == "paired"):
-        raise ConfigError(
-            "expected task and data.source to be paired both or neither, got"
-            f" task={config.task} and data.source={config.data.source}"
-        )
-    if config.task == "multitask":
-        unknown = set(config.mix) - set(TASKS)
-        weights = [config.mix[name] for name in config.mix]
-        if unknown or min(weights) < 0 or sum(weights) == 0:
-            raise ConfigError(
-                f"expected weights >= 0, not all 0, for tasks out of {', '.join(TASKS)}"
-                f" in mix, got {config.mix.to_dict()}"
-            )
-
-
-def _check_network(config: ml_collections.ConfigDict) -> None:
-    model, size = config.model, config.data.image_size
-    levels = len(model.feature_multipliers)
-    multiple = 2 ** (levels - 1)
-    if size % multiple or size < 1:
-        raise ConfigError(
-            f"expected data.image_size to be a multiple of {multiple}, since"
-            f" {levels} levels halve it {levels - 1} times, got {size}; take"
-            f" {max(round(size / multiple), 1) * multiple}, or fewer"
-            " model.feature_multipliers"
-        )
-    for key in ("feature_multipliers", "attn_resolutions"):
-        if not all(isinstance(number, int | float) for number in model[key]):
-            raise ConfigError(f"expected numbers for model.{key}, got {model[key]}")
-    features = [round(model.base_features * m) for m in model.feature_multipliers]
-    if not features or min(features) < 1:
-        raise ConfigError(
-            "expected at least one level in model.feature_multipliers, each with"
-            f" channels, got {model.feature_multipliers}"
-        )
-    sizes = [size >> level for level in range(levels)]
-    attended = [
-        count
-        for count, here in zip(features, sizes, strict=True)
-        if here in model.attn_resolutions or here == sizes[-1]  # The middle.
-    ]
-    if model.num_heads and any(count % model.num_heads for count in attended):
-        raise ConfigError(
-            f"expected model.num_heads to divide {attended}, the channels of the"
-            f" levels with attention, got {model.num_heads}"
-        )
-    for resolution in model.attn_resolutions:
-        if resolution not in sizes:
-            raise ConfigError(
-                f"expected model.attn_resolutions out of {sizes}, the sizes of the"
-                f" levels in pixels, got {resolution}"
-            )
-
-
-def _check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
-    fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
-    if fsdp > 1 and config.parallel.compile == "pmap":
-        raise ConfigError(
-            "expected parallel.fsdp=1 with parallel.compile=pmap, which keeps the"
-            f" parameters whole on each device, got {fsdp}; use parallel.compile=jit"
-        )
-    if fsdp < 1 or num_devices % fsdp:
-        raise ConfigError(
-            f"expected parallel.fsdp to divide the {num_devices} devices, got {fsdp}"
-        )
-    for key, parts in (
-        ("train.batch_size", num_devices * accumulate),
-        ("eval.batch_size", num_devices),
-    ):
-        group, name = key.split(".")
-        batch_size = config[group][name]
-        if batch_size % parts:
-            enough = math.ceil(batch_size / parts) * parts
-            raise ConfigError(
-                f"expected {key} to be a multiple of {parts} (devices x accumulated"
-                f" parts), got {batch_size}; take {enough}"
-            )
+        config_checks.check_batch(config, num_devices)
 
 
 def schedule_end(config: ml_collections.ConfigDict) -> float:
@@ -221,7 +90,6 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
         "ddim": lambda: samplers.ddim(schedule, eta=sample.eta),
         "dpmpp_2m": lambda: samplers.dpmpp_2m(schedule),
     }
-    _known("sample.sampler", sample.sampler, makers)
     return makers[sample.sampler]()
 
 
@@ -311,12 +179,3 @@ def make_restore(
         )
 
     return restore
-
-
-def _known(key: str, value: str, valid: Iterable[str]) -> None:
-    valid = list(valid)
-    if value not in valid:
-        raise ConfigError(
-            f"expected {key} out of {', '.join(valid)}, got"
-            f" {value!r}{nearest(str(value), valid)}"
-        )

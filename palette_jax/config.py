@@ -1,7 +1,6 @@
 """A ConfigDict as a file holds it, and what is said of its keys."""
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,47 +20,8 @@ _ADDED_LATER = {
 }
 
 
-# Keys by the smallest and the largest value that something can be done with.
-_RANGES = {
-    (0, 1): (
-        *("data.extra_weight", "data.max_broken_share", "model.dropout", "optim.b1"),
-        *("optim.b2", "optim.ema_decay", "sample.eta"),
-    ),
-    (1e-3, 1): ("data.min_scale",),
-    (1e-12, 0.999): (
-        *("diffusion.beta_min", "diffusion.beta_max"),
-        *("sample.beta_min", "sample.beta_max"),
-    ),
-    (1, 100): ("eval.jpeg_quality",),
-    (0, math.inf): (
-        *("eval.num_images", "model.num_heads", "optim.clip_norm"),
-        *("optim.learning_rate", "optim.warmup_steps"),
-    ),
-    (1, math.inf): (
-        *("data.min_side", "data.num_eval", "diffusion.num_steps", "eval.batch_size"),
-        *("model.base_features", "model.head_features", "model.norm_groups"),
-        *("model.num_res_blocks", "optim.accumulate", "sample.num_samples"),
-        *("sample.num_steps", "train.batch_size", "train.checkpoint_every"),
-        *("train.keep", "train.log_every", "train.num_previews", "train.num_steps"),
-        "train.preview_every",
-    ),
-}
-
-
 class ConfigError(UserError):
     """A config that cannot be run; the message says what to change."""
-
-
-def check_ranges(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` for a number that nothing can be done with."""
-    values = dict(flatten(config.to_dict()))
-    for (smallest, largest), keys in _RANGES.items():
-        for key in keys:
-            if not smallest <= values[key] <= largest:  # NaN is in no range.
-                end = f" and <= {largest}" if largest < math.inf else ""
-                raise ConfigError(
-                    f"expected {key} >= {smallest}{end}, got {values[key]}"
-                )
 
 
 def task_names(config: ml_collections.ConfigDict) -> list[str]:

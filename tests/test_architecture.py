@@ -29,11 +29,12 @@ FLOORS = {
     "interop": 3,
     "config": 4,
     "base_config": 4,
-    "build": 5,
-    "build_data": 5,
-    "build_restorer": 6,
-    "programs": 7,
-    "cli": 8,
+    "config_checks": 5,
+    "build": 6,
+    "build_data": 6,
+    "build_restorer": 7,
+    "programs": 8,
+    "cli": 9,
 }
 WITHOUT_TENSORFLOW = [
     "errors",
