@@ -12,14 +12,6 @@ import time
 from typing import Any
 from unittest import mock
 
-import jax
-import numpy as np
-
-from palette_jax import build
-from palette_jax.config import from_dict
-from palette_jax.training import checkpoints
-from palette_jax.training.state import make_state
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # One device a process, and a network that compiles in a second.
@@ -122,20 +114,6 @@ def run(folder: pathlib.Path, count: int, *args: str) -> Group:
     codes = group.finish()
     assert codes == [0] * count, group.output()
     return group
-
-
-def state(folder: pathlib.Path) -> list[np.ndarray]:
-    """Returns all that the newest checkpoint of a run holds."""
-    directory = folder / "run" / "checkpoints"
-    config = from_dict(checkpoints.load_config(directory))
-    abstract = jax.eval_shape(
-        lambda: make_state(
-            build.init_params(jax.random.key(0), config), build.make_optimizer(config)
-        )
-    )
-    with checkpoints.open_manager(directory) as manager:
-        restored = checkpoints.restore(manager, abstract)
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
 
 
 def _main(args: tuple[str, ...], log: str) -> None:

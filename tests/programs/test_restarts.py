@@ -7,15 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 
-import jax
 import numpy as np
 import pytest
 
-from palette_jax import build
-from palette_jax.config import from_dict
 from palette_jax.training import checkpoints
-from palette_jax.training.state import make_state
 from tests.programs.conftest import TINY, Process
+from tests.states import assert_same_bits, newest_state
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_STEPS = 30
@@ -47,22 +44,6 @@ def start(start: Callable, photos: pathlib.Path) -> Callable[..., Process]:
     return start_run
 
 
-def _state(folder: pathlib.Path) -> list[np.ndarray]:
-    """Returns all that the newest checkpoint of a run holds."""
-    directory = folder / "run" / "checkpoints"
-    config = from_dict(checkpoints.load_config(directory))
-    abstract = jax.eval_shape(
-        lambda: make_state(
-            build.init_params(jax.random.key(0), config), build.make_optimizer(config)
-        )
-    )
-    with checkpoints.open_manager(directory) as manager:
-        return [
-            np.asarray(leaf)
-            for leaf in jax.tree.leaves(checkpoints.restore(manager, abstract))
-        ]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     start: Callable[..., Process], tmp_path_factory: pytest.TempPathFactory
@@ -71,13 +52,7 @@ def undisturbed(
     folder = tmp_path_factory.mktemp("undisturbed")
     result = start(folder).finish()
     assert result.code == 0, result.output
-    return _state(folder)
-
-
-def _assert_same_bits(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    assert len(got) == len(expected) > 20
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+    return newest_state(folder / "run")
 
 
 def _steps(folder: pathlib.Path) -> list[int]:
@@ -103,7 +78,7 @@ def test_killed_five_times_a_run_ends_with_the_same_bits(
     run = start(tmp_path).finish()
     assert run.code == 0, run.output
     assert killed >= 3 and went_on >= 1, "nothing happened to the run"
-    _assert_same_bits(_state(tmp_path), undisturbed)
+    assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
 
 
 def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
@@ -124,7 +99,7 @@ def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
         last = newest
     run = start(tmp_path, seldom).finish()
     assert run.code == 0 and f"going on from step {last}" in run.output, run.output
-    _assert_same_bits(_state(tmp_path), undisturbed)
+    assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
 
 
 def test_a_full_disk_costs_no_finished_checkpoint(
@@ -132,7 +107,7 @@ def test_a_full_disk_costs_no_finished_checkpoint(
 ) -> None:
     run = start(tmp_path, "--config.train.num_steps=3").finish()
     assert run.code == 0, run.output
-    before = _state(tmp_path)
+    before = newest_state(tmp_path / "run")
     files = (tmp_path / "run" / "checkpoints" / "3").rglob("*")
     largest = max(path.stat().st_size for path in files)
 
@@ -142,8 +117,8 @@ def test_a_full_disk_costs_no_finished_checkpoint(
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
     run = process.finish()
     assert "make room" in run.error and "step 3 is the last" in run.error
-    _assert_same_bits(_state(tmp_path), before)
+    assert_same_bits(newest_state(tmp_path / "run"), before)
 
     run = start(tmp_path).finish()
     assert run.code == 0, run.output
-    _assert_same_bits(_state(tmp_path), undisturbed)
+    assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
