@@ -45,7 +45,9 @@ def _batch(seed: int) -> dict[str, np.ndarray]:
 @functools.cache
 def _start() -> state.TrainState:
     image = jnp.zeros((1, 8, 8, 3))
-    params = NETWORK.init(jax.random.key(0), image, image, jnp.ones(1))["params"]
+    params = jax.jit(NETWORK.init)(jax.random.key(0), image, image, jnp.ones(1))[
+        "params"
+    ]
     return state.make_state(params, RULE)
 
 
@@ -148,7 +150,7 @@ def test_the_devices_do_not_change_what_is_sampled() -> None:
     config.model.base_features, config.model.feature_multipliers = 8, (1, 2)
     config.model.attn_resolutions, config.model.norm_groups = (8,), 4
     config.data.image_size, config.sample.num_steps = 16, 3
-    params = build.init_params(jax.random.key(0), config)
+    params = jax.jit(lambda: build.init_params(jax.random.key(0), config))()
     # The last layer of a new network is zero, and any two of those agree.
     params["conv_out"]["kernel"] += 0.02
     batch = {

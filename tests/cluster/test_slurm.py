@@ -44,7 +44,7 @@ def slurm(tmp_path_factory):
         "PYTHON": sys.executable,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1"
-        " --xla_backend_optimization_level=0",
+        " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     }
     subprocess.run([SETUP, "stop", folder])
 

@@ -31,6 +31,7 @@ TINY = (
 )
 _XLA_FLAGS = (
     "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    " --xla_cpu_use_fusion_emitters=false"
 )
 # The server imports what all programs need, once; each process is a fork of it.
 _FORKSERVER = multiprocessing.get_context("forkserver")

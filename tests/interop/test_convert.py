@@ -32,7 +32,7 @@ def _run(imported: Imported, x: np.ndarray, y_t: np.ndarray, gamma: np.ndarray):
     x, y_t = (jnp.asarray(a.transpose(0, 2, 3, 1)) for a in (x, y_t))
     gamma = jnp.asarray(gamma, jnp.float32)
     params = jax.tree.map(jnp.asarray, imported.params)
-    eps = _network(imported).apply({"params": params}, x, y_t, gamma)
+    eps = jax.jit(_network(imported).apply)({"params": params}, x, y_t, gamma)
     return np.asarray(eps).transpose(0, 3, 1, 2)
 
 

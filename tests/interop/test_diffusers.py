@@ -26,7 +26,7 @@ def run_ours(imported: Imported, noisy: np.ndarray, source: np.ndarray) -> np.nd
     x, y_t = (jnp.asarray(a.transpose(0, 2, 3, 1)) for a in (source, noisy))
     gamma = jnp.asarray(GAMMA, jnp.float32)
     params = jax.tree.map(jnp.asarray, imported.params)
-    eps = network.apply({"params": params}, x, y_t, gamma)
+    eps = jax.jit(network.apply)({"params": params}, x, y_t, gamma)
     return np.asarray(eps).transpose(0, 3, 1, 2)
 
 

@@ -20,7 +20,7 @@ SMALL = {
 
 def _init(network: UNet, size: int = 16) -> dict:
     image = jnp.zeros((1, size, size, 3))
-    return network.init(jax.random.key(0), image, image, jnp.ones(1))["params"]
+    return jax.jit(network.init)(jax.random.key(0), image, image, jnp.ones(1))["params"]
 
 
 def _random(params: dict) -> dict:
@@ -73,7 +73,9 @@ def test_the_paper_attends_at_32_16_and_8_pixels() -> None:
 def test_a_new_network_predicts_nothing_and_its_blocks_pass_their_input() -> None:
     network = UNet(**SMALL)
     params = _init(network)
-    np.testing.assert_array_equal(network.apply({"params": params}, *_inputs()), 0.0)
+    np.testing.assert_array_equal(
+        jax.jit(network.apply)({"params": params}, *_inputs()), 0.0
+    )
     last = [
         leaf
         for path, leaf in jax.tree.leaves_with_path(params)
@@ -89,8 +91,8 @@ def test_an_image_does_not_depend_on_its_neighbours_in_the_batch() -> None:
     network = UNet(**SMALL)
     params = _random(_init(network))
     x, y_t, gamma = _inputs(3)
-    together = network.apply({"params": params}, x, y_t, gamma)
-    alone = network.apply({"params": params}, x[1:2], y_t[1:2], gamma[1:2])
+    together = jax.jit(network.apply)({"params": params}, x, y_t, gamma)
+    alone = jax.jit(network.apply)({"params": params}, x[1:2], y_t[1:2], gamma[1:2])
     np.testing.assert_allclose(together[1:2], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -98,16 +100,16 @@ def test_everything_the_network_is_given_matters() -> None:
     network = UNet(**SMALL)
     params = _random(_init(network))
     x, y_t, gamma = _inputs()
-    out = network.apply({"params": params}, x, y_t, gamma)
+    out = jax.jit(network.apply)({"params": params}, x, y_t, gamma)
     for changed in ((x + 1, y_t, gamma), (x, y_t + 1, gamma), (x, y_t, 0.5 * gamma)):
-        other = network.apply({"params": params}, *changed)
+        other = jax.jit(network.apply)({"params": params}, *changed)
         assert float(jnp.abs(other - out).mean()) > 1e-3
 
 
 def test_other_sizes_and_shapes_than_the_trained_one_run() -> None:
     network = UNet(**SMALL)
     params = _random(_init(network))
-    out = network.apply({"params": params}, *_inputs(1, 8, 24))
+    out = jax.jit(network.apply)({"params": params}, *_inputs(1, 8, 24))
     assert out.shape == (1, 8, 24, 3)
 
 
@@ -117,7 +119,7 @@ def test_bfloat16_is_near_float32_and_remat_changes_nothing() -> None:
 
     def run(**fields: object) -> np.ndarray:
         network = UNet(**{**SMALL, **fields})
-        return np.asarray(network.apply({"params": params}, *inputs))
+        return np.asarray(jax.jit(network.apply)({"params": params}, *inputs))
 
     whole = run()
     # bfloat16 keeps 8 bits; some twenty layers add up their roundings at random.
@@ -131,8 +133,10 @@ def test_dropout_acts_in_training_only() -> None:
     network = UNet(**{**SMALL, "dropout": 0.5})
     params = _random(_init(network))
     inputs = _inputs()
-    sure = network.apply({"params": params}, *inputs)
-    np.testing.assert_array_equal(sure, network.apply({"params": params}, *inputs))
+    sure = jax.jit(network.apply)({"params": params}, *inputs)
+    np.testing.assert_array_equal(
+        sure, jax.jit(network.apply)({"params": params}, *inputs)
+    )
     rngs = {"dropout": jax.random.key(0)}
     drawn = network.apply({"params": params}, *inputs, False, rngs=rngs)
     assert float(jnp.abs(drawn - sure).mean()) > 1e-3

@@ -70,8 +70,8 @@ def test_a_new_network_predicts_zero(kind: str) -> None:
     network = UNet(**SMALL, attention=kind)
     image = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
     gamma = jnp.full((1,), 0.5)
-    params = network.init(jax.random.key(1), image, image, gamma)
-    assert not np.any(network.apply(params, image, image, gamma))
+    params = jax.jit(network.init)(jax.random.key(1), image, image, gamma)
+    assert not np.any(jax.jit(network.apply)(params, image, image, gamma))
 
 
 def test_local_attention_is_global_attention_of_each_quarter() -> None:

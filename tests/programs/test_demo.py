@@ -92,7 +92,8 @@ def _save_run(folder: pathlib.Path) -> None:
     config.model.feature_multipliers = (1, 2)
     config.model.norm_groups = 4
     state = make_state(
-        build.init_params(jax.random.key(0), config), build.make_optimizer(config)
+        jax.jit(lambda: build.init_params(jax.random.key(0), config))(),
+        build.make_optimizer(config),
     )
     with checkpoints.open_manager(folder / "checkpoints") as manager:
         checkpoints.save(manager, state, config.to_dict(), 1.0)

@@ -106,7 +106,7 @@ def test_the_step_compiles_for_a_tpu_that_is_not_there(name: str, chips: int) ->
 
 def test_arguments_are_the_state_and_the_batch() -> None:
     config = _config()
-    params = build.init_params(jax.random.key(0), config)
+    params = jax.jit(lambda: build.init_params(jax.random.key(0), config))()
     state = make_state(params, build.make_optimizer(config))
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     batch_bytes = 8 * 8 * 8 * (3 + 3 + 1)

@@ -50,7 +50,7 @@ def _network() -> tuple[Any, Any]:
     config.model.feature_multipliers = (1, 2)
     config.sample.sampler = "ddpm"
     config.sample.num_steps = 4
-    params = build.init_params(jax.random.key(0), config)
+    params = jax.jit(lambda: build.init_params(jax.random.key(0), config))()
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     leaves = [

@@ -33,7 +33,9 @@ def _batch(count: int = 8) -> dict[str, np.ndarray]:
 
 def _start(adam: optax.GradientTransformation) -> state.TrainState:
     image = jnp.zeros((1, 8, 8, 3))
-    params = NETWORK.init(jax.random.key(0), image, image, jnp.ones(1))["params"]
+    params = jax.jit(NETWORK.init)(jax.random.key(0), image, image, jnp.ones(1))[
+        "params"
+    ]
     return state.make_state(params, adam)
 
 
