@@ -13,7 +13,7 @@ STAMP := .venv/.complete
 
 DEMO_DIR := runs/demo
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test test-slow check lock clean
 
 setup: $(STAMP)
 
@@ -22,7 +22,11 @@ demo: $(STAMP)
 	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=8
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# Crashes, several processes, schedulers, browsers, benchmarks: twice as long again.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -145,6 +145,7 @@ def test_each_device_holds_its_share_of_every_large_leaf() -> None:
         assert kernel.sharding == moment.sharding == average.sharding
 
 
+@pytest.mark.slow
 def test_the_devices_do_not_change_what_is_sampled() -> None:
     config = uncrop.get_config("tiny")
     config.model.base_features, config.model.feature_multipliers = 8, (1, 2)

@@ -116,6 +116,7 @@ def test_arguments_are_the_state_and_the_batch() -> None:
     assert found.memory["aliased"] == pytest.approx(state_bytes, abs=64)
 
 
+@pytest.mark.slow
 def test_fsdp_splits_the_state_and_pmap_does_not() -> None:
     whole, split = _compiled(_config()), _compiled(_config(parallel={"fsdp": 4}))
     assert split.memory["arguments"] < 0.4 * whole.memory["arguments"]
@@ -148,6 +149,7 @@ def test_the_estimate_for_a_gpu_is_near_what_a_compiler_says() -> None:
     assert 0.5 < estimated / found.needed < 2
 
 
+@pytest.mark.slow
 def test_where_it_does_not_fit_a_flag_is_named_and_the_largest_batch_found(
     main: Callable, tmp_path: pathlib.Path
 ) -> None:

@@ -81,6 +81,7 @@ def test_killed_five_times_a_run_ends_with_the_same_bits(
     assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
     start: Callable[..., Process], undisturbed: list[np.ndarray], tmp_path: pathlib.Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
     assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_finished_checkpoint(
     start: Callable[..., Process], undisturbed: list[np.ndarray], tmp_path: pathlib.Path
 ) -> None:

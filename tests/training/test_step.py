@@ -67,6 +67,7 @@ def test_the_loss_per_level_adds_up_to_the_mean() -> None:
         np.testing.assert_allclose(seen.level_loss.sum() / 8, seen.loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     # Plain descent: Adam would turn the roundings of tiny gradients into whole steps.
     whole, _ = _run(2, rule=optax.sgd(0.1))
@@ -74,6 +75,7 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     assert _distance(parts.params, whole.params) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_devices_do_not_change_the_step() -> None:
     rule = optax.sgd(0.1)
     train_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE))
