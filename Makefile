@@ -24,7 +24,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
-# Crashes, several processes, schedulers, browsers, benchmarks: twice as long again.
+# Crashes, several processes, schedulers, browsers, benchmarks: as long again.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 

@@ -35,6 +35,7 @@ from palette_jax.config import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.metrics import distortion
 from palette_jax.programs import flags as program_flags
+from palette_jax.training import logs
 from palette_jax.types import Params
 
 _LIST = flags.DEFINE_list("steps", ["5", "10", "20", "50", "100"], "How few.")
@@ -135,6 +136,7 @@ def make_fid(path: str, batches: list[Batch]) -> Callable[[Pictures], float]:
 def run(argv: list[str]) -> int:
     """Prints a table for each task of the checkpoint."""
     del argv
+    logs.set_up_logging()
     config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     config.eval.num_images = _PICTURES.value
     config.sample.num_samples = _SAMPLES.value

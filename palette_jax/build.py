@@ -1,6 +1,6 @@
-"""From a ConfigDict to objects: the only reader of the config, and its checks.
+"""From a ConfigDict to objects, and `check`, which comes before any of them.
 
-All that can be known to be wrong from the config alone is said here, before a device
+All that can be known to be wrong from the config alone is said by it, before a device
 is touched or a picture is read.
 """
 

@@ -6,7 +6,8 @@ import ml_collections
 
 from palette_jax.config import TASKS, ConfigError, flatten, nearest
 
-_NAMES = {
+# Keys by the values that there are.
+NAMES = {
     "task": (*TASKS, "multitask"),
     "data.source": ("tfds", "folder", "paired", "sample_photos"),
     "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
@@ -61,7 +62,7 @@ def check_values(config: ml_collections.ConfigDict) -> None:
 
 def _check_names(config: ml_collections.ConfigDict) -> None:
     values = dict(flatten(config.to_dict()))
-    for key, valid in _NAMES.items():
+    for key, valid in NAMES.items():
         if values[key] not in valid:
             raise ConfigError(
                 f"expected {key} out of {', '.join(valid)}, got"

@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from configs import colorize, inpaint, jpeg, multitask, paired, uncrop
-from palette_jax import build
+from palette_jax import build, config_checks
 from palette_jax.config import (
     ConfigError,
     differences,
@@ -47,6 +47,25 @@ def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
     assert [type(value) for _, value in flatten(back.to_dict())] == [
         type(value) for _, value in flatten(config.to_dict())
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        ("sample.sampler", build.make_sampler),
+        ("sample.variance", build.make_sampler),
+        ("diffusion.objective", build.make_loss),
+        ("diffusion.objective", build.make_predictor),
+        ("model.dtype", build.make_network),
+    ],
+)
+def test_every_name_that_is_accepted_can_be_built(key: str, make) -> None:
+    group, name = key.split(".")
+    for value in config_checks.NAMES[key]:
+        config = uncrop.get_config("tiny")
+        config[group][name] = value
+        build.check(config)
+        make(config)
 
 
 def test_flat_names_lead_to_the_values() -> None:
