@@ -115,9 +115,16 @@ def _pixels(encoded: bytes) -> np.ndarray:
 
 def _ask_for(page: Any, quality: str, count: int = 1) -> None:
     page.get_by_label(quality).check()
-    if not page.locator("#num_samples input").is_visible():
+    field = page.locator("#num_samples input")
+    if not field.is_visible():
         page.get_by_text("More settings").click()
-    page.locator("#num_samples input").fill(str(count))
+        field.wait_for()
+        # Gradio draws the fields anew right after it shows them, without what was typed.
+        page.evaluate(
+            """() => new Promise(done => requestAnimationFrame(() =>
+              requestAnimationFrame(() => setTimeout(done, 500))))"""
+        )
+    field.fill(str(count))
 
 
 def _place(page: Any, x: float, y: float) -> tuple[float, float]:
