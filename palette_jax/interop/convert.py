@@ -38,7 +38,7 @@ def import_weights(
     Args:
       path: a file or, of diffusers, a folder.
       image_size: in pixels, where neither the file nor a published network of that
-        shape says it.
+        shape says it; of an export of ours, to go on at another size than its own.
       head_features: channels of an attention head, likewise.
       num_heads: instead of them, where their number is the same everywhere.
       new_attention_order: guided-diffusion's flag of that name.
@@ -83,7 +83,7 @@ def _from_file(path: epath.Path, options: Mapping[str, Any]) -> Imported:
         raise WeightsError(f"expected weights at {path}, got nothing there")
     if path.suffix == ".safetensors":
         if is_ours(path):
-            return _ours(path)
+            return _ours(path, options["image_size"])
         state, _ = read_safetensors(path)
     else:
         state = read_torch(path)
@@ -93,10 +93,17 @@ def _from_file(path: epath.Path, options: Mapping[str, Any]) -> Imported:
     raise WeightsError(_unknown(path, state))
 
 
-def _ours(path: epath.Path) -> Imported:
+def _ours(path: epath.Path, image_size: int | None) -> Imported:
     params, config = import_safetensors(path)
     try:
         model, size = config["model"], config["data"]["image_size"]
+        if image_size:
+            # Attention stays at the levels that have weights for it.
+            model["attn_resolutions"] = tuple(
+                resolution * image_size // size
+                for resolution in model["attn_resolutions"]
+            )
+            config["data"]["image_size"] = size = image_size
     except (KeyError, TypeError):
         raise WeightsError(
             f"{path}: expected weights with the configuration of their network, got"

@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unsaid = parser.add_argument_group(
         "what the file may leave unsaid", "an error names those that are needed"
     )
-    unsaid.add_argument("--image-size", type=int, metavar="N", help="in pixels")
+    unsaid.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="in pixels; of an export of ours, to go on at another size",
+    )
     unsaid.add_argument(
         "--head-features", type=int, metavar="N", help="channels of an attention head"
     )

@@ -109,6 +109,24 @@ def test_the_averaged_weights_of_a_run_are_exported(run, tmp_path) -> None:
     assert run("export", "trained", "--out=w.bin") == 1
 
 
+def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> None:
+    """The weights stay, and attention with them at its level."""
+    save_run(tmp_path / "trained", attn_resolutions=(4,))
+    assert run("export", "trained", "--out=w.safetensors") == 0
+    before, params, _ = load_weights("trained")
+    flags = ("--image-size=16", "--task=inpaint")
+    assert run("import", "w.safetensors", "--out=large", *flags) == 0
+    after, same, _ = load_weights("large")
+    assert task_names(before) != task_names(after) == ["inpaint"]
+    assert (before.data.image_size, after.data.image_size) == (8, 16)
+    assert after.model.attn_resolutions == (8,)
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+    _restored(run, "large")
+    assert run("import", "w.safetensors", "--out=odd", "--image-size=-7") == 1
+    assert "expected data.image_size to be a multiple" in capsys.readouterr().err
+    assert not pathlib.Path("odd").exists()
+
+
 @pytest.mark.slow
 def test_training_goes_on_from_what_was_imported(run, main, tmp_path) -> None:
     _write_folder(tmp_path / "model")

@@ -13,13 +13,16 @@ from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 
 
-def save_run(folder: pathlib.Path, *, weight: float = 0.1) -> pathlib.Path:
+def save_run(
+    folder: pathlib.Path, *, weight: float = 0.1, attn_resolutions: tuple = ()
+) -> pathlib.Path:
     """Writes a checkpoint whose weights are all drawn at random."""
     config = multitask.get_config("tiny")
     config.data.image_size = 8
     config.model.base_features = 8
     config.model.feature_multipliers = (1, 2)
-    config.model.attn_resolutions = ()
+    config.model.attn_resolutions = attn_resolutions
+    config.model.num_heads = 1
     config.model.norm_groups = 4
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
