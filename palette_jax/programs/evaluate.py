@@ -207,7 +207,8 @@ class Evaluation:
             rows[f"mean of {count} samples"] = self._row("mean", measured)
         if task != "colorize":
             for values in rows.values():
-                values.pop("colourfulness", None)
+                for metric in ("colourfulness", "a*", "b*"):
+                    values.pop(metric, None)
         expected, why = paper.find(
             task,
             self._config.eval.to_dict(),

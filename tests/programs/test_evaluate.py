@@ -103,6 +103,8 @@ def test_the_rows_are_those_of_the_papers_tables(evaluated: tuple) -> None:
     assert "colourfulness" not in results["tasks"]["uncrop"]["rows"]["model"]
     gray = results["tasks"]["colorize"]["rows"]["trivial baseline"]
     assert gray["colourfulness"] == 0
+    # Gray is (0, 0) in Lab, but for the six digits of the standard's matrices.
+    assert gray["a*"] == pytest.approx(0, abs=0.01) == gray["b*"]
 
 
 def test_all_that_a_number_depends_on_is_told(evaluated: tuple) -> None:

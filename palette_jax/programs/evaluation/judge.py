@@ -143,6 +143,8 @@ class Judge:
     ) -> dict[str, np.ndarray]:
         found = {f"{r}/colorfulness": color.colorfulness(p) for r, p in rows.items()}
         found |= {f"{row}/gray": pictures.is_gray(p) for row, p in rows.items()}
+        for row, own in rows.items():
+            found[f"{row}/a"], found[f"{row}/b"] = color.mean_ab(own).T
         if reference is None:
             return found
         for row, own in rows.items():

@@ -47,6 +47,8 @@ METRICS = (
     Metric(
         "colourfulness", 1, "", "Hasler and Süsstrunk's M3; as the originals is best"
     ),
+    Metric("a*", 1, "", "mean of CIE Lab's, of red against green, likewise"),
+    Metric("b*", 1, "", "mean of CIE Lab's, of yellow against blue, likewise"),
     Metric(
         "MS-SSIM between samples", 3, "lower", "the first and the others; low: diverse"
     ),
@@ -61,6 +63,8 @@ _MEANS = {
     "SSIM": (PIXELS, "ssim"),
     "MS-SSIM": (PIXELS, "ms_ssim"),
     "colourfulness": (PIXELS, "colorfulness"),
+    "a*": (PIXELS, "a"),
+    "b*": (PIXELS, "b"),
     "MS-SSIM between samples": (PIXELS, "ms_ssim_to_first"),
     "LPIPS between samples": ("lpips", "lpips_of_consecutive"),
 }
