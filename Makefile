@@ -21,8 +21,12 @@ demo: $(STAMP)
 	$(BIN)/python main.py --config=configs/uncrop.py:tiny --workdir=$(DEMO_DIR)
 	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=8
 
+# As many processes as cores, of 3 GB each; a file's tests stay together, as they share
+# what is slow to make.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=8 --dist=loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 # Crashes, several processes, schedulers, browsers, benchmarks: as long again.
 test-slow: $(STAMP)

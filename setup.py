@@ -43,6 +43,7 @@ EXTRAS_REQUIRE = {
         "playwright>=1.60,<2",  # With the machine's own Chromium.
         "pyrefly>=1.4,<2",
         "pytest>=9,<10",
+        "pytest-xdist>=3.8,<4",
         "ruff>=0.17,<0.18",
         "setuptools>=77,<85",
         "uv>=0.9,<1",
