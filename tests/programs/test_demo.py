@@ -119,7 +119,7 @@ def _ask_for(page: Any, quality: str, count: int = 1) -> None:
     if not field.is_visible():
         page.get_by_text("More settings").click()
         field.wait_for()
-        # Gradio draws the fields anew right after it shows them, without what was typed.
+        # Gradio draws the fields anew right after it shows them, and empty.
         page.evaluate(
             """() => new Promise(done => requestAnimationFrame(() =>
               requestAnimationFrame(() => setTimeout(done, 500))))"""
