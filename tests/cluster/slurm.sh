@@ -41,16 +41,19 @@ JobRequeue=1
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF
-  if [[ ! -S /run/munge/munge.socket.2 ]]; then
+  # Asked, since a machine that was switched off leaves the socket of a dead daemon.
+  if ! timeout 10 munge --no-input >/dev/null 2>&1; then
     chown munge: /run/munge
     [[ -f /etc/munge/munge.key ]] || /usr/sbin/mungekey
-    runuser -u munge -- /usr/sbin/munged
+    runuser -u munge -- /usr/sbin/munged --force
   fi
   export SLURM_CONF=$folder/slurm.conf
   slurmctld
   slurmd
   for _ in $(seq 60); do
-    if [[ $(sinfo --noheader --format=%t 2>/dev/null) == idle* ]]; then return; fi
+    if [[ $(timeout 5 sinfo --noheader --format=%t 2>/dev/null) == idle* ]]; then
+      return
+    fi
     sleep 0.5
   done
   echo "error: the node did not come up; see $folder/*.log" >&2
