@@ -23,12 +23,12 @@ demo: $(STAMP)
 
 # As many processes as cores, of 3 GB each; a file's tests stay together, as they share
 # what is slow to make.
-SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=8 --dist=loadfile
-
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses=auto --maxprocesses=8 \
+	  --dist=loadfile
 
-# Crashes, several processes, schedulers, browsers, benchmarks: as long again.
+# Crashes, several processes, schedulers, browsers, benchmarks: one after the other, as
+# they use all cores themselves, and so three times as long.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 

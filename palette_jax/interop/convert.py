@@ -52,6 +52,8 @@ def import_weights(
     Raises:
       WeightsError: if they cannot be taken over; the message says what was found.
     """
+    if image_size is not None and image_size < 1:
+        raise WeightsError(f"expected an image size of 1 or more, got {image_size}")
     options = {
         "image_size": image_size,
         "head_features": head_features,
@@ -97,7 +99,7 @@ def _ours(path: epath.Path, image_size: int | None) -> Imported:
     params, config = import_safetensors(path)
     try:
         model, size = config["model"], config["data"]["image_size"]
-        if image_size:
+        if image_size is not None:
             # Attention stays at the levels that have weights for it.
             model["attn_resolutions"] = tuple(
                 resolution * image_size // size

@@ -28,17 +28,21 @@ pytestmark = pytest.mark.slow
 def slurm(tmp_path_factory):
     """Runs SLURM as long as the tests of this file; returns their environment."""
     if os.geteuid() != 0:
-        pytest.skip("SLURM's daemons need root")
+        pytest.skip("expected to be root, as SLURM's daemons need, got another user")
     missing = [name for name in ("munged", "slurmctld", "slurmd") if not _has(name)]
     if missing:
-        pytest.skip(f"no {', '.join(missing)}: do tests/cluster/slurm.sh install")
+        pytest.skip(
+            f"expected SLURM, got no {', '.join(missing)}; run"
+            " tests/cluster/slurm.sh install"
+        )
     folder = tmp_path_factory.mktemp("slurm")
     # What it prints goes to a file: the daemons keep a pipe open.
     with (folder / "setup.log").open("w") as log:
         up = subprocess.run([SETUP, "start", folder], stdout=log, stderr=log)
     if up.returncode != 0:
+        # No skip: what is installed and does not start would never be noticed.
         subprocess.run([SETUP, "stop", folder])
-        pytest.skip(f"SLURM did not start: {(folder / 'setup.log').read_text()}")
+        pytest.fail(f"SLURM did not start: {(folder / 'setup.log').read_text()}")
     yield os.environ | {
         "SLURM_CONF": str(folder / "slurm.conf"),
         "PYTHON": sys.executable,

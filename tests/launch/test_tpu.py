@@ -178,6 +178,6 @@ def test_mistakes_are_told_before_gcloud_is_called(tpu, args, variables, words):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_pass_shellcheck(script):
     if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+        pytest.skip("expected shellcheck, got none; apt-get install shellcheck")
     result = subprocess.run(["shellcheck", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout

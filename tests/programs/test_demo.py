@@ -119,12 +119,13 @@ def _ask_for(page: Any, quality: str, count: int = 1) -> None:
     if not field.is_visible():
         page.get_by_text("More settings").click()
         field.wait_for()
-        # Gradio draws the fields anew right after it shows them, and empty.
+        # Gradio draws the fields anew right after it shows them, with what they had.
         page.evaluate(
             """() => new Promise(done => requestAnimationFrame(() =>
               requestAnimationFrame(() => setTimeout(done, 500))))"""
         )
     field.fill(str(count))
+    assert field.input_value() == str(count)
 
 
 def _place(page: Any, x: float, y: float) -> tuple[float, float]:

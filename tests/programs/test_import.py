@@ -122,9 +122,13 @@ def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> N
     assert after.model.attn_resolutions == (8,)
     jax.tree.map(np.testing.assert_array_equal, params, same)
     _restored(run, "large")
-    assert run("import", "w.safetensors", "--out=odd", "--image-size=-7") == 1
-    assert "expected data.image_size to be a multiple" in capsys.readouterr().err
-    assert not pathlib.Path("odd").exists()
+    for size, said in (
+        ("9", "expected data.image_size to be a multiple of 2"),
+        ("0", "expected an image size of 1 or more, got 0"),
+    ):
+        assert run("import", "w.safetensors", "--out=odd", f"--image-size={size}") == 1
+        assert said in capsys.readouterr().err
+        assert not pathlib.Path("odd").exists()
 
 
 @pytest.mark.slow
