@@ -8,8 +8,8 @@ from palette_jax.errors import UserError
 
 TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 
-# How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published. The
-# fewest steps that keep the quality of more, by the tables in docs/results.md.
+# How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
+# The step counts are the fewest that keep the quality of more, by docs/results.md.
 QUALITY_PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"sampler": "ddim", "num_steps": 8, "schedule": "trimmed"},
     "balanced": {"sampler": "ddim", "num_steps": 25, "schedule": "trimmed"},
