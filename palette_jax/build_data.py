@@ -132,17 +132,8 @@ def eval_batches(
       task: one that it knows.
       source: other pictures than those of `eval_source`.
     """
-    return pipeline.eval_batches(
-        eval_source(config) if source is None else source,
-        _eval_task(config, task),
-        image_size=config.data.image_size,
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
-    )
+    source = eval_source(config) if source is None else source
+    return _eval_batches(config, source, _eval_task(config, task))
 
 
 def held_out_batches(
@@ -150,9 +141,16 @@ def held_out_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Returns a few evaluation pictures, degraded as in training, to watch a run."""
     source = _listed(config)
+    source = source.select(range(min(config.data.num_eval, len(source))))
+    return _eval_batches(config, source, _task(config, config.task))
+
+
+def _eval_batches(
+    config: ml_collections.ConfigDict, source: sources.Source, task: tasks.Task
+) -> Iterator[dict[str, np.ndarray]]:
     return pipeline.eval_batches(
-        source.select(range(min(config.data.num_eval, len(source)))),
-        _task(config, config.task),
+        source,
+        task,
         image_size=config.data.image_size,
         batch_size=config.eval.batch_size,
         seed=config.seed,

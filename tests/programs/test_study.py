@@ -12,20 +12,9 @@ import pytest
 from PIL import Image
 
 from palette_jax.programs.study import score
+from tests.programs import browse
 from tests.programs.untrained import command
 
-_QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-# A loaded machine is slow; nothing here is about time.
-PATIENCE = 180_000
 METHODS = ("ours, new", "theirs")
 COUNT = 5
 HEAD = ",".join(score._COLUMNS)
@@ -53,17 +42,13 @@ def _make(monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, *args: object)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("expected Chromium or Chrome on the PATH, got none; install one")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=found, args=_QUIET, timeout=PATIENCE
-        )
+    pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with browse.chromium() as chromium:
+        if chromium is None:
+            pytest.skip(
+                "expected Chromium or Chrome on the PATH, got none; install one"
+            )
         yield chromium
-        chromium.close()
 
 
 def _take(
@@ -72,7 +57,7 @@ def _take(
     """Answers all pairs as `answer` says, without a network; returns the answers."""
     context = browser.new_context(accept_downloads=True, offline=True)
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page.set_default_timeout(browse.PATIENCE)
     errors, asked_for = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: asked_for.append(request.url))
