@@ -28,7 +28,12 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise UserError(f"expected a new file, got {out}, which exists; move it away")
     config, params, step = load_weights(args.checkpoint)
-    export_safetensors(params, out, config=config.to_dict())
+    values = config.to_dict()
+    # Where the pictures lay says nothing of the network, and something of its owner.
+    for name in values["data"]:
+        if name.endswith(("folder", "_dir", "_list")):
+            values["data"][name] = ""
+    export_safetensors(params, out, config=values)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     of = "" if step is None else f" of step {step}"
     print(f"{out}: {count:,} averaged parameters{of}, in float32")

@@ -109,6 +109,13 @@ def test_the_averaged_weights_of_a_run_are_exported(run, tmp_path) -> None:
     assert run("export", "trained", "--out=w.bin") == 1
 
 
+def test_an_export_does_not_tell_where_the_pictures_lay(run, tmp_path) -> None:
+    places = {"folder": "/home/me/secret", "tfds_dir": "/secret", "eval_list": "secret"}
+    save_run(tmp_path / "trained", data=places)
+    assert run("export", "trained", "--out=w.safetensors") == 0
+    assert b"secret" not in pathlib.Path("w.safetensors").read_bytes()
+
+
 def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> None:
     """The weights stay, and attention with them at its level."""
     save_run(tmp_path / "trained", attn_resolutions=(4,))

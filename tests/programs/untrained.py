@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -14,11 +15,15 @@ from palette_jax.training.state import make_state
 
 
 def save_run(
-    folder: pathlib.Path, *, weight: float = 0.1, attn_resolutions: tuple = ()
+    folder: pathlib.Path,
+    *,
+    weight: float = 0.1,
+    attn_resolutions: tuple = (),
+    data: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
     """Writes a checkpoint whose weights are all drawn at random."""
     config = multitask.get_config("tiny")
-    config.data.image_size = 8
+    config.data.update({"image_size": 8, **(data or {})})
     config.model.base_features = 8
     config.model.feature_multipliers = (1, 2)
     config.model.attn_resolutions = attn_resolutions
