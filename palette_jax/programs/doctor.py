@@ -297,7 +297,8 @@ def _shipped() -> Iterator[Finding]:
         yield Finding("wrong", str(error), "pip install --force-reinstall palette-jax")
         return
     for path, tasks in there:
-        yield Finding("ok", f"{path.name}: {', '.join(tasks)}")
+        about = path.with_name("README.md")
+        yield Finding("ok", f"{path.name}: {', '.join(tasks)}; {about} says how well")
     if not there:
         yield Finding(
             "note",

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from palette_jax import parallel
-from palette_jax.build_restorer import load_restorer
+from palette_jax.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
@@ -84,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
     parallel.cache_compilations()
     named, old = args.checkpoint or like.get("checkpoint"), like.get("settings", {})
     restorer = load_restorer(named, task=args.task or old.get("task"))
+    if named is None:
+        weights = restorer.about["weights"]
+        print(f"with {weights}; what it can do: {SHIPPED / 'README.md'}")
     _compare_weights(like, restorer)
     settings = _settings(args, like, restorer)
     if (mask is None) == (settings.task == "inpaint"):

@@ -1,5 +1,7 @@
 """`palette-jax restore`, as a user runs it."""
 
+import importlib.resources
+import io
 import os
 import pathlib
 import shutil
@@ -10,9 +12,10 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from palette_jax import build_restorer
+from palette_jax.data import sources
 from palette_jax.interop.safetensors_file import export_safetensors
 from palette_jax.programs import restore as program
 from palette_jax.restoration import files
@@ -222,6 +225,32 @@ def test_no_checkpoint_and_no_pictures_are_said(
     out = f"--out={photos / 'a.png'}"
     assert restore(photos / "a.png", "--task=jpeg", out) == 1
     assert "for results that can be written" in capsys.readouterr().err
+
+
+def test_the_colours_of_the_package_s_own_weights_are_nearer_than_gray(
+    monkeypatch, tmp_path
+) -> None:
+    """Right after installation, on photographs that they were not trained on."""
+    originals = {}
+    (tmp_path / "gray").mkdir()
+    for package, names in sources._SAMPLES.items():
+        for name in names:
+            path = importlib.resources.files(package) / name
+            with Image.open(io.BytesIO(path.read_bytes())) as photo:
+                small = ImageOps.fit(photo.convert("RGB"), (64, 64))
+            stem = pathlib.Path(name).stem
+            small.convert("L").save(tmp_path / "gray" / f"{stem}.png")
+            originals[stem] = np.asarray(small, np.float64)
+    monkeypatch.chdir(tmp_path)
+    flags = ("--task=colorize", "--num-samples=8", "--quality-preset=fast")
+    assert command(monkeypatch, "restore", tmp_path / "gray", *flags) == 0
+    errors = {"gray": 0.0, "mean": 0.0}
+    for name, original in originals.items():
+        gray = files.read(tmp_path / "gray" / f"{name}.png").pixels
+        results = [files.read(f"restored/{name}_seed{i}.png").pixels for i in range(8)]
+        errors["gray"] += np.mean((gray - original) ** 2)
+        errors["mean"] += np.mean((np.mean(results, axis=0) - original) ** 2)
+    assert errors["mean"] < 0.8 * errors["gray"], errors
 
 
 def test_weights_that_come_with_the_package_need_no_checkpoint(
