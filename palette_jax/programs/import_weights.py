@@ -104,7 +104,9 @@ def run(args: argparse.Namespace) -> int:
     )
     config = make_config(imported.config, args.task)
     if config.task != "paired":  # Its folders are the user's to name, and not needed.
-        build.check(config)
+        checked = from_dict(config.to_dict())
+        checked.data.source = "sample_photos"  # Nor is another folder of pictures.
+        build.check(checked)
     lines = [f"file: {args.weights}", *imported.report.lines()]
     _save(imported, config, out)
     (out / REPORT).write_text("\n".join(lines) + "\n")

@@ -111,9 +111,13 @@ def test_the_averaged_weights_of_a_run_are_exported(run, tmp_path) -> None:
 
 def test_an_export_does_not_tell_where_the_pictures_lay(run, tmp_path) -> None:
     places = {"folder": "/home/me/secret", "tfds_dir": "/secret", "eval_list": "secret"}
-    save_run(tmp_path / "trained", data=places)
+    save_run(tmp_path / "trained", data={"source": "folder", **places})
     assert run("export", "trained", "--out=w.safetensors") == 0
     assert b"secret" not in pathlib.Path("w.safetensors").read_bytes()
+    # The file is as good as any, and still checked.
+    assert run("import", "w.safetensors", "--out=back") == 0
+    assert run("import", "w.safetensors", "--out=odd", "--image-size=7") == 1
+    assert not pathlib.Path("odd/config.py").exists()
 
 
 def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> None:
