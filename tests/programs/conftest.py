@@ -9,11 +9,14 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.programs import browse
 
 _MAIN = pathlib.Path(__file__).resolve().parents[2] / "main.py"
 
@@ -150,3 +153,15 @@ def _run_main(args: tuple[str, ...], folder: str, log: str) -> None:
     sys.argv = [str(_MAIN), *args]
     sys.path.insert(0, str(_MAIN.parent))
     runpy.run_path(str(_MAIN), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The machine's own Chromium."""
+    pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with browse.chromium() as chromium:
+        if chromium is None:
+            pytest.skip(
+                "expected Chromium or Chrome on the PATH, got none; install one"
+            )
+        yield chromium

@@ -31,16 +31,6 @@ SIZE = (24, 16)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with browse.chromium() as chromium:
-        if chromium is None:
-            pytest.skip(
-                "expected Chromium or Chrome on the PATH, got none; install one"
-            )
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The server, with an untrained network for all tasks."""
     folder = tmp_path_factory.mktemp("demo")

@@ -4,7 +4,6 @@ import csv
 import math
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,17 +37,6 @@ def _make(monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, *args: object)
     methods = [f"--method={name}={folders / str(i)}" for i, name in enumerate(METHODS)]
     originals = f"--originals={folders / 'originals'}"
     return command(monkeypatch, "study", "make", originals, *methods, *args)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with browse.chromium() as chromium:
-        if chromium is None:
-            pytest.skip(
-                "expected Chromium or Chrome on the PATH, got none; install one"
-            )
-        yield chromium
 
 
 def _take(
