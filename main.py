@@ -15,9 +15,10 @@ import jax
 import ml_collections
 from absl import app, flags
 
-from palette_jax import build, parallel, processes
+from palette_jax import parallel, processes
+from palette_jax.config import build
+from palette_jax.config import flags as program_flags
 from palette_jax.errors import UserError
-from palette_jax.programs import flags as program_flags
 from palette_jax.training import logs
 
 

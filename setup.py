@@ -60,9 +60,9 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["palette_jax", "palette_jax.*"]),
     package_data={
         "palette_jax": ["weights/*"],  # Safetensors, and what they were trained on.
-        "palette_jax.programs.page": ["*.html", "*.css", "*.js"],
-        "palette_jax.programs.evaluation": ["report.css"],
-        "palette_jax.programs.study": ["study.html"],
+        "palette_jax.page": ["*.html", "*.css", "*.js"],
+        "palette_jax.evaluation": ["report.css"],
+        "palette_jax.study": ["study.html"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -43,8 +43,8 @@ def make_ours(batch_size: int) -> Callable[[], object]:
     import jax
 
     from palette_jax import parallel
-    from palette_jax.metrics import inception
-    from palette_jax.metrics.extractor import Extractor
+    from palette_jax.evaluation.metrics import inception
+    from palette_jax.evaluation.metrics.extractor import Extractor
 
     parallel.use_cpu_cores([batch_size])
     network = inception.Inception()

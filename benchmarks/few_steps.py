@@ -30,12 +30,13 @@ from absl import app, flags
 from etils import epath
 from jaxtyping import UInt8
 
-from palette_jax import build, build_data, parallel
-from palette_jax.build_restorer import load_weights
-from palette_jax.config import from_dict, task_names
+from palette_jax import parallel
+from palette_jax.config import build, build_data
+from palette_jax.config import flags as program_flags
+from palette_jax.config.build_restorer import load_weights
+from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
-from palette_jax.metrics import distortion
-from palette_jax.programs import flags as program_flags
+from palette_jax.evaluation.metrics import distortion
 from palette_jax.training import logs
 from palette_jax.types import Params
 
@@ -118,7 +119,7 @@ def _painted(hole: np.ndarray) -> np.ndarray:
 
 def make_fid(path: str, batches: list[Batch]) -> Callable[[Pictures], float]:
     """Returns the Fréchet distance to the originals by Inception's 768 features."""
-    from palette_jax.metrics import frechet, inception
+    from palette_jax.evaluation.metrics import frechet, inception
 
     network = inception.load(path)
 

@@ -20,7 +20,8 @@ from typing import Any
 import ml_collections
 
 from benchmarks import machine, report, sizes
-from palette_jax import build, parallel
+from palette_jax import parallel
+from palette_jax.config import build
 
 _WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
 _SAMPLING_STEPS = 8

@@ -5,7 +5,8 @@ python -m benchmarks.sample --size=paper --samplers ddpm:1000 dpmpp_2m:25
 """
 
 from benchmarks import machine, report, sizes
-from palette_jax import build, parallel
+from palette_jax import parallel
+from palette_jax.config import build
 
 
 def measure(

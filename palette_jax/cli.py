@@ -13,7 +13,7 @@ COMMANDS = {
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
     "evaluate": ("evaluate_pictures", "judge pictures that any program made"),
-    "study": ("study.study", "ask people which of two pictures is from a camera"),
+    "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),

@@ -5,8 +5,8 @@ import pathlib
 import jax
 import numpy as np
 
-from palette_jax import build
-from palette_jax.config import from_dict
+from palette_jax.config import build
+from palette_jax.config.values import from_dict
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 

@@ -14,8 +14,8 @@ from absl import logging
 from etils import epath
 from PIL import Image
 
-from palette_jax import image_list
 from palette_jax.errors import UserError
+from palette_jax.pictures import image_list
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 

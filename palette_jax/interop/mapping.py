@@ -48,7 +48,7 @@ class Imported(NamedTuple):
     """Weights of another project, ready to be saved as a checkpoint."""
 
     params: Params
-    config: dict[str, dict[str, Any]]  # What differs from configs/base.py, by group.
+    config: dict[str, dict[str, Any]]  # What differs from config/base.py, by group.
     report: Report
 
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     folder = tempfile.TemporaryDirectory(prefix="palette_jax_")
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     try:
-        from palette_jax.programs.page import page, visitors
+        from palette_jax.page import page, visitors
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     parallel.cache_compilations()
     # Imports the network, and so JAX, which reads the environment.
-    from palette_jax.build_restorer import load_restorer
+    from palette_jax.config.build_restorer import load_restorer
 
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)

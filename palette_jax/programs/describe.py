@@ -5,8 +5,8 @@ import math
 import jax
 import ml_collections
 
-from palette_jax import build
-from palette_jax.config import flatten
+from palette_jax.config import build
+from palette_jax.config.values import flatten
 
 
 def describe(config: ml_collections.ConfigDict) -> int:

@@ -17,10 +17,10 @@ from etils import epath
 from packaging.requirements import Requirement
 
 from palette_jax import parallel
-from palette_jax.build_restorer import SHIPPED, load_weights, shipped
-from palette_jax.config import from_dict, task_names
+from palette_jax.config.build_restorer import SHIPPED, load_weights, shipped
+from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
-from palette_jax.restoration import files
+from palette_jax.pictures import files
 from palette_jax.training import checkpoints
 
 _GIB = 2**30

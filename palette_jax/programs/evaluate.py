@@ -8,19 +8,19 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import build_data, image_list
-from palette_jax.config import task_names
-from palette_jax.metrics import distortion, pictures
-from palette_jax.metrics.errors import MetricError
-from palette_jax.programs import sheets
-from palette_jax.programs.evaluation import originals, paper, report, table, words
-from palette_jax.programs.evaluation.judge import PIXELS, Judge
-from palette_jax.programs.evaluation.parts import (
+from palette_jax.config import build_data
+from palette_jax.config.values import task_names
+from palette_jax.evaluation import originals, paper, report, table, words
+from palette_jax.evaluation.judge import PIXELS, Judge
+from palette_jax.evaluation.metrics import distortion, pictures
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.parts import (
     Parts,
     Pictures,
     short_hash,
     write_whole,
 )
+from palette_jax.pictures import image_list, sheets
 from palette_jax.programs.restored import SHEET_ROWS, Restored
 
 

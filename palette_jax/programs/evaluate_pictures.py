@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from palette_jax import image_list, parallel
+from palette_jax import parallel
 from palette_jax.errors import UserError
-from palette_jax.metrics import frechet, pictures
-from palette_jax.metrics.errors import MetricError
-from palette_jax.programs.evaluation import folders, paper, report, table, words
-from palette_jax.programs.evaluation.judge import PIXELS, Judge
-from palette_jax.programs.evaluation.parts import (
+from palette_jax.evaluation import folders, paper, report, table, words
+from palette_jax.evaluation.judge import PIXELS, Judge
+from palette_jax.evaluation.metrics import frechet, pictures
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.parts import (
     STATISTICS_FOLDER,
     Parts,
     short_hash,
     write_whole,
 )
+from palette_jax.pictures import image_list
 
 _BATCH = 64
 # What the paper has figures of, as its tasks and what the config says of them.

@@ -5,7 +5,7 @@ import argparse
 import jax
 from etils import epath
 
-from palette_jax.build_restorer import load_weights
+from palette_jax.config.build_restorer import load_weights
 from palette_jax.errors import UserError
 from palette_jax.interop.safetensors_file import export_safetensors
 

@@ -10,8 +10,9 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import base_config, build
-from palette_jax.config import TASKS, from_dict
+from palette_jax.config import base as base_config
+from palette_jax.config import build
+from palette_jax.config.values import TASKS, from_dict
 from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.mapping import Imported
@@ -26,7 +27,7 @@ _CONFIG_FILE = '''\
 
     python main.py --config=DIR/config.py --workdir=DIR
 
-Sizes of batches and the like are those of the variant, as in configs/base.py.
+Sizes of batches and the like are those of the variant, as in config/base.py.
 """
 
 import ml_collections
@@ -125,7 +126,7 @@ def make_config(
     """Returns a whole config for what a file says of its network.
 
     Args:
-      values: of the groups of configs/base.py; with a task among them, a config that an
+      values: of the groups of config/base.py; with a task among them, a config that an
         export of ours holds.
       task: what the network was trained for, unless that config says it.
 

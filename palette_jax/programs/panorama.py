@@ -6,11 +6,12 @@ import sys
 from typing import Any
 
 from palette_jax import parallel
-from palette_jax.build_restorer import load_restorer
+from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
+from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import files, panorama
+from palette_jax.restoration import panorama
 from palette_jax.restoration.restorer import Progress
 from palette_jax.restoration.settings import Sides
 

@@ -13,8 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.errors import UserError
-from palette_jax.restoration import files, masks
-from palette_jax.restoration.files import Photo
+from palette_jax.pictures import files
+from palette_jax.pictures.files import Photo
+from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from palette_jax.errors import UserError
+from palette_jax.pictures import files
 from palette_jax.programs import photo_files
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import files, masks
+from palette_jax.restoration import masks
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from palette_jax import build
-from palette_jax.config import from_dict
+from palette_jax.config import build
+from palette_jax.config.values import from_dict
 from palette_jax.programs import plan_steps, roofline
 from palette_jax.programs.plan_steps import Compiled, Step
 from palette_jax.programs.topology import Topology, find

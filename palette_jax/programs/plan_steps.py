@@ -15,7 +15,8 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from palette_jax import build, parallel
+from palette_jax import parallel
+from palette_jax.config import build
 from palette_jax.programs import roofline, train
 from palette_jax.programs.topology import Topology
 from palette_jax.restoration.batch import image_keys, restore_batch

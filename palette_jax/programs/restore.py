@@ -9,11 +9,12 @@ from typing import Any
 import jax
 
 from palette_jax import parallel
-from palette_jax.build_restorer import SHIPPED, load_restorer
+from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
+from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import files, tasks
+from palette_jax.restoration import tasks
 from palette_jax.restoration.restorer import Progress, Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import TASKS, Settings, Sides

@@ -10,8 +10,9 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
-from palette_jax import build, build_data, parallel, processes
-from palette_jax.programs.evaluation.parts import Pictures
+from palette_jax import parallel, processes
+from palette_jax.config import build, build_data
+from palette_jax.evaluation.parts import Pictures
 from palette_jax.training import checkpoints, manifest
 
 SHEET_ROWS = 16

@@ -7,9 +7,9 @@ import ml_collections
 from absl import logging
 from etils import epath
 
-from palette_jax.config import task_names
-from palette_jax.programs import sheets
-from palette_jax.programs.evaluation.parts import file_names
+from palette_jax.config.values import task_names
+from palette_jax.evaluation.parts import file_names
+from palette_jax.pictures import sheets
 from palette_jax.programs.restored import SHEET_ROWS, Restored
 
 

@@ -15,11 +15,12 @@ from clu import parameter_overview
 from etils import epath
 from jaxtyping import Array
 
-from palette_jax import build, build_data, parallel, processes
-from palette_jax.config import ConfigError, differences, from_dict
+from palette_jax import parallel, processes
+from palette_jax.config import build, build_data
+from palette_jax.config.values import ConfigError, differences, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
-from palette_jax.programs import sheets
+from palette_jax.pictures import sheets
 from palette_jax.training import checkpoints, logs
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import StepFn, make_train_step

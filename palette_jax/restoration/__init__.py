@@ -1,7 +1,7 @@
 """From a user's own picture to the model's input, and back to a picture.
 
 `files` and `masks` read, `Settings` say what is wanted, and a `Restorer`, which
-`palette_jax.build_restorer` loads, does it.
+`palette_jax.config.build_restorer` loads, does it.
 """
 
 from palette_jax.restoration.settings import Settings, Sides

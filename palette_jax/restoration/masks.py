@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax.restoration.files import Photo
+from palette_jax.pictures.files import Photo
 
 
 def to_hole(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from palette_jax.restoration.files import Photo
+from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import OnProgress, Progress, Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings, Sides

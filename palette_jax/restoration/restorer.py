@@ -14,10 +14,11 @@ from palette_jax import parallel
 from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
-from palette_jax.restoration import canvas, files, tasks, tiles
+from palette_jax.pictures import files
+from palette_jax.pictures.files import Photo
+from palette_jax.restoration import canvas, tasks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
-from palette_jax.restoration.files import Photo
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.types import PredictNoiseFn

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from palette_jax.restoration import files, tasks
-from palette_jax.restoration.files import Photo
+from palette_jax.pictures import files
+from palette_jax.pictures.files import Photo
+from palette_jax.restoration import tasks
 from palette_jax.restoration.settings import Settings
 
 

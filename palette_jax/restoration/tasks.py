@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
-from palette_jax.restoration.files import MAX_PIXELS
+from palette_jax.pictures.files import MAX_PIXELS
 from palette_jax.restoration.settings import Settings, Sides
 
 

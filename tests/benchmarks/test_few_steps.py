@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import few_steps
-from palette_jax.build_restorer import load_weights
-from palette_jax.config import from_dict
+from palette_jax.config.build_restorer import load_weights
+from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from tests.programs.untrained import save_run
 

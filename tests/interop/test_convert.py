@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from palette_jax import build
-from palette_jax.config import from_dict
+from palette_jax.config import build
+from palette_jax.config.values import from_dict
 from palette_jax.errors import WeightsError
 from palette_jax.interop import guided_diffusion, janspiry, mapping
 from palette_jax.interop.convert import import_weights

@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from palette_jax.metrics import inception, inception_v1, lpips, resnet, weight_files
-from palette_jax.metrics.extractor import Extractor
+from palette_jax.evaluation.metrics import (
+    inception,
+    inception_v1,
+    lpips,
+    resnet,
+    weight_files,
+)
+from palette_jax.evaluation.metrics.extractor import Extractor
 
 SHA256 = "0123456789abcdef" * 4
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from configs import multitask
-from palette_jax import build
-from palette_jax.restoration import files
+from palette_jax.config import build
+from palette_jax.pictures import files
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 from tests.programs import browse

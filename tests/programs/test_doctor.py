@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax import build_restorer
+from palette_jax.config import build_restorer
 from palette_jax.interop.safetensors_file import export_safetensors
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command, save_run

@@ -13,10 +13,10 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from palette_jax.config import from_dict
-from palette_jax.metrics.errors import MetricError
+from palette_jax.config.values import from_dict
+from palette_jax.evaluation import history, paper, parts, plots
+from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.programs import evaluate
-from palette_jax.programs.evaluation import history, paper, parts, plots
 from palette_jax.training import checkpoints
 from tests.programs import fake_networks
 from tests.programs.conftest import Process

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.metrics import weight_files
+from palette_jax.evaluation.metrics import weight_files
 from tests.programs import fake_networks
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command

@@ -10,12 +10,12 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from palette_jax import base_config, build
-from palette_jax.build_restorer import load_weights
-from palette_jax.config import from_dict, task_names
+from palette_jax.config import build
+from palette_jax.config.build_restorer import load_weights
+from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
+from palette_jax.pictures import files
 from palette_jax.programs.import_weights import make_config
-from palette_jax.restoration import files
 from tests.interop import write_unet2d_numbers as unet2d
 from tests.interop.files import Global, write_torch
 from tests.programs.untrained import command, save_run
@@ -210,9 +210,3 @@ def test_the_task_is_in_the_config_of_the_run(task: str) -> None:
     for wrong in ({"model": {"depth": 3}}, {"task": task}):
         with pytest.raises(UserError, match="configuration with the keys"):
             make_config(wrong, None)
-
-
-def test_the_package_has_the_keys_of_the_configs() -> None:
-    from configs import base
-
-    assert base_config.get_config().to_dict() == base.get_config().to_dict()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.programs import sheets
+from palette_jax.pictures import sheets
 from tests.programs.conftest import TINY, Run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from palette_jax.errors import UserError
+from palette_jax.pictures.files import Photo
 from palette_jax.restoration import tasks
-from palette_jax.restoration.files import Photo
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
-from palette_jax.programs.page import visitors, work
-from palette_jax.programs.page.visitors import Limits, Line, Visitor
+from palette_jax.page import visitors, work
+from palette_jax.page.visitors import Limits, Line, Visitor
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
 

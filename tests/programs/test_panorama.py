@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.restoration import files, panorama
+from palette_jax.pictures import files
+from palette_jax.restoration import panorama
 from tests.programs.untrained import command, save_run
 
 STEPS = ("--sampler=ddpm", "--num-steps=2")

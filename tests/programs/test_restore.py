@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from palette_jax import build_restorer
+from palette_jax.config import build_restorer
 from palette_jax.data import sources
 from palette_jax.interop.safetensors_file import export_safetensors
+from palette_jax.pictures import files
 from palette_jax.programs import restore as program
-from palette_jax.restoration import files
 from palette_jax.restoration.restorer import Restorer
+from tests.pictures.test_files import BROKEN, ODD
 from tests.programs.untrained import command, save_run
 from tests.restoration.oracle import make_restorer, negative
-from tests.restoration.test_files import BROKEN, ODD
 
 # A missing package: None in sys.modules makes its import fail.
 WITHOUT_TENSORFLOW = (

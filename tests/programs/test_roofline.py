@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from palette_jax import build
+from palette_jax.config import build
 from palette_jax.programs import roofline
 
 FLOAT = jnp.float32

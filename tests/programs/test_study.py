@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.programs.study import score
+from palette_jax.study import score
 from tests.programs import browse
 from tests.programs.untrained import command
 

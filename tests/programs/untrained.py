@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from configs import multitask
-from palette_jax import build, cli
+from palette_jax import cli
+from palette_jax.config import build
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 

@@ -11,7 +11,8 @@ import skimage.data
 from jax import Array
 
 from configs import uncrop
-from palette_jax import build, parallel
+from palette_jax import parallel
+from palette_jax.config import build
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
 

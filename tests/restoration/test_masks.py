@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.restoration import files, masks
+from palette_jax.pictures import files
+from palette_jax.restoration import masks
 
 DRAWN = np.zeros((20, 30), bool)
 DRAWN[5:9, 10:25] = True

@@ -6,7 +6,7 @@ import pytest
 from jax import Array
 
 from configs import uncrop
-from palette_jax import build
+from palette_jax.config import build
 from palette_jax.restoration.batch import (
     image_keys,
     regression_predictor,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from palette_jax.errors import UserError
-from palette_jax.restoration import files
-from palette_jax.restoration.files import Photo
+from palette_jax.pictures import files
+from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import Progress, Stopped
 from palette_jax.restoration.settings import Settings, Sides
 from tests.restoration.oracle import (

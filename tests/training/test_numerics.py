@@ -9,7 +9,8 @@ import pytest
 from numpy.random import default_rng
 
 from benchmarks import sizes
-from palette_jax import build, parallel
+from palette_jax import parallel
+from palette_jax.config import build
 from palette_jax.programs import train
 from palette_jax.training.state import TrainState, make_state
 

@@ -1,0 +1,1 @@
+"""From a config to objects: keys, allowed values, checks and builders."""

@@ -1,0 +1,182 @@
+"""From a ConfigDict to objects, and `check`, which comes before any of them.
+
+All that can be known to be wrong from the config alone is said by it, before a device
+is touched or a picture is read.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from palette_jax import parallel
+from palette_jax.config import checks
+from palette_jax.config.values import ConfigError
+from palette_jax.diffusion import objective, samplers, schedules
+from palette_jax.models.unet import UNet
+from palette_jax.restoration.batch import (
+    image_keys,
+    noise_predictor,
+    regression_predictor,
+    restore_batch,
+    velocity_predictor,
+)
+from palette_jax.training.optimizer import make_optimizer as _adam
+from palette_jax.types import Params, PredictNoiseFn
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Of each: what is minimized, and how the network is asked when it restores.
+_OBJECTIVES = {
+    "denoise": (objective.denoising_loss, noise_predictor),
+    "velocity": (objective.velocity_loss, velocity_predictor),
+    "regress": (objective.regression_loss, regression_predictor),
+}
+
+
+def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
+    """Raises `ConfigError` for what can be known to be wrong before anything runs."""
+    checks.check_values(config)
+    for group in ("diffusion", "sample"):
+        low, high = config[group].beta_min, config[group].beta_max
+        if low > high:
+            raise ConfigError(
+                f"expected {group}.beta_min <= {group}.beta_max, got {low} and {high}"
+            )
+    if schedule_end(config) > 1e-4:
+        raise ConfigError(
+            "expected a training schedule that ends in noise, a last gamma below 1e-4,"
+            f" got {schedule_end(config):.2g}; raise diffusion.beta_max or num_steps"
+        )
+    sampler = make_sampler(config)
+    if sampler.gamma[0] > 1e-4:
+        raise ConfigError(
+            "expected a sampling schedule that starts from noise, a first gamma below"
+            f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
+        )
+    if num_devices is not None:
+        checks.check_batch(config, num_devices)
+
+
+def schedule_end(config: ml_collections.ConfigDict) -> float:
+    """Returns the smallest gamma that the network is trained on."""
+    return float(make_schedule(config).gamma[-1])
+
+
+def make_schedule(config: ml_collections.ConfigDict) -> schedules.NoiseSchedule:
+    """Builds the noise levels to train on."""
+    diffusion = config.diffusion
+    return schedules.linear_schedule(
+        diffusion.num_steps, diffusion.beta_min, diffusion.beta_max
+    )
+
+
+def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
+    """Builds the sampler with its schedule."""
+    sample = config.sample
+    if config.diffusion.objective == "regress":  # One pass, whatever `sample` says.
+        return samplers.ddim(schedules.respace(make_schedule(config), 1))
+    # The paper's 1000 steps define the curve; num_steps only says how to walk it.
+    curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
+    floor = schedule_end(config) if sample.schedule == "trimmed" else 0.0
+    schedule = schedules.respace(curve, sample.num_steps, gamma_floor=floor)
+    makers = {
+        "ddpm": lambda: samplers.ddpm(schedule, variance=sample.variance),
+        "ddim": lambda: samplers.ddim(schedule, eta=sample.eta),
+        "dpmpp_2m": lambda: samplers.dpmpp_2m(schedule),
+    }
+    return makers[sample.sampler]()
+
+
+def make_loss(config: ml_collections.ConfigDict) -> objective.ObjectiveFn:
+    """Returns what training minimizes."""
+    return _OBJECTIVES[config.diffusion.objective][0]
+
+
+def make_predictor(
+    config: ml_collections.ConfigDict,
+) -> Callable[[Params], PredictNoiseFn]:
+    """Returns `predict_noise` of weights; keep it, since samplers compile for each."""
+    network, bind = make_network(config), _OBJECTIVES[config.diffusion.objective][1]
+
+    def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
+        eps: Any = network.apply({"params": params}, x, y_t, gamma)
+        return eps
+
+    return functools.partial(bind, apply, gamma_floor=schedule_end(config))
+
+
+def make_network(config: ml_collections.ConfigDict) -> UNet:
+    """Builds the network, without parameters."""
+    model = config.model
+    return UNet(
+        base_features=model.base_features,
+        feature_multipliers=tuple(model.feature_multipliers),
+        num_res_blocks=model.num_res_blocks,
+        attention=model.attention,
+        attn_resolutions=tuple(model.attn_resolutions),
+        image_size=config.data.image_size,
+        head_features=model.head_features,
+        num_heads=model.num_heads,
+        dropout=model.dropout,
+        remat=model.remat,
+        dtype=_DTYPES[model.dtype],
+        resize=model.resize,
+        conditioning=model.conditioning,
+        norm_groups=model.norm_groups,
+        norm_epsilon=model.norm_epsilon,
+        level_position=model.level_position,
+        level_freq_shift=model.level_freq_shift,
+    )
+
+
+def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
+    """Draws the parameters of the network."""
+    size = config.data.image_size
+    image = jnp.zeros((1, size, size, 3))
+    return make_network(config).init(key, image, image, jnp.ones((1,)))["params"]
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+    """Builds Adam."""
+    optim = config.optim
+    return _adam(
+        optim.learning_rate,
+        optim.warmup_steps,
+        b1=optim.b1,
+        b2=optim.b2,
+        clip_norm=optim.clip_norm or None,
+    )
+
+
+def make_restore(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> Callable[..., np.ndarray]:
+    """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
+    predictor, sampler = make_predictor(config), make_sampler(config)
+
+    def restore(
+        params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0
+    ) -> np.ndarray:
+        arrays = {name: batch[name] for name in ("x", "hole", "id")}
+        arrays = parallel.to_global(mesh, arrays)
+        return parallel.to_host(
+            restore_batch(
+                image_keys(config.seed, arrays["id"], sample_index=sample_index),
+                predictor(params),
+                arrays["x"],
+                arrays["hole"],
+                sampler,
+                clip=config.sample.clip,
+            )
+        )
+
+    return restore

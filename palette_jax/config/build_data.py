@@ -1,0 +1,161 @@
+"""From a ConfigDict to batches of pictures; needs TensorFlow, and nothing else does."""
+
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+import numpy as np
+
+from palette_jax.config.values import task_names
+from palette_jax.data import pipeline, sources, tasks
+from palette_jax.data.tfds_source import tfds
+
+
+def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
+    """Returns the training form of a task."""
+    if name == "multitask":
+        names = task_names(config)
+        weights = [config.mix[name] for name in names]
+        return tasks.multitask([_task(config, name) for name in names], weights)
+    makers = {
+        "colorize": tasks.colorize,
+        "inpaint": tasks.inpaint,
+        "uncrop": tasks.uncrop,
+        "jpeg": tasks.jpeg,
+        "paired": tasks.paired,
+    }
+    return makers[name]()
+
+
+def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
+    """Returns the form of a task that results are compared on."""
+    quality = config.eval.jpeg_quality
+    makers = {
+        "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
+        "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
+        "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
+    }
+    return makers[name]() if name in makers else _task(config, name)
+
+
+def _train_sources(
+    config: ml_collections.ConfigDict,
+) -> list[tuple[sources.Source, float]]:
+    """Returns the training sources with their weights."""
+    data = config.data
+    if data.source == "tfds":
+        train = tfds(data.tfds_name, data.train_split, data_dir=data.tfds_dir or None)
+    elif data.eval_folder:
+        train = _pictures(config)
+    else:
+        train, _ = sources.hold_out(_pictures(config), data.num_eval)
+    weighted = [(train, 1.0)]
+    if data.extra_folder or data.extra_tfds_name:
+        if data.extra_folder:
+            extra = sources.folder(data.extra_folder)
+        else:
+            extra = tfds(
+                data.extra_tfds_name, data.train_split, data_dir=data.tfds_dir or None
+            )
+        weight = data.extra_weight
+        weighted = [(train, 1.0 - weight), (extra, weight)]
+    return weighted
+
+
+def _pictures(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns all pictures of a source without splits."""
+    data = config.data
+    makers = {
+        "folder": lambda: sources.folder(data.folder),
+        "paired": lambda: sources.paired(data.input_folder, data.target_folder),
+        "sample_photos": sources.sample_photos,
+    }
+    return makers[data.source]()
+
+
+def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns all evaluation pictures, of which a list may name some.
+
+    What is there to train on is not looked at, where it lies elsewhere.
+    """
+    data = config.data
+    if data.eval_folder:
+        return sources.folder(data.eval_folder)
+    if data.source == "tfds":
+        return tfds(data.tfds_name, data.eval_split, data_dir=data.tfds_dir or None)
+    return sources.hold_out(_pictures(config), data.num_eval)[1]
+
+
+def eval_source(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns the pictures to evaluate on, the first `eval.num_images` if it is set."""
+    source = _listed(config)
+    if not config.eval.num_images:
+        return source
+    return source.select(range(min(config.eval.num_images, len(source))))
+
+
+def _listed(config: ml_collections.ConfigDict) -> sources.Source:
+    """Returns the evaluation pictures that `data.eval_list` names, or all."""
+    source, names = reference_source(config), config.data.eval_list
+    return sources.restrict(source, names) if names else source
+
+
+def train_batches(
+    config: ml_collections.ConfigDict, *, start_step: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this host's share of the training batches from a step on."""
+    return pipeline.train_batches(
+        _train_sources(config),
+        _task(config, config.task),
+        image_size=config.data.image_size,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        min_scale=config.data.min_scale,
+        min_side=config.data.min_side,
+        max_broken_share=config.data.max_broken_share,
+    )
+
+
+def eval_batches(
+    config: ml_collections.ConfigDict,
+    task: str,
+    *,
+    source: sources.Source | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this host's share of the evaluation batches of a task.
+
+    Args:
+      config: of the model.
+      task: one that it knows.
+      source: other pictures than those of `eval_source`.
+    """
+    source = eval_source(config) if source is None else source
+    return _eval_batches(config, source, _eval_task(config, task))
+
+
+def held_out_batches(
+    config: ml_collections.ConfigDict,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns a few evaluation pictures, degraded as in training, to watch a run."""
+    source = _listed(config)
+    source = source.select(range(min(config.data.num_eval, len(source))))
+    return _eval_batches(config, source, _task(config, config.task))
+
+
+def _eval_batches(
+    config: ml_collections.ConfigDict, source: sources.Source, task: tasks.Task
+) -> Iterator[dict[str, np.ndarray]]:
+    return pipeline.eval_batches(
+        source,
+        task,
+        image_size=config.data.image_size,
+        batch_size=config.eval.batch_size,
+        seed=config.seed,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        min_side=config.data.min_side,
+        max_broken_share=config.data.max_broken_share,
+    )

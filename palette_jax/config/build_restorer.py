@@ -1,0 +1,163 @@
+"""From weights to a `Restorer`, for pictures of a user's own."""
+
+import json
+import pathlib
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import safetensors
+from etils import epath
+
+from palette_jax import parallel
+from palette_jax.config import build
+from palette_jax.config.values import from_dict, task_names
+from palette_jax.diffusion.samplers import Sampler
+from palette_jax.errors import UserError
+from palette_jax.interop.safetensors_file import import_safetensors
+from palette_jax.restoration.restorer import ALIKE, Restorer
+from palette_jax.training import checkpoints
+from palette_jax.types import Params
+
+SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
+
+
+def load_weights(
+    checkpoint: epath.PathLike,
+) -> tuple[ml_collections.ConfigDict, Params, int | None]:
+    """Loads the averaged weights of a run, its newest that can be read, or of a file.
+
+    Args:
+      checkpoint: the folder of a run, or of its checkpoints, or a file that
+        `palette-jax export` wrote.
+
+    Returns:
+      The config it was trained with, the weights, whole on each device, and their step,
+      which files do not tell.
+
+    Raises:
+      UserError: if there are none that can be read.
+    """
+    folder = epath.Path(checkpoint)
+    if folder.suffix == ".safetensors":
+        return *_load_file(folder), None
+    if (folder / "checkpoints").exists():
+        folder = folder / "checkpoints"
+    config = from_dict(checkpoints.load_config(folder))
+    return config, *checkpoints.restore_params(folder, _abstract_params(config))
+
+
+def load_restorer(
+    checkpoint: epath.PathLike | None, *, task: str | None = None
+) -> Restorer:
+    """Returns a `Restorer` with the weights that `load_weights` loads.
+
+    Args:
+      checkpoint: as of `load_weights`; None for weights that come with the package.
+      task: of those, takes the ones that know the least beside this task; without,
+        those that know the most tasks.
+
+    Raises:
+      UserError: if there are no such weights.
+    """
+    named: dict[str, Any] = {"checkpoint": str(checkpoint)}
+    if checkpoint is None:
+        checkpoint = find_shipped(task)
+        named = {"weights": checkpoint.name}
+    config, params, step = load_weights(checkpoint)
+
+    def make_sampler(steps: Mapping[str, Any]) -> Sampler:
+        asked_for = from_dict(config.to_dict())
+        asked_for.sample.update(steps)
+        return build.make_sampler(asked_for)
+
+    return Restorer(
+        build.make_predictor(config)(params),
+        make_sampler,
+        image_size=config.data.image_size,
+        task_names=task_names(config),
+        clip=config.sample.clip,
+        about={**named, "step": step, "weights_crc32": _crc32(params)},
+    )
+
+
+def shipped() -> Iterator[tuple[pathlib.Path, list[str]]]:
+    """Yields the files of weights that come with the package, and their tasks.
+
+    Raises:
+      UserError: if one cannot be read.
+    """
+    for path in sorted(SHIPPED.glob("*.safetensors")):
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                config = from_dict(json.loads(file.metadata()["config"]))
+        except Exception as error:  # Whatever a damaged file leads to.
+            raise UserError(
+                f"expected weights in {path}, got a file that is damaged or another's"
+                f" ({error}); install palette_jax again"
+            ) from error
+        yield path, task_names(config)
+
+
+def find_shipped(task: str | None) -> pathlib.Path:
+    """Returns the weights that come with the package and fit a task best.
+
+    Raises:
+      UserError: if there are none.
+    """
+    there = list(shipped())
+    if task is None and there:
+        return max(there, key=lambda entry: len(entry[1]))[0]
+    for wanted in (task, ALIKE.get(task or "")):
+        fitting = [entry for entry in there if wanted in entry[1]]
+        if fitting:
+            return min(fitting, key=lambda entry: len(entry[1]))[0]
+    known = ", ".join(sorted({name for _, names in there for name in names}))
+    raise UserError(
+        "expected --checkpoint, got none, and the weights that come with palette_jax"
+        f" know {f'{known}, not {task}' if there else 'no task: there are none'}; give"
+        " the folder of a run (its --workdir) or a .safetensors file, or make one with"
+        " `palette-jax import` or by training (main.py)"
+    )
+
+
+def _load_file(path: epath.Path) -> tuple[ml_collections.ConfigDict, Params]:
+    if not path.exists():
+        raise UserError(f"expected weights at {path}, got no such file")
+    params, config = import_safetensors(path)
+    if "data" not in config:
+        raise UserError(
+            f"expected the configuration of a run in {path}, got weights alone; write"
+            " it with `palette-jax export`"
+        )
+    config = from_dict(config)
+    abstract = _abstract_params(config)
+    wanted, found = (jax.tree.map(np.shape, tree) for tree in (abstract, params))
+    if wanted != found:
+        raise UserError(
+            f"expected the network of its configuration in {path}, got weights of"
+            " another; export it again"
+        )
+    return config, jax.tree.map(
+        lambda leaf, to: jax.device_put(np.asarray(leaf, to.dtype), to.sharding),
+        params,
+        abstract,
+    )
+
+
+def _abstract_params(config: ml_collections.ConfigDict) -> Params:
+    """Returns shapes, types and shardings of weights that are whole on each device."""
+    shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    whole = parallel.replicated(parallel.make_mesh())
+    return parallel.with_shardings(shapes, jax.tree.map(lambda _: whole, shapes))
+
+
+def _crc32(params: Params) -> int:
+    """Returns what tells these weights from others, wherever they lie."""
+    crc = 0
+    for leaf in jax.tree.leaves(params):
+        crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)
+    return crc

@@ -1,0 +1,181 @@
+"""What can be known to be wrong from the values of a config alone."""
+
+import math
+
+import ml_collections
+
+from palette_jax.config.values import TASKS, ConfigError, flatten, nearest
+
+# Keys by the values that there are.
+NAMES = {
+    "task": (*TASKS, "multitask"),
+    "data.source": ("tfds", "folder", "paired", "sample_photos"),
+    "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
+    "model.conditioning": ("scale_shift", "shift"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.level_position": ("log_snr", "step", "gamma"),
+    "model.resize": ("block", "conv", "conv_pad_end"),
+    "diffusion.loss_norm": ("l1", "l2"),
+    "diffusion.objective": ("denoise", "velocity", "regress"),
+    "parallel.compile": ("jit", "pmap"),
+    "sample.sampler": ("ddpm", "ddim", "dpmpp_2m"),
+    "sample.schedule": ("paper", "trimmed"),
+    "sample.variance": ("large", "small"),
+    "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),
+    "eval.uncrop_side": ("left", "right", "top", "bottom", "all", "mixed"),
+}
+
+# Keys by the smallest and the largest value that something can be done with.
+_RANGES = {
+    (0, 1): (
+        *("data.extra_weight", "data.max_broken_share", "model.dropout", "optim.b1"),
+        *("optim.b2", "optim.ema_decay", "sample.eta"),
+    ),
+    (1e-3, 1): ("data.min_scale",),
+    (1e-12, 0.999): (
+        *("diffusion.beta_min", "diffusion.beta_max"),
+        *("sample.beta_min", "sample.beta_max"),
+    ),
+    (1, 100): ("eval.jpeg_quality",),
+    (0, math.inf): (
+        *("eval.num_images", "model.num_heads", "optim.clip_norm"),
+        *("optim.learning_rate", "optim.warmup_steps"),
+    ),
+    (1, math.inf): (
+        *("data.min_side", "data.num_eval", "diffusion.num_steps", "eval.batch_size"),
+        *("model.base_features", "model.head_features", "model.norm_groups"),
+        *("model.num_res_blocks", "optim.accumulate", "sample.num_samples"),
+        *("sample.num_steps", "train.batch_size", "train.checkpoint_every"),
+        *("train.keep", "train.log_every", "train.num_previews", "train.num_steps"),
+        "train.preview_every",
+    ),
+}
+
+
+def check_values(config: ml_collections.ConfigDict) -> None:
+    """Raises `ConfigError` for a value, or two of them, that nothing can be made of."""
+    _check_names(config)
+    _check_ranges(config)
+    _check_sources(config)
+    _check_network(config)
+
+
+def _check_names(config: ml_collections.ConfigDict) -> None:
+    values = dict(flatten(config.to_dict()))
+    for key, valid in NAMES.items():
+        if values[key] not in valid:
+            raise ConfigError(
+                f"expected {key} out of {', '.join(valid)}, got"
+                f" {values[key]!r}{nearest(str(values[key]), valid)}"
+            )
+
+
+def _check_ranges(config: ml_collections.ConfigDict) -> None:
+    values = dict(flatten(config.to_dict()))
+    for (smallest, largest), keys in _RANGES.items():
+        for key in keys:
+            if not smallest <= values[key] <= largest:  # NaN is in no range.
+                end = f" and <= {largest}" if largest < math.inf else ""
+                raise ConfigError(
+                    f"expected {key} >= {smallest}{end}, got {values[key]}"
+                )
+
+
+def _check_sources(config: ml_collections.ConfigDict) -> None:
+    needs = {"folder": ["folder"], "paired": ["input_folder", "target_folder"]}
+    for key in needs.get(config.data.source, []):
+        if not config.data[key]:
+            raise ConfigError(
+                f"expected data.{key} with data.source={config.data.source}, got none;"
+                f" add --config.data.{key}=..."
+            )
+    if config.data.eval_folder and config.data.source == "paired":
+        raise ConfigError(
+            "expected no data.eval_folder with data.source=paired, which holds out"
+            f" pairs, got {config.data.eval_folder!r}; change the two folders instead"
+        )
+    extra = [key for key in ("extra_folder", "extra_tfds_name") if config.data[key]]
+    if len(extra) > 1 or (extra and config.data.source == "paired"):
+        raise ConfigError(
+            "expected one extra source, and none beside pairs, got"
+            + "".join(f" data.{key}={config.data[key]}" for key in extra)
+            + f" with data.source={config.data.source}; leave out one of them"
+        )
+    if (config.task == "paired") != (config.data.source == "paired"):
+        raise ConfigError(
+            "expected task and data.source to be paired both or neither, got"
+            f" task={config.task} and data.source={config.data.source}"
+        )
+    if config.task == "multitask":
+        unknown = set(config.mix) - set(TASKS)
+        weights = [config.mix[name] for name in config.mix]
+        if unknown or min(weights) < 0 or sum(weights) == 0:
+            raise ConfigError(
+                f"expected weights >= 0, not all 0, for tasks out of {', '.join(TASKS)}"
+                f" in mix, got {config.mix.to_dict()}"
+            )
+
+
+def _check_network(config: ml_collections.ConfigDict) -> None:
+    model, size = config.model, config.data.image_size
+    levels = len(model.feature_multipliers)
+    multiple = 2 ** (levels - 1)
+    if size % multiple or size < 1:
+        raise ConfigError(
+            f"expected data.image_size to be a multiple of {multiple}, since"
+            f" {levels} levels halve it {levels - 1} times, got {size}; take"
+            f" {max(round(size / multiple), 1) * multiple}, or fewer"
+            " model.feature_multipliers"
+        )
+    for key in ("feature_multipliers", "attn_resolutions"):
+        if not all(isinstance(number, int | float) for number in model[key]):
+            raise ConfigError(f"expected numbers for model.{key}, got {model[key]}")
+    features = [round(model.base_features * m) for m in model.feature_multipliers]
+    if not features or min(features) < 1:
+        raise ConfigError(
+            "expected at least one level in model.feature_multipliers, each with"
+            f" channels, got {model.feature_multipliers}"
+        )
+    sizes = [size >> level for level in range(levels)]
+    attended = [
+        count
+        for count, here in zip(features, sizes, strict=True)
+        if here in model.attn_resolutions or here == sizes[-1]  # The middle.
+    ]
+    if model.num_heads and any(count % model.num_heads for count in attended):
+        raise ConfigError(
+            f"expected model.num_heads to divide {attended}, the channels of the"
+            f" levels with attention, got {model.num_heads}"
+        )
+    for resolution in model.attn_resolutions:
+        if resolution not in sizes:
+            raise ConfigError(
+                f"expected model.attn_resolutions out of {sizes}, the sizes of the"
+                f" levels in pixels, got {resolution}"
+            )
+
+
+def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Raises `ConfigError` for batches that the devices cannot share equally."""
+    fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
+    if fsdp > 1 and config.parallel.compile == "pmap":
+        raise ConfigError(
+            "expected parallel.fsdp=1 with parallel.compile=pmap, which keeps the"
+            f" parameters whole on each device, got {fsdp}; use parallel.compile=jit"
+        )
+    if fsdp < 1 or num_devices % fsdp:
+        raise ConfigError(
+            f"expected parallel.fsdp to divide the {num_devices} devices, got {fsdp}"
+        )
+    for key, parts in (
+        ("train.batch_size", num_devices * accumulate),
+        ("eval.batch_size", num_devices),
+    ):
+        group, name = key.split(".")
+        batch_size = config[group][name]
+        if batch_size % parts:
+            enough = math.ceil(batch_size / parts) * parts
+            raise ConfigError(
+                f"expected {key} to be a multiple of {parts} (devices x accumulated"
+                f" parts), got {batch_size}; take {enough}"
+            )

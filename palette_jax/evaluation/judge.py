@@ -1,0 +1,233 @@
+"""The metrics at work: networks where their weights are, and what needs none."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+
+from palette_jax import parallel
+from palette_jax.evaluation.metrics import (
+    color,
+    distortion,
+    diversity,
+    inception,
+    inception_v1,
+    lpips,
+    pictures,
+    resnet,
+    structure,
+    weight_files,
+)
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.metrics.extractor import Extractor
+
+Pictures = UInt8[np.ndarray, "n h w 3"]
+
+# What is computed without weights.
+PIXELS = "pixels"
+# The networks, with the metrics that need them.
+NEEDED_BY = {
+    "inception": ("FID", "FID-768", "FID-192", "FID-64", "IS"),
+    "resnet50": ("CA",),
+    "inception_v1": ("PD",),
+    "lpips": ("LPIPS", "LPIPS between samples"),
+}
+_MIN_LPIPS_SIDE = 32
+_NO_CLASSES = (
+    "the classes of the pictures are not known; name the pictures in a list whose lines"
+    " are `NAME LABEL`"
+)
+
+
+class Judge:
+    """What judges pictures of one size.
+
+    Attributes:
+      parts: what it measures with: PIXELS, and the networks whose weights are there.
+      weights: of each network, the sha256 of its weights.
+      num_scales: of MS-SSIM; 0 where pictures are too small for any.
+      absent: of each metric that cannot be computed, why.
+      warnings: what is to be known of the numbers.
+    """
+
+    def __init__(self, height: int, width: int, *, batch_size: int, has_labels: bool):
+        """Loads the networks that are there.
+
+        Args:
+          height: of the pictures.
+          width: of the pictures.
+          batch_size: pictures that go through a network at once, on one host.
+          has_labels: whether classes are known, without which there is no accuracy.
+        """
+        self.absent: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._networks: dict[str, Extractor] = {}
+        try:
+            self.num_scales = structure.num_scales(height, width)
+        except MetricError as error:
+            self.num_scales = 0
+            for metric in ("SSIM", "MS-SSIM", "MS-SSIM between samples"):
+                self.absent[metric] = str(error)
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "mesh": parallel.make_mesh(devices=jax.local_devices()),
+        }
+        self._load("inception", options)
+        if has_labels:
+            self._load("resnet50", options)
+        else:
+            self.absent["CA"] = _NO_CLASSES
+            try:
+                weight_files.find("resnet50")
+            except weight_files.MissingWeightsError as error:
+                self.absent["CA"] += f"; and {error}"
+        self._load("inception_v1", options)
+        if min(height, width) >= _MIN_LPIPS_SIDE:
+            self._load("lpips", options)
+        else:
+            for metric in NEEDED_BY["lpips"]:
+                self.absent[metric] = (
+                    f"expected pictures of {_MIN_LPIPS_SIDE} pixels or more, got"
+                    f" {width} x {height}"
+                )
+        self.parts = (PIXELS, *self._networks)
+        self.weights = {name: net.sha256 for name, net in self._networks.items()}
+
+    def part_name(self, part: str) -> str:
+        """Returns a name of a part that is another one with other weights."""
+        return f"{part}_{self.weights[part][:8]}" if part in self.weights else part
+
+    def measure(
+        self,
+        part: str,
+        rows: Mapping[str, Pictures],
+        *,
+        reference: Pictures | None = None,
+        mask: UInt8[np.ndarray, "n h w 1"] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Returns what a part says of each picture, as `row/output`.
+
+        The work is shared out over the hosts, and every host gets all results.
+
+        Args:
+          part: one of `parts`.
+          rows: pictures by the name of their row, such as `sample_0`.
+          reference: the originals, for what is measured between two pictures.
+          mask: 1 where PSNR is to be measured.
+        """
+        names = list(rows)
+        arrays = [*rows.values()]
+        if reference is not None:
+            arrays += [
+                reference,
+                np.ones_like(reference[..., :1]) if mask is None else mask,
+            ]
+
+        def on_share(*shares: np.ndarray) -> dict[str, np.ndarray]:
+            own = dict(zip(names, shares[: len(names)], strict=True))
+            pair = shares[len(names) :] or (None, None)
+            if part == PIXELS:
+                return self._pixels(own, *pair)
+            if part == "lpips":
+                return self._lpips(own, pair[0])
+            outputs = {row: self._networks[part](p) for row, p in own.items()}
+            return {f"{r}/{k}": v for r, o in outputs.items() for k, v in o.items()}
+
+        return _on_all_hosts(on_share, arrays)
+
+    def _pixels(
+        self, rows: Mapping[str, Pictures], reference: Pictures | None, mask: Any
+    ) -> dict[str, np.ndarray]:
+        found = {f"{r}/colorfulness": color.colorfulness(p) for r, p in rows.items()}
+        found |= {f"{row}/gray": pictures.is_gray(p) for row, p in rows.items()}
+        for row, own in rows.items():
+            found[f"{row}/a"], found[f"{row}/b"] = color.mean_ab(own).T
+        if reference is None:
+            return found
+        for row, own in rows.items():
+            found[f"{row}/psnr"] = distortion.psnr(own, reference, mask)
+            if self.num_scales:
+                found[f"{row}/ssim"] = structure.ssim(own, reference)
+                found[f"{row}/ms_ssim"] = structure.ms_ssim(own, reference)
+        samples = _samples(rows)
+        if len(samples) > 1 and self.num_scales:
+            found["model/ms_ssim_to_first"] = diversity.ms_ssim_to_first(
+                np.stack(samples)
+            )
+        return found
+
+    def _lpips(
+        self, rows: Mapping[str, Pictures], reference: Pictures | None
+    ) -> dict[str, np.ndarray]:
+        if reference is None:
+            return {}
+        network = self._networks["lpips"]
+        found = {
+            f"{row}/lpips": network(own, reference)["lpips"]
+            for row, own in rows.items()
+        }
+        samples = _samples(rows)
+        if len(samples) > 1:
+            between = diversity.lpips_of_consecutive(np.stack(samples), network)
+            found["model/lpips_of_consecutive"] = between
+        return found
+
+    def _load(self, name: str, options: dict[str, Any]) -> None:
+        """Loads a network, or notes the metrics that its weights are missing for."""
+        loaders = {"resnet50": resnet.load, "inception_v1": inception_v1.load}
+        try:
+            if name == "lpips":
+                files = _find_all("alexnet", "lpips")
+                network = lpips.load(*files, **options)
+            elif name == "inception":
+                files = [inception.find()]
+                network = inception.load(files[0], **options)
+            else:
+                files = [weight_files.find(name)]
+                network = loaders[name](files[0], **options)
+        except weight_files.MissingWeightsError as error:
+            self.absent |= dict.fromkeys(NEEDED_BY[name], str(error))
+            return
+        self._networks[name] = network
+        if name == "inception" and "2048" not in network.outputs:
+            try:
+                weight_files.find("inception")
+            except weight_files.MissingWeightsError as error:
+                self.absent |= dict.fromkeys(("FID", "IS"), str(error))
+            return  # A part of the published file is not that file.
+        keys = ("alexnet", "lpips") if name == "lpips" else (name,)
+        for key, file in zip(keys, files, strict=True):
+            if warning := weight_files.differs(key, weight_files.sha256(file)):
+                self.warnings.append(warning)
+
+
+def _find_all(*names: str) -> list[epath.Path]:
+    """Returns weight files; of those that are missing, all are named."""
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(weight_files.find(name))
+        except weight_files.MissingWeightsError as error:
+            missing.append(str(error))
+    if missing:
+        raise weight_files.MissingWeightsError("; and ".join(missing))
+    return found
+
+
+def _samples(rows: Mapping[str, Pictures]) -> list[Pictures]:
+    return [own for row, own in rows.items() if row.startswith("sample_")]
+
+
+def _on_all_hosts(compute: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Gives each host its share of the rows and joins what it makes of them."""
+    count, hosts = len(arrays[0]), jax.process_count()
+    if hosts == 1:
+        return dict(sorted(compute(*arrays).items()))
+    each = -(-count // hosts)
+    # The last shares are filled up with the last row, since shares must be equal.
+    rows = np.minimum(np.arange(each) + jax.process_index() * each, count - 1)
+    found = compute(*(array[rows] for array in arrays))
+    return {k: parallel.gather(found[k])[:count] for k in sorted(found)}

@@ -1,0 +1,90 @@
+"""Frozen networks on any number of pictures: one compiled function, large batches."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
+
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.types import Params
+
+
+class Extractor:
+    """A frozen network, compiled once for a batch of fixed size.
+
+    A last batch that is not full is padded, so that nothing is compiled anew. Pictures
+    of another height or width compile what resizes them, which is small, and not the
+    network, where it sees one size only.
+
+    Attributes:
+      outputs: the names of what it returns.
+      sha256: of the weight file; of two files, both hashes joined by a plus.
+      batch_size: how many pictures go through the network at once.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[jax.Array], jax.Array],
+        apply: Callable[..., Any],
+        params: Params,
+        *,
+        sha256: str,
+        outputs: tuple[str, ...],
+        batch_size: int = 64,
+        mesh: Mesh | None = None,
+    ):
+        """Puts the weights on the devices.
+
+        Args:
+          prepare: makes of bytes `[b, h, w, 3]` what the network takes.
+          apply: `apply(params, *prepared)`, to arrays of `b` rows by name.
+          params: the folded weights.
+          sha256: of the file of the weights.
+          outputs: the names that `apply` returns.
+          batch_size: rounded up to what the devices divide.
+          mesh: devices of this process among which each batch is split; the default
+            is the first device.
+        """
+        mesh = mesh or Mesh(np.array(jax.local_devices()[:1]), "data")
+        self.outputs, self.sha256 = outputs, sha256
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        whole = NamedSharding(mesh, PartitionSpec())
+        self._params = jax.device_put(params, whole)
+        self._prepare = jax.jit(prepare, out_shardings=self._split)
+        # The host reads each device's rows: no device waits for another.
+        self._apply = jax.jit(apply, out_shardings=self._split)
+
+    def __call__(
+        self, *pictures: UInt8[np.ndarray, "n h w 3"]
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs, one row for each picture (or pair of pictures).
+
+        Raises:
+          MetricError: if there are no pictures.
+        """
+        count = len(pictures[0])
+        if not count:
+            raise MetricError("expected one picture or more, got none")
+        rows: list[Any] = []
+        for start in range(0, count, self.batch_size):
+            share = [some[start : start + self.batch_size] for some in pictures]
+            rows.append(self._run(share))
+            if len(rows) > 1:  # The devices have the next batch while this one is read.
+                rows[-2] = jax.tree.map(np.asarray, rows[-2])
+        joined = {name: [row[name] for row in rows] for name in self.outputs}
+        return {name: np.concatenate(all_)[:count] for name, all_ in joined.items()}
+
+    def _run(self, share: list[np.ndarray]) -> Mapping[str, jax.Array]:
+        """Returns the outputs of one batch, padded with black pictures."""
+        padding = [(0, self.batch_size - len(share[0])), (0, 0), (0, 0), (0, 0)]
+        # Accelerators would multiply with 8 or 11 bits, and the features with them.
+        with jax.default_matmul_precision("float32"):
+            prepared = [
+                self._prepare(jax.device_put(np.pad(some, padding), self._split))
+                for some in share
+            ]
+            return self._apply(self._params, *prepared)

@@ -1,0 +1,189 @@
+"""The Fréchet distance between two sets of features (Heusel et al. 2017), in float64.
+
+Statistics are taken batch by batch and merged, so a set may be of any length.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from etils import epath
+from jaxtyping import Float, Float64
+
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.metrics.pictures import refuse_not_finite
+
+# What is left of the distance of a set to itself by rounding, relative to the spread.
+_ROUNDING = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Mean and spread of the features of some pictures.
+
+    Attributes:
+      count: how many pictures.
+      mean: of the features.
+      scatter: the sum of the outer products of the features less their mean.
+    """
+
+    count: int
+    mean: Float64[np.ndarray, " f"]
+    scatter: Float64[np.ndarray, "f f"]
+
+    @property
+    def covariance(self) -> Float64[np.ndarray, "f f"]:
+        """The covariance, with the divisor `count - 1`.
+
+        Raises:
+          MetricError: if there are fewer than two pictures.
+        """
+        if self.count < 2:
+            raise MetricError(
+                f"expected two pictures or more for a Fréchet distance, got"
+                f" {self.count}"
+            )
+        return self.scatter / (self.count - 1)
+
+
+def statistics(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> Statistics:
+    """Returns the statistics of a batch of one picture or more.
+
+    Args:
+      features: of each picture.
+      names: of the files, for the message.
+
+    Raises:
+      MetricError: naming the files whose features are not finite.
+    """
+    refuse_not_finite(features, names)
+    rows = features.astype(np.float64)
+    mean = rows.mean(0)
+    centred = rows - mean
+    return Statistics(len(rows), mean, centred.T @ centred)
+
+
+def merge(first: Statistics, second: Statistics) -> Statistics:
+    """Returns the statistics of both sets together."""
+    count = first.count + second.count
+    step = second.mean - first.mean
+    mean = first.mean + step * (second.count / count)
+    between = np.outer(step, step) * (first.count * second.count / count)
+    return Statistics(count, mean, first.scatter + second.scatter + between)
+
+
+def distance(first: Statistics, second: Statistics) -> float:
+    """Returns the Fréchet distance: 0 for equal sets, and never negative.
+
+    The trace of the root of the product of both covariances is the sum of the singular
+    values of the product of their roots, for which no root of an unsymmetric matrix is
+    taken, and nothing is added to a covariance of few pictures.
+
+    Raises:
+      MetricError: if either set has fewer than two pictures, or if the features of
+        the one are not those of the other.
+    """
+    if len(first.mean) != len(second.mean):
+        raise MetricError(
+            f"expected the same features of both sets, got {len(first.mean)} and"
+            f" {len(second.mean)} of them"
+        )
+    one, two = first.covariance, second.covariance
+    shift = np.square(first.mean - second.mean).sum()
+    spread = np.trace(one) + np.trace(two)
+    common = np.linalg.svd(_root(one).T @ _root(two), compute_uv=False).sum()
+    found = float(shift + spread - 2 * common)
+    return found if found > _ROUNDING * spread else 0.0
+
+
+def _root(covariance: Float64[np.ndarray, "f f"]) -> Float64[np.ndarray, "f r"]:
+    """Returns a matrix whose product with its own transpose is the covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def reference_hash(
+    files: Mapping[str, int], *, resize: str, crop: str, weights: str
+) -> str:
+    """Returns a hash that tells two references apart, in 16 hexadecimal digits.
+
+    Args:
+      files: bytes of each file by its name below the folder; in any order.
+      resize: how the pictures were resized, in words, such as "256 area".
+      crop: how they were cropped, in words.
+      weights: the sha256 of the network's file.
+    """
+    told = {
+        "crop": crop,
+        "files": sorted(files.items()),
+        "resize": resize,
+        "weights": weights,
+    }
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def cached(
+    path: epath.PathLike, compute: Callable[[], Mapping[str, Statistics]]
+) -> dict[str, Statistics]:
+    """Returns the statistics by feature name from a file, or computes and keeps them.
+
+    A file that cannot be read is computed anew, and one that cannot be written is not
+    kept; both are logged. Name the file by `reference_hash`.
+    """
+    path = epath.Path(path)
+    if path.exists():
+        try:
+            return read(path)
+        except MetricError as error:
+            logging.warning("%s; it is computed anew", error)
+    by_name = dict(compute())
+    try:
+        save(path, by_name)
+    except OSError as error:
+        logging.warning("The statistics are not kept in %s: %s", path, error)
+    return by_name
+
+
+def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
+    """Writes statistics by feature name, whole or not at all."""
+    path, buffer = epath.Path(path), io.BytesIO()
+    arrays = {
+        f"{name}/{field.name}": getattr(found, field.name)
+        for name, found in by_name.items()
+        for field in dataclasses.fields(Statistics)
+    }
+    np.savez(buffer, allow_pickle=False, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(buffer.getvalue())
+    unfinished.replace(path)
+
+
+def read(path: epath.PathLike) -> dict[str, Statistics]:
+    """Returns what `save` wrote.
+
+    Raises:
+      MetricError: if the file is damaged, or of another kind.
+    """
+    path = epath.Path(path)
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            names = {key.rpartition("/")[0] for key in arrays}
+            return {
+                name: Statistics(
+                    int(arrays[f"{name}/count"]),
+                    arrays[f"{name}/mean"],
+                    arrays[f"{name}/scatter"],
+                )
+                for name in sorted(names)
+            }
+    except Exception as error:  # A damaged archive can raise almost anything.
+        raise MetricError(
+            f"expected statistics in {path}, got a file that is damaged or of another"
+            f" kind ({type(error).__name__}: {error}); delete it"
+        ) from error

@@ -1,0 +1,105 @@
+"""LPIPS with AlexNet (Zhang et al. 2018, version 0.1): a learned distance of pairs."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jaxtyping import Array, Float, UInt8
+
+from palette_jax.evaluation.metrics import weight_files
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.metrics.extractor import Extractor
+from palette_jax.evaluation.metrics.layers import conv_relu, max_pool, take_over
+from palette_jax.torch_file import read_torch
+
+MIN_SIDE = 31  # Of shorter ones, nothing is left behind the second pooling.
+_SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
+_SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
+
+
+def load(
+    alexnet: epath.PathLike,
+    linear: epath.PathLike,
+    *,
+    batch_size: int = 32,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Extractor:
+    """Returns the distance: call it with two sets of pictures, take "lpips".
+
+    Pictures are taken at their own size; one shorter than 31 pixels is a `MetricError`.
+
+    Args:
+      alexnet: torchvision's weights, `weight_files.find("alexnet")`.
+      linear: the weights of the channels, `weight_files.find("lpips")`.
+      batch_size: pairs that go through the network at once.
+      mesh: as in `Extractor`.
+
+    Raises:
+      WeightsError: if a file holds other weights, or is damaged.
+    """
+    state = {**read_torch(linear), **read_torch(alexnet)}
+    network = Lpips()
+
+    def keys(layer: str) -> tuple[str, str | None]:
+        return (f"{layer}.model.1" if layer.startswith("lin") else layer), None
+
+    return Extractor(
+        prepare,
+        network.apply,
+        take_over(state, alexnet, network, 0.0, keys, num_inputs=2),
+        sha256=f"{weight_files.sha256(alexnet)}+{weight_files.sha256(linear)}",
+        outputs=("lpips",),
+        batch_size=batch_size,
+        mesh=mesh,
+    )
+
+
+def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Returns the pictures as LPIPS scales them.
+
+    Raises:
+      MetricError: if they are too small for the network.
+    """
+    height, width = pictures.shape[1:3]
+    if min(height, width) < MIN_SIDE:
+        raise MetricError(
+            f"expected pictures of {MIN_SIDE} pixels or more for LPIPS, got"
+            f" {height} x {width}"
+        )
+    x = 2 * (pictures.astype(jnp.float32) / 255) - 1
+    return (x - _SHIFT) / _SCALE
+
+
+class Lpips(nn.Module):
+    """The distance; layers are named as in both files."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
+    ) -> dict[str, Float[Array, " b"]]:
+        """Returns the distance of each pair, 0 where they are equal."""
+        alexnet = _AlexNet(name="features")
+        pairs = zip(alexnet(x), alexnet(y), strict=True)
+        total = jnp.zeros(len(x))
+        for i, (first, second) in enumerate(pairs):
+            squares = jnp.square(_unit(first) - _unit(second))
+            linear = nn.Conv(1, (1, 1), use_bias=False, name=f"lin{i}")
+            total += linear(squares).mean((1, 2, 3))
+        return {"lpips": total}
+
+
+class _AlexNet(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array) -> list[Array]:
+        h = [conv_relu(x, "0", 64, 11, stride=4, padding=2)]
+        h.append(conv_relu(max_pool(h[-1]), "3", 192, 5, padding=2))
+        h.append(conv_relu(max_pool(h[-1]), "6", 384, 3))
+        h.append(conv_relu(h[-1], "8", 256, 3))
+        h.append(conv_relu(h[-1], "10", 256, 3))
+        return h
+
+
+def _unit(h: Array) -> Array:
+    """Returns the channels of each position, scaled to a length of 1."""
+    return h / (jnp.linalg.norm(h, axis=-1, keepdims=True) + 1e-10)

@@ -1,0 +1,69 @@
+"""Numbers made of a classifier's outputs: Inception Score, accuracy, a distance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64, Integer
+
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.metrics.pictures import refuse_not_finite
+
+
+def inception_score(
+    logits: Float[np.ndarray, "n classes"], names: Sequence[str], *, splits: int = 10
+) -> tuple[float, float]:
+    """Returns mean and deviation over the splits (Salimans et al. 2016).
+
+    Args:
+      logits: of Inception-v3.
+      names: of the files, for the message.
+      splits: consecutive parts, each with a score of its own; 10 in all publications.
+
+    Raises:
+      MetricError: if there are fewer pictures than splits, or logits are not finite.
+    """
+    refuse_not_finite(logits, names)
+    if len(logits) < splits:
+        raise MetricError(
+            f"expected {splits} pictures or more for an Inception Score of {splits}"
+            f" splits, got {len(logits)}"
+        )
+    shifted = logits.astype(np.float64)
+    shifted = shifted - shifted.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    scores = []
+    for part in range(splits):
+        start, end = (len(logits) * i // splits for i in (part, part + 1))
+        some = log_p[start:end]
+        marginal = np.exp(some).mean(0, keepdims=True)
+        # A class that no picture of the part has adds nothing: its p is 0 in each.
+        terms = np.exp(some) * (some - np.log(np.maximum(marginal, 1e-300)))
+        scores.append(np.exp(terms.sum(1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def top1_accuracy(
+    logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
+) -> float:
+    """Returns the share of pictures whose highest logit is that of their class, 0 to 1.
+
+    Raises:
+      MetricError: if a label is not one of the classes, or a logit is not finite.
+    """
+    classes = logits.shape[1]
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise MetricError(f"expected labels of 0 to {classes - 1}, got {wrong[0]}")
+    if not np.isfinite(logits).all():
+        raise MetricError("expected finite logits, got NaN or infinity")
+    return float((logits.argmax(1) == labels).mean())
+
+
+def feature_distances(
+    features: Float[np.ndarray, "n f"], reference: Float[np.ndarray, "n f"]
+) -> Float64[np.ndarray, " n"]:
+    """Returns the Euclidean distance of each pair; its mean is the perceptual distance.
+
+    Both come from `inception_v1`'s "pool".
+    """
+    return np.linalg.norm(features.astype(np.float64) - reference, axis=1)

@@ -1,0 +1,130 @@
+"""Structural similarity (Wang et al. 2003, 2004), of each pair of pictures.
+
+The window is Gaussian, 11 x 11, of deviation 1.5; only windows that lie inside count.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, UInt8
+
+from palette_jax.evaluation.metrics.errors import MetricError
+
+_WINDOW = 11
+_DEVIATION = 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MAX_SCALES = len(_WEIGHTS)
+
+
+def ssim(
+    pictures: UInt8[np.ndarray, "n h w 3"], reference: UInt8[np.ndarray, "n h w 3"]
+) -> Float64[np.ndarray, " n"]:
+    """Returns SSIM, the mean over windows and channels; 1 for equal pictures.
+
+    Raises:
+      MetricError: if a side is shorter than the window, 11 pixels.
+    """
+    num_scales(*pictures.shape[1:3])
+    return _each(_ssim, pictures, reference)
+
+
+def num_scales(height: int, width: int) -> int:
+    """Returns how many of the five scales such pictures have: 5 from 161 pixels up.
+
+    Raises:
+      MetricError: if a side is shorter than the window, 11 pixels.
+    """
+    side, scales = min(height, width), 0
+    while scales < MAX_SCALES and side >= _WINDOW:
+        side, scales = -(-side // 2), scales + 1
+    if not scales:
+        raise MetricError(
+            f"expected pictures of {_WINDOW} pixels or more for SSIM, got"
+            f" {height} x {width}"
+        )
+    return scales
+
+
+def ms_ssim(
+    pictures: UInt8[np.ndarray, "n h w 3"], reference: UInt8[np.ndarray, "n h w 3"]
+) -> Float64[np.ndarray, " n"]:
+    """Returns multi-scale SSIM over `num_scales` scales.
+
+    With fewer than five, the first weights are raised to a sum of 1: such numbers do
+    not compare with those of larger pictures, so report the number of scales.
+
+    Raises:
+      MetricError: if a side is shorter than the window, 11 pixels.
+    """
+    num_scales(*pictures.shape[1:3])
+    return _each(_ms_ssim, pictures, reference)
+
+
+def _each(
+    function: Callable[[Array, Array], Array],
+    pictures: UInt8[np.ndarray, "n h w 3"],
+    reference: UInt8[np.ndarray, "n h w 3"],
+) -> Float64[np.ndarray, " n"]:
+    """Returns the similarity of each pair, one after another.
+
+    So one compiled function serves any number of pictures of a size.
+    """
+    found = [function(x, y) for x, y in zip(pictures, reference, strict=True)]
+    return np.array(jax.device_get(found), np.float64)
+
+
+@jax.jit
+def _ssim(x: UInt8[Array, "h w c"], y: UInt8[Array, "h w c"]) -> Float[Array, ""]:
+    return _similarity(x.astype(jnp.float32), y.astype(jnp.float32))[0].mean()
+
+
+@jax.jit
+def _ms_ssim(x: UInt8[Array, "h w c"], y: UInt8[Array, "h w c"]) -> Float[Array, ""]:
+    scales = num_scales(*x.shape[:2])
+    weights = np.array(_WEIGHTS[:scales]) / sum(_WEIGHTS[:scales])
+    first, second = x.astype(jnp.float32), y.astype(jnp.float32)
+    product = jnp.ones(x.shape[-1])
+    for scale, weight in enumerate(weights):
+        whole, structure = _similarity(first, second)
+        term = whole if scale == scales - 1 else structure
+        product *= jnp.maximum(term, 0) ** np.float32(weight)
+        first, second = _halved(first), _halved(second)
+    return product.mean()
+
+
+def _similarity(
+    x: Float[Array, "h w c"], y: Float[Array, "h w c"]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Returns SSIM, and its factor of contrast and structure, of each channel.
+
+    Variances are those of the pictures less a middle gray, which float32 has more
+    digits for.
+    """
+    x, y = x - 127.5, y - 127.5
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    covariance = _blurred(x * y) - mean_x * mean_y
+    variances = _blurred(x * x + y * y) - mean_x**2 - mean_y**2
+    structure = (2 * covariance + _C2) / (variances + _C2)
+    mean_x, mean_y = mean_x + 127.5, mean_y + 127.5
+    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+    return (luminance * structure).mean((0, 1)), structure.mean((0, 1))
+
+
+def _blurred(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
+    """Returns the means under the window, where it lies inside."""
+    offsets = np.arange(_WINDOW) - _WINDOW // 2
+    weights = np.exp(-np.square(offsets) / (2 * _DEVIATION**2))
+    weights = (weights / weights.sum()).astype(np.float32)
+    height, width = (side - _WINDOW + 1 for side in x.shape[:2])
+    x = sum((w * x[i : i + height] for i, w in enumerate(weights)), jnp.zeros(()))
+    return sum((w * x[:, i : i + width] for i, w in enumerate(weights)), jnp.zeros(()))
+
+
+def _halved(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
+    """Returns the means of 2 x 2 pixels; a last odd row or column is doubled."""
+    height, width, channels = x.shape
+    x = jnp.pad(x, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+    return x.reshape(-(-height // 2), 2, -(-width // 2), 2, channels).mean((1, 3))

@@ -1,0 +1,140 @@
+"""The public weight files that the metrics are defined by, and where they are found.
+
+None is fetched by a program: each is put in a folder once, by hand.
+"""
+
+import dataclasses
+import hashlib
+import os
+
+from etils import epath
+
+from palette_jax.evaluation.metrics.errors import MetricError
+
+FOLDER_VARIABLE = "PALETTE_JAX_WEIGHTS"
+DEFAULT_FOLDER = "~/.cache/palette_jax/weights"
+
+_TORCHVISION = "https://download.pytorch.org/models"
+_BSD = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms are its own"
+
+
+class MissingWeightsError(MetricError):
+    """A weight file that is not there; the message says where to get it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """A file that others publish.
+
+    Attributes:
+      file_name: as it is published; it is looked for under this name.
+      what: the network, for people.
+      source: where it is published.
+      sha256: of the file as published.
+      licence: of the weights, as their publisher states it.
+    """
+
+    file_name: str
+    what: str
+    source: str
+    sha256: str
+    licence: str
+
+
+WEIGHT_FILES = {
+    "inception": WeightFile(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "Inception-v3 of 2015-12-05 (FID, Inception Score)",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        "Apache-2.0 (Google's release, converted by pytorch-fid)",
+    ),
+    "inception_768": WeightFile(
+        "inception_2015_12_05_768.pth",
+        "the same Inception-v3, up to Mixed_6e (FID on 768 features and fewer)",
+        "not published under this name: the tensors of the whole file up to Mixed_6e,"
+        " saved by torch.save",
+        "b6cf7dd0e5613986444d8df54412e17dfe9945c883d2c7dc2eefac4f8d2fb3af",
+        "Apache-2.0 (Google's release)",
+    ),
+    "resnet50": WeightFile(
+        "resnet50-0676ba61.pth",
+        "ResNet-50, IMAGENET1K_V1 (classification accuracy)",
+        f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        _BSD,
+    ),
+    "inception_v1": WeightFile(
+        "googlenet-1378be20.pth",
+        "Inception-v1, IMAGENET1K_V1 (perceptual distance)",
+        f"{_TORCHVISION}/googlenet-1378be20.pth",
+        "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
+        _BSD,
+    ),
+    "alexnet": WeightFile(
+        "alexnet-owt-7be5be79.pth",
+        "AlexNet, IMAGENET1K_V1 (LPIPS)",
+        f"{_TORCHVISION}/alexnet-owt-7be5be79.pth",
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        _BSD,
+    ),
+    "lpips": WeightFile(
+        "alex.pth",
+        "the linear layers of LPIPS 0.1 for AlexNet (LPIPS)",
+        "https://github.com/richzhang/PerceptualSimilarity, file"
+        " lpips/weights/v0.1/alex.pth, which the Python package lpips 0.1.4 holds too",
+        "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        "BSD-2-Clause",
+    ),
+}
+"""The files by short name. The hashes are those that torchvision's file names begin
+with, and whole as several projects have recorded them."""
+
+
+def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
+    """Returns the path of a weight file.
+
+    Args:
+      name: a key of `WEIGHT_FILES`.
+      folder: where to look, and nowhere else; unless given, the folder named by the
+        environment variable PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
+
+    Raises:
+      MissingWeightsError: naming the file, where it goes, where it is published and its
+        sha256.
+    """
+    wanted = WEIGHT_FILES[name]
+    folder = folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER
+    path = epath.Path(folder).expanduser() / wanted.file_name
+    if path.exists():
+        return path
+    raise MissingWeightsError(
+        f"expected {wanted.what} at {path}, got no such file; get it from"
+        f" {wanted.source} (sha256 {wanted.sha256}) and put it there, or set"
+        f" {FOLDER_VARIABLE} to the folder that has it"
+    )
+
+
+def sha256(path: epath.PathLike) -> str:
+    """Returns the hash of a file, in 64 hexadecimal digits."""
+    with epath.Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def differs(name: str, digest: str) -> str:
+    """Returns a warning where a file is not the published one, else an empty text.
+
+    Such a file is not refused: a fine-tuned classifier is a legitimate one. But its
+    numbers compare with no published ones.
+    """
+    wanted = WEIGHT_FILES[name]
+    if digest == wanted.sha256:
+        return ""
+    return (
+        f"{wanted.file_name} is not the published file: expected sha256"
+        f" {wanted.sha256}, got {digest}; numbers by it compare with no others"
+    )

@@ -1,0 +1,208 @@
+"""An evaluation as one HTML file, which is read in any browser, without a network."""
+
+import functools
+import html
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from palette_jax.evaluation import blocks, history, plots, table, words
+from palette_jax.evaluation.parts import write_whole
+
+_MAX_SAMPLES = 4  # Shown of each picture.
+
+
+def write(out: epath.Path, workdir: epath.Path) -> epath.Path:
+    """Writes report.html beside the table.json of a checkpoint; returns its path.
+
+    Args:
+      out: the folder of the checkpoint's evaluation.
+      workdir: of the run, for its other evaluations and its log.
+    """
+    results = json.loads((out / "table.json").read_text())
+    name = f"Evaluation of {workdir.resolve().name}, step {results['step']}"
+    losses = history.losses(workdir)
+    sections = [
+        _task(task, found, results, out, history.of_task(workdir, task, results))
+        for task, found in results["tasks"].items()
+    ]
+    tasks = [(task, task) for task in results["tasks"]]
+    links = [*tasks, ("training", "training"), ("how", "how it was measured")]
+    body = [
+        f"<h1>{html.escape(name)}</h1>",
+        f"<p class=soft>{_summary(results)}</p>",
+        "<nav>" + "".join(f'<a href="#{a}">{text}</a>' for a, text in links) + "</nav>",
+        *sections,
+        '<h2 id="training">Training</h2>',
+        _losses(losses),
+        '<h2 id="how">How it was measured</h2>',
+        _protocol(results["protocol"]),
+        _absent(results["absent"]),
+        _meanings(r for t in results["tasks"].values() for r in t["rows"].values()),
+    ]
+    path = out / "report.html"
+    write_whole(path, blocks.page(name, body).encode())
+    return path
+
+
+def write_pictures(
+    out: epath.Path,
+    results: Mapping[str, Any],
+    show: Callable[[str], Mapping[str, np.ndarray]],
+) -> epath.Path:
+    """Writes report.html of pictures that another program made; returns its path.
+
+    Args:
+      out: the folder.
+      results: what its table.json holds.
+      show: returns the pictures to show of a name, by what they are.
+    """
+    name = f"Evaluation of {results['results']}"
+    said = words.protocol_lines(results["protocol"])
+    beside = "; ".join(f"{key}: {what}" for key, what in said.items())
+    body = [
+        f"<h1>{html.escape(name)}</h1>",
+        "<p class=soft>Arrows say which way is better.</p>",
+        blocks.results_table(results["rows"], results["paper"], beside=beside),
+        *(f'<p class="warning">{html.escape(w)}</p>' for w in results["warnings"]),
+        blocks.pictures(results["psnr"], show),
+        "<h2>How it was measured</h2>",
+        blocks.plain_table(said),
+        _absent(results["absent"]),
+        _meanings(results["rows"].values()),
+    ]
+    path = out / "report.html"
+    write_whole(path, blocks.page(name, body).encode())
+    return path
+
+
+def _summary(results: Mapping[str, Any]) -> str:
+    told = results["protocol"]
+    return html.escape(
+        f"{told['pictures']} pictures, samples of each: {told['samples']},"
+        f" {told['steps']} steps of {told['sampler']}, seed {told['seed']}, averaged"
+        " weights. Arrows say which way is better."
+    )
+
+
+def _task(
+    task: str,
+    found: Mapping[str, Any],
+    results: Mapping[str, Any],
+    out: epath.Path,
+    past: Mapping[int, Mapping[str, table.Values]],
+) -> str:
+    said = words.protocol_lines(results["protocol"])
+    beside = "; ".join(f"{name}: {what}" for name, what in said.items())
+    parts = [
+        f'<h2 id="{task}">{task}</h2>',
+        f"<p class=soft>{html.escape(found['degradation'])}</p>",
+        blocks.results_table(found["rows"], found["paper"], beside=beside),
+        *(f'<p class="warning">{html.escape(w)}</p>' for w in found["warnings"]),
+    ]
+    if found["no_paper"]:
+        why = html.escape(found["no_paper"])
+        parts.append(f"<p class=soft>The paper's rows are not shown: {why}.</p>")
+    show = functools.partial(_stored, out / found["folder"])
+    parts += [_past(past), blocks.pictures(found["psnr"], show)]
+    return "".join(parts)
+
+
+def _past(past: Mapping[int, Mapping[str, table.Values]]) -> str:
+    """Returns a chart for each metric against the steps of training."""
+    if len(past) < 2:
+        return (
+            "<p class=soft>One checkpoint of this run has been evaluated like this."
+            " Evaluate again as training goes on to see curves here.</p>"
+        )
+    newest = past[max(past)]
+    charts = [_chart(title, past, newest) for title in table.titles([newest["model"]])]
+    return (
+        "<h3>Against the steps of training</h3>"
+        f'<div class="charts">{"".join(charts)}</div>'
+    )
+
+
+def _chart(
+    title: str,
+    past: Mapping[int, Mapping[str, table.Values]],
+    newest: Mapping[str, table.Values],
+) -> str:
+    points = [
+        (step, past[step]["model"][title])
+        for step in sorted(past)
+        if title in past[step]["model"]
+    ]
+    lines = [plots.Line("model", points)]
+    for row in ("trivial baseline", "original pictures"):
+        if title in newest[row]:
+            level = [(max(past), newest[row][title])]
+            lines.append(plots.Line(row, level, is_level=True))
+    better = table.BY_TITLE[title].better
+    head = f"{title} ({better} is better)" if better else title
+    return plots.chart(head, lines, x="steps of training")
+
+
+def _stored(folder: epath.Path, name: str) -> dict[str, np.ndarray]:
+    """Returns the pictures that an evaluation kept under a name."""
+    samples = sorted(folder.glob("sample_*"), key=lambda p: int(p.name.split("_")[1]))
+    kinds = ["given", *(p.name for p in samples[:_MAX_SAMPLES]), "original"]
+    shown = {}
+    for kind in kinds:
+        content = (folder / kind / f"{name}.png").read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            shown[kind.replace("_", " ")] = np.asarray(image)
+    return shown
+
+
+def _losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    levels = {tag: points for tag, points in losses.items() if "/" in tag}
+    if not levels:
+        return "<p class=soft>There is no log of the training in this folder.</p>"
+    lines = [
+        plots.Line(_level(int(tag.rsplit("/", 1)[1])), points)
+        for tag, points in sorted(levels.items(), key=lambda item: item[0])
+    ]
+    whole = [
+        plots.Line(name.replace("_", " "), losses[name])
+        for name in ("loss", "held_out_loss")
+        if losses.get(name)
+    ]
+    chart = functools.partial(plots.chart, x="steps of training", log_y=True)
+    return (
+        '<div class="charts">'
+        + chart("Loss by noise level", lines)
+        + chart("Loss of all levels", whole)
+        + "</div><p class=soft>The noisiest levels decide on colours and shapes, the"
+        " cleanest on texture. The mean of all hides which of them lag behind.</p>"
+    )
+
+
+def _level(index: int) -> str:
+    ends = {0: " (cleanest)", 9: " (noisiest)"}
+    return f"tenth {index + 1}{ends.get(index, '')}"
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    return blocks.plain_table(words.protocol_lines(protocol))
+
+
+def _absent(absent: Mapping[str, str]) -> str:
+    if not absent:
+        return ""
+    reasons: dict[str, list[str]] = {}
+    for title, why in absent.items():
+        reasons.setdefault(why, []).append(title)
+    said = {", ".join(titles): why for why, titles in reasons.items()}
+    return f"<h3>Absent</h3>{blocks.plain_table(said)}"
+
+
+def _meanings(rows: Iterable[table.Values]) -> str:
+    titles = table.titles(list(rows))
+    said = {title: table.BY_TITLE[title].meaning for title in titles}
+    return f"<h3>The metrics</h3>{blocks.plain_table(said)}"

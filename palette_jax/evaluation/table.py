@@ -1,0 +1,159 @@
+"""From what was measured of each picture to the rows of a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from palette_jax.evaluation.judge import PIXELS
+from palette_jax.evaluation.metrics import frechet, inception, scores
+
+Values = dict[str, float]
+Measured = Mapping[str, Mapping[str, np.ndarray]]
+"""By part, the arrays by `row/output`: what `Judge.measure` returns."""
+
+MIN_PICTURES_FOR_FID = 10_000
+
+
+class Metric(NamedTuple):
+    """A column.
+
+    Attributes:
+      title: its name, in tables and in files.
+      digits: behind the point.
+      better: "lower", "higher", or empty where neither is.
+      meaning: in a sentence.
+    """
+
+    title: str
+    digits: int
+    better: str
+    meaning: str
+
+
+METRICS = (
+    Metric("FID", 2, "lower", "Fréchet distance of Inception-v3's 2048-d features"),
+    Metric("FID-768", 4, "lower", "the same of its 768-d features; another number"),
+    Metric("FID-192", 4, "lower", "the same of its 192-d features; another number"),
+    Metric("FID-64", 4, "lower", "the same of its 64-d features; another number"),
+    Metric("IS", 1, "higher", "Inception Score, mean of ten parts"),
+    Metric("CA", 1, "higher", "top-1 accuracy of ResNet-50, in percent"),
+    Metric("PD", 1, "lower", "perceptual distance: of Inception-v1's pooled features"),
+    Metric("LPIPS", 3, "lower", "learned distance to the original (AlexNet, 0.1)"),
+    Metric("PSNR", 2, "higher", "dB, over what the model paints"),
+    Metric("SSIM", 3, "higher", "structural similarity, over the whole picture"),
+    Metric("MS-SSIM", 3, "higher", "the same over several scales"),
+    Metric(
+        "colourfulness", 1, "", "Hasler and Süsstrunk's M3; as the originals is best"
+    ),
+    Metric("a*", 1, "", "mean of CIE Lab's, of red against green, likewise"),
+    Metric("b*", 1, "", "mean of CIE Lab's, of yellow against blue, likewise"),
+    Metric(
+        "MS-SSIM between samples", 3, "lower", "the first and the others; low: diverse"
+    ),
+    Metric("LPIPS between samples", 3, "higher", "consecutive ones; high: diverse"),
+)
+BY_TITLE = {metric.title: metric for metric in METRICS}
+
+# Means over the pictures: the part, and the name of its output.
+_MEANS = {
+    "LPIPS": ("lpips", "lpips"),
+    "PSNR": (PIXELS, "psnr"),
+    "SSIM": (PIXELS, "ssim"),
+    "MS-SSIM": (PIXELS, "ms_ssim"),
+    "colourfulness": (PIXELS, "colorfulness"),
+    "a*": (PIXELS, "a"),
+    "b*": (PIXELS, "b"),
+    "MS-SSIM between samples": (PIXELS, "ms_ssim_to_first"),
+    "LPIPS between samples": ("lpips", "lpips_of_consecutive"),
+}
+
+
+def fid_title(feature: str) -> str:
+    """Returns the title of the distance of features, which are named by their size."""
+    return "FID" if feature == "2048" else f"FID-{feature}"
+
+
+def statistics(
+    arrays: Mapping[str, np.ndarray], name: str, names: Sequence[str]
+) -> dict[str, frechet.Statistics]:
+    """Returns the statistics of Inception's features of a row, by feature."""
+    return {
+        feature: frechet.statistics(arrays[f"{name}/{feature}"], names)
+        for feature in inception.FEATURES
+        if f"{name}/{feature}" in arrays
+    }
+
+
+def row(
+    name: str,
+    measured: Measured,
+    *,
+    names: Sequence[str],
+    originals: Measured,
+    reference: Mapping[str, frechet.Statistics],
+    labels: Integer[np.ndarray, " n"] | None = None,
+) -> Values:
+    """Returns the metrics of one set of pictures by title.
+
+    Args:
+      name: of the row, such as `sample_0`.
+      measured: of its pictures.
+      names: of the pictures, for messages.
+      originals: what was measured of the originals, picture by picture, as the row
+        `originals`.
+      reference: what the Fréchet distances refer to, by feature.
+      labels: the class of each picture, -1 where it is not known.
+    """
+    values: Values = {}
+    arrays = measured.get("inception", {})
+    for feature, found in statistics(arrays, name, names).items():
+        values[fid_title(feature)] = frechet.distance(found, reference[feature])
+    logits = arrays.get(f"{name}/logits")
+    if logits is not None and len(logits) >= 10:
+        values["IS"], _ = scores.inception_score(logits, names)
+    logits = measured.get("resnet50", {}).get(f"{name}/logits")
+    if logits is not None and labels is not None and (labels >= 0).any():
+        known = labels >= 0
+        values["CA"] = 100 * scores.top1_accuracy(logits[known], labels[known])
+    pooled = measured.get("inception_v1", {}).get(f"{name}/pool")
+    if pooled is not None:
+        target = originals["inception_v1"]["originals/pool"]
+        values["PD"] = float(np.mean(scores.feature_distances(pooled, target)))
+    for title, (part, output) in _MEANS.items():
+        array = measured.get(part, {}).get(f"{name}/{output}")
+        if array is not None:
+            values[title] = float(np.mean(array))
+    return values
+
+
+def mean_row(rows: Sequence[Values]) -> Values:
+    """Returns the mean of the rows of several samples, metric by metric."""
+    return {title: float(np.mean([row[title] for row in rows])) for title in rows[0]}
+
+
+def titles(rows: Sequence[Values]) -> list[str]:
+    """Returns the titles of the metrics that any row has, in their order."""
+    return [m.title for m in METRICS if any(m.title in row for row in rows)]
+
+
+def number(title: str, value: float | None) -> str:
+    """Returns a value as it is printed; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.{BY_TITLE[title].digits}f}"
+
+
+def text(rows: Mapping[str, Values]) -> list[str]:
+    """Returns the lines of a table for a terminal."""
+    columns = titles(list(rows.values()))
+    width = max([len(name) for name in rows], default=0) + 2
+    widths = [max(len(title), 7) + 2 for title in columns]
+    head = "".join(f"{t:>{w}}" for t, w in zip(columns, widths, strict=True))
+    lines = [" " * width + head]
+    for name, values in rows.items():
+        cells = (number(title, values.get(title)) for title in columns)
+        line = "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        lines.append(f"{name:<{width}}{line}")
+    return lines

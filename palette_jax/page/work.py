@@ -1,0 +1,247 @@
+"""A computation for a visitor: checked, watched, stopped, and its files handed over.
+
+What the page shows is a dict that result.js draws; its `state` is waiting, running,
+done, stopped or failed.
+"""
+
+import base64
+import logging
+import pathlib
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from palette_jax.errors import UserError
+from palette_jax.page.visitors import Limits, Line, Visitor, inline
+from palette_jax.pictures import files
+from palette_jax.restoration import masks, tasks
+from palette_jax.restoration.restorer import Progress, Restorer, Stopped
+from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import Settings, Sides
+
+_PREVIEWS_A_SECOND = 3
+_PREVIEW_SIZE = 512
+
+
+def run(
+    restorer: Restorer,
+    limits: Limits,
+    line: Line,
+    visitor: Visitor,
+    drawn: dict[str, Any] | None,
+    choices: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yields what the page shows while a picture is restored, and at last the files.
+
+    Args:
+      restorer: the network.
+      limits: of the host.
+      line: of those who wait for the device.
+      visitor: who asks.
+      drawn: what was drawn onto the picture, as `paletteEditor.value()` says it.
+      choices: fields of `Settings`.
+    """
+    visitor.stop.set()  # Whatever else this page has asked for.
+    stop = visitor.stop = threading.Event()
+    try:
+        photo = visitor.photo(limits)
+        settings = _settings(photo, drawn or {}, choices, limits)
+        hole = None
+        if settings.task == "inpaint":
+            hole = _hole(photo, drawn or {}, limits)
+        place = line.join()
+        try:
+            while ahead := line.wait(place, 1.0):
+                if stop.is_set():
+                    yield {"state": "stopped", "text": "Stopped."}
+                    return
+                who = "one other is" if ahead == 1 else f"{ahead} others are"
+                yield {"state": "waiting", "text": f"Waiting: {who} in front of you."}
+            text = "Preparing. The first picture of a size takes longer."
+            yield {"state": "running", "text": text}
+            yield from _watch(restorer, photo, settings, hole, stop, visitor, limits)
+        finally:
+            line.leave(place)
+    except UserError as error:
+        yield {"state": "failed", "text": str(error)}
+    except Exception as error:
+        logging.exception("A restoration failed.")
+        text = "The server failed. Its log says why; another picture may work."
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            text = "The picture needs more memory than there is: take a smaller one."
+        yield {"state": "failed", "text": text}
+    finally:
+        stop.set()
+
+
+def _watch(
+    restorer: Restorer,
+    photo: files.Photo,
+    settings: Settings,
+    hole: UInt8[np.ndarray, "h w 1"] | None,
+    stop: threading.Event,
+    visitor: Visitor,
+    limits: Limits,
+) -> Iterator[dict[str, Any]]:
+    """Restores in a thread of its own, and returns when that has ended."""
+    news: queue.Queue[Any] = queue.Queue()
+    began = time.monotonic()
+    first, next_preview = None, 0.0
+
+    def on_progress(progress: Progress) -> bool:
+        nonlocal first, next_preview
+        now = time.monotonic()
+        first = first or (now, progress.done)  # Compiling is over.
+        if now >= next_preview:
+            news.put(_step(progress, now - first[0], progress.done - first[1]))
+            # A preview of a large picture takes a while, too.
+            took = time.monotonic() - now
+            next_preview = now + max(1 / _PREVIEWS_A_SECOND, 5 * took)
+        return not stop.is_set() and now - began < limits.max_seconds
+
+    def work() -> None:
+        try:
+            result = restorer.restore(
+                photo, settings, hole=hole, on_progress=on_progress
+            )
+            news.put(_finished(result, time.monotonic() - began, visitor.folder))
+        except Stopped:
+            late = "" if stop.is_set() else f" after {limits.max_seconds:.0f} s, the"
+            late += " longest that is allowed here" if late else ""
+            news.put({"state": "stopped", "text": f"Stopped{late}."})
+        except BaseException as error:
+            news.put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="restoration")
+    thread.start()
+    try:
+        while True:
+            item = news.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            if item["state"] != "running":
+                return
+    finally:  # Also when the visitor has gone: the next one waits for the device.
+        stop.set()
+        thread.join()
+
+
+def _step(progress: Progress, seconds: float, steps: int) -> dict[str, Any]:
+    text = f"Step {progress.done} of {progress.total}"
+    if steps:
+        left = seconds / steps * (progress.total - progress.done)
+        text += f", about {_time(left)} left"
+    return {
+        "state": "running",
+        "text": text,
+        "share": progress.done / progress.total,
+        "preview": inline(progress.preview()[0][1], longest=_PREVIEW_SIZE),
+    }
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+
+def _seeds(result: Result) -> str:
+    first, *others = result.settings.seeds
+    return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
+
+
+def _finished(
+    result: Result, seconds: float, visitors_folder: pathlib.Path
+) -> dict[str, Any]:
+    """Writes the results in place of those before."""
+    folder = visitors_folder / "results"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
+    made = []
+    for index, seed in enumerate(result.settings.seeds):
+        suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
+        path = folder / f"{stem}{suffix}.png"
+        result.save(path, index=index)
+        made.append({"path": str(path), "name": path.name, "seed": seed})
+    before = Image.fromarray(_before(result))
+    if result.alpha is not None:
+        before.putalpha(Image.fromarray(result.alpha))
+    before.save(folder / "before.png")
+    height, width = result.pictures[0].shape[:2]
+    size = f"{width} x {height} pixels"
+    return {
+        "state": "done",
+        "time": time.time(),
+        "text": f"Done in {_time(seconds)}: {size}, {_seeds(result)}.",
+        "notes": result.warnings,
+        "before": str(folder / "before.png"),
+        "results": made,
+    }
+
+
+def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns what the network was given, at the size of the result."""
+    pixels = result.photo.pixels
+    if result.settings.task == "colorize":
+        return np.repeat(tasks.luma(pixels), 3, -1)
+    if result.settings.task == "uncrop":
+        edges = tasks.margins(pixels.shape, result.settings.extend)
+        return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
+    return pixels
+
+
+def _settings(
+    photo: files.Photo,
+    drawn: dict[str, Any],
+    choices: dict[str, Any],
+    limits: Limits,
+) -> Settings:
+    """Returns the settings, if the host can afford them.
+
+    Raises:
+      UserError: if it cannot.
+    """
+    extend = Sides()
+    if choices["task"] == "uncrop":
+        asked_for = drawn.get("extend") or {}
+        extend = Sides(**{s: float(asked_for.get(s, 0)) for s in Sides._fields})
+        if not any(extend):
+            raise UserError("No side is extended: drag an edge of the picture outward.")
+    height, width = photo.pixels.shape[:2]
+    height = round(height * (1 + extend.top + extend.bottom))
+    width = round(width * (1 + extend.left + extend.right))
+    settings = Settings(**choices, extend=extend)
+    for asked, most, what in (
+        (height * width, limits.max_pixels, "pixels in the result"),
+        (settings.num_samples, limits.max_samples, "results"),
+        (settings.steps["num_steps"], limits.max_steps, "steps"),
+    ):
+        if asked > most:
+            raise UserError(f"expected at most {most:,} {what}, got {asked:,}")
+    return settings
+
+
+def _hole(
+    photo: files.Photo, drawn: dict[str, Any], limits: Limits
+) -> UInt8[np.ndarray, "h w 1"]:
+    _, _, encoded = str(drawn.get("mask") or "").partition(",")
+    if not encoded:
+        raise UserError("expected a mask, got none; paint over what is to be replaced")
+    mask = files.read(
+        base64.b64decode(encoded), name="the mask", max_pixels=limits.max_pixels
+    )
+    hole, _ = masks.to_hole(mask, photo.pixels.shape)
+    if not hole.any():
+        raise UserError(
+            "Nothing is painted yet: paint over what is to be replaced, then run."
+        )
+    return hole

@@ -1,0 +1,1 @@
+"""Picture files: the only reader and writer of the package."""

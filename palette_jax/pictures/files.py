@@ -1,0 +1,225 @@
+"""A user's picture from its file to sRGB bytes, and the result back to a file.
+
+Everything that Pillow opens is read. What cannot be kept is said in a warning.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from PIL import Image, PngImagePlugin
+
+from palette_jax.errors import UserError
+from palette_jax.pictures import modes
+
+MAX_PIXELS = 100_000_000
+
+_KEY = "palette_jax"  # Of the settings, among the texts of a PNG file.
+_MAX_JPEG_EXIF = 65_000  # Bytes; more do not fit into one segment of the file.
+
+
+class PictureError(UserError):
+    """A picture that cannot be read or written; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A picture upright and in three channels, and what its file said beside it.
+
+    Attributes:
+      pixels: the picture; where its file has a profile, in that profile's colours.
+      alpha: the opacity, None where the file has none.
+      is_gray: whether the file holds one channel.
+      deep: its values where that channel has 16 bits.
+      icc_profile: what the bytes mean as colours, None for sRGB.
+      exif: date, camera and so on, without the rotation, which is carried out.
+      format: of the file, as Pillow calls it.
+      name: of the file, for messages.
+      warnings: what was changed on reading.
+    """
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    alpha: UInt8[np.ndarray, "h w"] | None = None
+    is_gray: bool = False
+    deep: UInt16[np.ndarray, "h w"] | None = None
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    format: str | None = None
+    name: str = "the picture"
+    warnings: tuple[str, ...] = ()
+
+
+def read(
+    source: str | os.PathLike | io.BufferedIOBase | bytes,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Photo:
+    """Reads a picture of any size and mode.
+
+    Args:
+      source: a path, the bytes of a file, or an open file.
+      name: for messages; by default the path's.
+      max_pixels: a larger one is refused before it is decoded.
+
+    Raises:
+      PictureError: if it is no picture, a broken one, or too large.
+    """
+    if name is None:
+        is_path = isinstance(source, str | os.PathLike)
+        name = str(source) if is_path else "the picture"
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of Pillow, about single tags.
+            return _decode(Image.open(file), name, max_pixels)
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"{name}: expected at most {max_pixels:,} pixels, got far more"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(
+            f"{name}: expected a picture that Pillow reads, got something else; save it"
+            " as PNG or JPEG"
+        ) from error
+    except FileNotFoundError as error:
+        raise PictureError(f"{name}: there is no such file") from error
+    except Exception as error:  # Pillow raises whatever a broken file leads it to.
+        raise PictureError(
+            f"{name}: expected a whole picture, got a broken or unreadable file"
+            f" ({error})"
+        ) from error
+
+
+def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{name}: expected at most {max_pixels:,} pixels, got {width} x {height} ="
+            f" {width * height:,}; make it smaller, or cut it in parts"
+        )
+    said: list[str] = []
+    raw = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    if any(";16" in mode for mode in raw) and not modes.is_gray(image):
+        said.append("Pillow gives 8 of the 16 bits of its channels")
+    image.load()
+    file_format, frames = image.format, getattr(image, "n_frames", 1)
+    if frames > 1:
+        said.append(f"it has {frames} frames; the first is taken")
+    image, exif = modes.upright(image, said)
+    alpha = modes.opacity(image)
+    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), said)
+    return Photo(
+        pixels,
+        alpha,
+        modes.is_gray(image),
+        # No file that Pillow writes holds 16 bits beside an opacity.
+        modes.deep(image) if alpha is None else None,
+        profile,
+        exif,
+        file_format,
+        name,
+        tuple(said),
+    )
+
+
+def in_colour(photo: Photo) -> Photo:
+    """Returns a photo whose profile can say colours: one of gray is carried out."""
+    pixels, profile = modes.gray_to_srgb(photo.pixels, photo.icc_profile)
+    return dataclasses.replace(photo, pixels=pixels, icc_profile=profile)
+
+
+def write(
+    path: str | os.PathLike,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    photo: Photo,
+    *,
+    alpha: UInt8[np.ndarray, "h w"] | None = None,
+    gray: bool = False,
+    deep: UInt16[np.ndarray, "h w"] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a result, with what the file of its photo said beside the picture.
+
+    A file that is half written never has the final name. PNG keeps every byte; JPEG
+    (quality 95, no subsampling) changes all pixels a little, has no opacity, and no
+    EXIF of more than 65,000 bytes.
+
+    Args:
+      path: ends in .png, .jpg or .jpeg.
+      pixels: of the result.
+      photo: gives profile and EXIF.
+      alpha: the opacity of the result.
+      gray: writes one channel.
+      deep: written into PNG in place of the pixels, in one channel of 16 bits.
+      about: kept in the file as JSON, for `read_about`.
+
+    Raises:
+      PictureError: for another ending, or if it cannot be written.
+    """
+    path = pathlib.Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise PictureError(
+            f"expected a file name that ends in .png or .jpg, got {path}"
+        )
+    is_png = suffix == ".png"
+    image = Image.fromarray(pixels[..., 0] if gray else pixels)
+    options: dict[str, Any] = {}
+    if photo.icc_profile:
+        options["icc_profile"] = photo.icc_profile
+    if photo.exif and (is_png or len(photo.exif) <= _MAX_JPEG_EXIF):
+        options["exif"] = photo.exif
+    text = json.dumps(about) if about is not None else None
+    if is_png:
+        if deep is not None:
+            image = Image.fromarray(deep)
+        elif alpha is not None:
+            image.putalpha(Image.fromarray(alpha))
+        if text is not None:
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add_itxt(_KEY, text)
+    else:
+        options |= {"quality": 95, "subsampling": 0}
+        if text is not None:
+            options["comment"] = f"{_KEY} {text}"
+    part = path.parent / (path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            image.save(file, format="PNG" if is_png else "JPEG", **options)
+        part.replace(path)
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise PictureError(f"could not write {path}: {error}") from error
+
+
+def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
+    """Returns what `write` was told about a result; None if it is no such file."""
+    try:
+        with Image.open(source) as image:
+            if image.format == "PNG":
+                image.load()  # Texts may stand behind the picture.
+            text = image.info.get(_KEY)
+            comment = image.info.get("comment", b"")
+    except (OSError, SyntaxError, ValueError):
+        return None
+    if text is None and isinstance(comment, bytes):
+        start = f"{_KEY} ".encode()
+        text = comment.removeprefix(start) if comment.startswith(start) else None
+    try:
+        about = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return about if isinstance(about, dict) else None

@@ -1,0 +1,70 @@
+"""`palette-jax study make` and `palette-jax study score`."""
+
+import argparse
+import pathlib
+
+from palette_jax.errors import UserError
+from palette_jax.study import make, score
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of both commands."""
+    commands = parser.add_subparsers(dest="study_command", required=True)
+    what = "write the page of a study: one file that needs no network"
+    maker = commands.add_parser("make", help=what, description=what)
+    maker.add_argument(
+        "--originals", required=True, metavar="DIR", help="pictures from a camera"
+    )
+    maker.add_argument(
+        "--method",
+        action="append",
+        required=True,
+        metavar="NAME=DIR",
+        help="results under the same names; may be given several times",
+    )
+    maker.add_argument(
+        "--seconds",
+        type=float,
+        default=3.0,
+        help="how long a pair is shown; the paper's studies have 3 or 5 (default 3)",
+    )
+    maker.add_argument(
+        "--pairs", type=int, default=50, help="that a person sees (default 50)"
+    )
+    maker.add_argument("--seed", type=int, default=0, help="of orders and sides")
+    maker.add_argument("--out", default="study.html", help="default: %(default)s")
+    what = "say how often people took each method's pictures for a camera's"
+    scorer = commands.add_parser("score", help=what, description=what)
+    scorer.add_argument("answers", nargs="+", metavar="CSV", help="files of the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page, or prints the fool rates."""
+    if args.study_command == "score":
+        print(*score.lines(score.read(args.answers)), sep="\n")
+        return 0
+    methods = {}
+    for given in args.method:
+        name, separator, folder = given.partition("=")
+        if not separator or not name or name in methods:
+            raise UserError(
+                "expected --method=NAME=DIR with a name of its own for each, got"
+                f" {given!r}"
+            )
+        methods[name] = pathlib.Path(folder)
+    pairs = make.write(
+        pathlib.Path(args.out),
+        pathlib.Path(args.originals),
+        methods,
+        seconds=args.seconds,
+        pairs=args.pairs,
+        seed=args.seed,
+    )
+    size = pathlib.Path(args.out).stat().st_size / 1e6
+    print(
+        f"{args.out} ({size:.1f} MB): {pairs} pairs for each person,"
+        f" {args.seconds:g} s each, methods: {', '.join(methods)}\n"
+        "Open it in a browser, or send it. Each person saves a CSV file at the end;"
+        f" then: palette-jax study score *.csv"
+    )
+    return 0

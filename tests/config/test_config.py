@@ -1,0 +1,174 @@
+"""What is said of a config's keys, and configs that come back from a checkpoint."""
+
+import json
+import math
+
+import ml_collections
+import pytest
+
+from configs import colorize, inpaint, jpeg, multitask, paired, uncrop
+from palette_jax.config import build, checks
+from palette_jax.config.values import (
+    ConfigError,
+    differences,
+    flatten,
+    from_dict,
+    nearest,
+    task_names,
+)
+
+MODULES = [colorize, inpaint, jpeg, multitask, paired, uncrop]
+VARIANTS = ["paper", "small", "tiny"]
+EVERY_CONFIG = pytest.mark.parametrize(
+    ("module", "variant"), [(m, v) for m in MODULES for v in VARIANTS]
+)
+
+
+@EVERY_CONFIG
+def test_every_variant_can_be_run(module, variant: str) -> None:
+    config = module.get_config(variant)
+    if module is paired:
+        # Nobody knows the folders of a user; all else is there.
+        with pytest.raises(ConfigError, match="input_folder"):
+            build.check(config)
+        config.data.input_folder, config.data.target_folder = "a", "b"
+    build.check(config, num_devices=8)
+    assert config.variant == variant
+    assert task_names(config) and config.is_locked
+
+
+@EVERY_CONFIG
+def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
+    config = module.get_config(variant)
+    back = from_dict(json.loads(json.dumps(config.to_dict())))
+    assert back.is_locked
+    assert differences(config, back) == []
+    assert type(back.model.attn_resolutions) is tuple
+    assert [type(value) for _, value in flatten(back.to_dict())] == [
+        type(value) for _, value in flatten(config.to_dict())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        ("sample.sampler", build.make_sampler),
+        ("sample.variance", build.make_sampler),
+        ("diffusion.objective", build.make_loss),
+        ("diffusion.objective", build.make_predictor),
+        ("model.dtype", build.make_network),
+    ],
+)
+def test_every_name_that_is_accepted_can_be_built(key: str, make) -> None:
+    group, name = key.split(".")
+    for value in checks.NAMES[key]:
+        config = uncrop.get_config("tiny")
+        config[group][name] = value
+        build.check(config)
+        make(config)
+
+
+def test_flat_names_lead_to_the_values() -> None:
+    values = {"a": 1, "b": {"c": (2, 3), "d": {"e": None}}, "f": {}}
+    flat = dict(flatten(values))
+    assert flat == {"a": 1, "b.c": (2, 3), "b.d.e": None}
+    config = uncrop.get_config("tiny")
+    for name, value in flatten(config.to_dict()):
+        found = config
+        for part in name.split("."):
+            found = found[part]
+        assert found == value
+
+
+def test_the_config_of_an_older_run_means_what_it_meant() -> None:
+    values = uncrop.get_config("tiny").to_dict()
+    del values["diffusion"]["objective"]
+    assert from_dict(values).diffusion.objective == "denoise"
+
+
+def test_each_difference_is_a_line_with_both_values() -> None:
+    before, now = uncrop.get_config("tiny"), uncrop.get_config("tiny")
+    assert differences(before, now) == []
+    now.train.batch_size = 32
+    now.model.feature_multipliers = (1, 2)
+    assert differences(before, now) == [
+        "model.feature_multipliers: expected (1, 2, 2), got (1, 2)",
+        "train.batch_size: expected 16, got 32",
+    ]
+    more = ml_collections.ConfigDict({"seed": 0, "new": {"key": 1}})
+    less = ml_collections.ConfigDict({"seed": 0})
+    assert differences(less, more) == ["new.key: expected None, got 1"]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("train.bach_size", "train.batch_size"),
+        ("train.batchsize", "train.batch_size"),
+        ("model.atn_resolutions", "model.attn_resolutions"),
+        ("sample.steps", "sample.num_steps"),
+        ("xyzzy", ""),
+    ],
+)
+def test_the_nearest_key_is_named_if_one_is_near(word: str, says: str) -> None:
+    keys = dict(flatten(uncrop.get_config("tiny").to_dict()))
+    assert nearest(word, keys) == (f"; did you mean {says!r}?" if says else "")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.log_every", 0),
+        ("train.preview_every", 0),
+        ("train.num_previews", 0),
+        ("optim.accumulate", 0),
+        ("optim.clip_norm", math.nan),
+        ("optim.learning_rate", -1.0),
+        ("data.num_eval", 0),
+        ("data.min_scale", 1.5),
+        ("eval.jpeg_quality", 101),
+        ("sample.eta", 1.5),
+        ("sample.num_steps", 0),
+        ("sample.beta_min", 0.5),
+        ("diffusion.beta_min", 0.5),
+        ("diffusion.num_steps", 0),
+        ("model.num_heads", 3),
+        ("model.feature_multipliers", ()),
+        ("model.feature_multipliers", (0, 1, 2)),
+    ],
+)
+def test_a_number_that_nothing_can_be_done_with_is_named(
+    key: str, value: float | tuple
+) -> None:
+    config = uncrop.get_config("tiny")
+    group, name = key.split(".")
+    config[group][name] = value
+    with pytest.raises(ConfigError, match=key) as raised:
+        build.check(config)
+    assert str(raised.value).startswith("expected ")
+    assert str(value) in str(raised.value)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
+    config = uncrop.get_config("tiny")
+    build.check(config, num_devices=16)
+    for key, devices, enough in (("train", 3, "18"), ("eval", 16, "48")):
+        config = uncrop.get_config("tiny")
+        config.eval.batch_size = 33 if key == "eval" else 48
+        with pytest.raises(ConfigError, match=f"{key}.batch_size.*take {enough}"):
+            build.check(config, num_devices=devices)
+
+
+def test_a_second_source_is_one_of_single_pictures() -> None:
+    config = uncrop.get_config("paper")
+    build.check(config)  # ImageNet and Places2.
+    config.data.source, config.data.folder = "folder", "photos"
+    build.check(config)
+    config.data.extra_folder = "places"
+    with pytest.raises(ConfigError, match=r"extra_folder=places.*extra_tfds_name"):
+        build.check(config)
+    pairs = paired.get_config("tiny")
+    pairs.data.input_folder = pairs.data.target_folder = "pairs"
+    pairs.data.extra_folder = "places"
+    with pytest.raises(ConfigError, match=r"places with data\.source=paired"):
+        build.check(pairs)

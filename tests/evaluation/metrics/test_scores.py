@@ -1,0 +1,74 @@
+"""Scores with known values, and errors that name the files."""
+
+import numpy as np
+import pytest
+
+from palette_jax.evaluation.metrics import pictures, scores
+from palette_jax.evaluation.metrics.errors import MetricError
+
+NAMES = [f"{i}.png" for i in range(200)]
+
+
+def test_the_inception_score_of_certain_guesses_is_the_number_of_classes() -> None:
+    certain = np.where(np.eye(4)[np.arange(200) % 4] > 0, 1e4, -1e4)
+    assert scores.inception_score(certain, NAMES) == pytest.approx((4, 0))
+    assert scores.inception_score(np.ones((200, 7)), NAMES) == pytest.approx((1, 0))
+    one_class_a_part = np.where(np.eye(10)[np.arange(200) // 20] > 0, 50.0, 0.0)
+    assert scores.inception_score(one_class_a_part, NAMES)[0] == pytest.approx(1)
+    assert scores.inception_score(one_class_a_part, NAMES, splits=1)[0] == (
+        pytest.approx(10)
+    )
+
+
+def test_the_inception_score_is_its_definition_on_each_part() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(103, 6)).astype(np.float32)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(1, keepdims=True)
+    parts = [p[103 * i // 10 : 103 * (i + 1) // 10] for i in range(10)]
+    expected = [np.exp((q * np.log(q / q.mean(0))).sum(1).mean()) for q in parts]
+    got = scores.inception_score(logits + 300, NAMES[:103])
+    assert got == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-4)
+
+
+def test_bad_logits_and_labels_are_named() -> None:
+    logits = np.zeros((12, 5))
+    with pytest.raises(MetricError, match=r"10 pictures or more.*got 9"):
+        scores.inception_score(logits[:9], NAMES[:9])
+    with pytest.raises(MetricError, match="labels of 0 to 4, got 5"):
+        scores.top1_accuracy(logits, np.array([0] * 11 + [5]))
+    logits[3] = np.nan
+    with pytest.raises(MetricError, match=r"1 of 12 pictures: 3\.png"):
+        scores.inception_score(logits, NAMES[:12])
+    with pytest.raises(MetricError, match="finite logits"):
+        scores.top1_accuracy(logits, np.zeros(12, int))
+
+
+def test_accuracy_and_distance_are_what_they_say() -> None:
+    logits = np.eye(5, dtype=np.float32)
+    assert scores.top1_accuracy(logits, np.array([0, 1, 2, 4, 3])) == 0.6
+    got = scores.feature_distances(
+        np.array([[3.0, 4], [1, 1]]), np.array([[0.0, 0], [1, 1]])
+    )
+    np.testing.assert_array_equal(got, [5, 0])
+
+
+def test_pictures_that_cannot_be_one_set_are_named() -> None:
+    photo = np.zeros((4, 6, 3), np.uint8)
+    assert pictures.stack([photo] * 3, NAMES[:3]).shape == (3, 4, 6, 3)
+    with pytest.raises(MetricError, match=r"2 of 4 x 6 .*0\.png; 1 of 6 x 4 .*1\.png"):
+        pictures.stack([photo, photo.transpose(1, 0, 2), photo], NAMES[:3])
+    for wrong in (photo[..., 0], photo[..., :2], photo / 255):
+        with pytest.raises(MetricError, match=r"RGB pictures of bytes.*1\.png"):
+            pictures.stack([photo, wrong], NAMES[:2])
+    with pytest.raises(MetricError, match="one picture or more"):
+        pictures.stack([], [])
+
+
+def test_a_set_without_any_colour_is_refused() -> None:
+    gray = np.array([True] * 7)
+    with pytest.raises(MetricError, match=r"every one is gray \(0\.png.* and 2 more\)"):
+        pictures.refuse_gray_set(gray, NAMES[:7])
+    gray[6] = False
+    pictures.refuse_gray_set(gray, NAMES[:7])
+    pictures.refuse_gray_set(gray[:0], [])
