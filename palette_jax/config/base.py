@@ -66,6 +66,9 @@ def _paper() -> ml_collections.ConfigDict:
     config.model.base_features = 256
     config.model.feature_multipliers = (1, 1, 2, 2, 4, 4)
     config.model.num_res_blocks = 2
+    config.model.patch_size = (
+        1  # 2: squares of 2 x 2 pixels as one; a quarter the work.
+    )
     config.model.attention = "global"  # local, dilated, more_blocks: Table 5; none.
     config.model.attn_resolutions = (32, 16, 8)  # In pixels, not in rates.
     config.model.head_features = 64
@@ -93,6 +96,7 @@ def _paper() -> ml_collections.ConfigDict:
     config.optim = ml_collections.ConfigDict()
     config.optim.learning_rate = 1e-4
     config.optim.warmup_steps = 10_000
+    config.optim.decay_steps = 0  # The last steps, over which the rate falls to 0.
     config.optim.b1 = 0.9  # Adam's usual values; not stated in the paper.
     config.optim.b2 = 0.999
     config.optim.clip_norm = 0.0  # 0: no clipping.

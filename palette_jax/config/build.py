@@ -122,6 +122,7 @@ def make_network(config: ml_collections.ConfigDict) -> UNet:
         attention=model.attention,
         attn_resolutions=tuple(model.attn_resolutions),
         image_size=config.data.image_size,
+        patch_size=model.patch_size,
         head_features=model.head_features,
         num_heads=model.num_heads,
         dropout=model.dropout,
@@ -151,6 +152,8 @@ def make_optimizer(
     return _adam(
         optim.learning_rate,
         optim.warmup_steps,
+        num_steps=config.train.num_steps,
+        decay_steps=optim.decay_steps,
         b1=optim.b1,
         b2=optim.b2,
         clip_norm=optim.clip_norm or None,

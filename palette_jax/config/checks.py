@@ -39,12 +39,13 @@ _RANGES = {
     (1, 100): ("eval.jpeg_quality",),
     (0, math.inf): (
         *("eval.num_images", "model.num_heads", "optim.clip_norm"),
-        *("optim.learning_rate", "optim.warmup_steps"),
+        *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
     (1, math.inf): (
         *("data.min_side", "data.num_eval", "diffusion.num_steps", "eval.batch_size"),
         *("model.base_features", "model.head_features", "model.norm_groups"),
-        *("model.num_res_blocks", "optim.accumulate", "sample.num_samples"),
+        *("model.num_res_blocks", "model.patch_size", "optim.accumulate"),
+        "sample.num_samples",
         *("sample.num_steps", "train.batch_size", "train.checkpoint_every"),
         *("train.keep", "train.log_every", "train.num_previews", "train.num_steps"),
         "train.preview_every",
@@ -119,11 +120,12 @@ def _check_sources(config: ml_collections.ConfigDict) -> None:
 def _check_network(config: ml_collections.ConfigDict) -> None:
     model, size = config.model, config.data.image_size
     levels = len(model.feature_multipliers)
-    multiple = 2 ** (levels - 1)
+    multiple = model.patch_size * 2 ** (levels - 1)
     if size % multiple or size < 1:
         raise ConfigError(
             f"expected data.image_size to be a multiple of {multiple}, since"
-            f" {levels} levels halve it {levels - 1} times, got {size}; take"
+            f" {levels} levels halve it {levels - 1} times (and model.patch_size is"
+            f" {model.patch_size}), got {size}; take"
             f" {max(round(size / multiple), 1) * multiple}, or fewer"
             " model.feature_multipliers"
         )
@@ -136,7 +138,7 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
             "expected at least one level in model.feature_multipliers, each with"
             f" channels, got {model.feature_multipliers}"
         )
-    sizes = [size >> level for level in range(levels)]
+    sizes = [size // model.patch_size >> level for level in range(levels)]
     attended = [
         count
         for count, here in zip(features, sizes, strict=True)

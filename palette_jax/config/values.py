@@ -15,6 +15,8 @@ TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 _ADDED_LATER = {
     "data.eval_folder": "",
     "diffusion.objective": "denoise",
+    "model.patch_size": 1,
+    "optim.decay_steps": 0,
     "parallel.compile": "jit",
     "train.checkpoint_minutes": 0.0,
 }

@@ -85,6 +85,24 @@ def downsample(h: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4))
 
 
+def pixel_unshuffle(
+    h: Float[Array, "b h w c"], size: int
+) -> Float[Array, "b h//{size} w//{size} c*{size}**2"]:
+    """Makes one pixel of each square of size x size pixels, with all their channels."""
+    b, height, width, c = h.shape
+    h = h.reshape(b, height // size, size, width // size, size, c)
+    return h.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // size, width // size, -1)
+
+
+def pixel_shuffle(
+    h: Float[Array, "b h w c"], size: int
+) -> Float[Array, "b h*{size} w*{size} c//{size}**2"]:
+    """Makes a square of size x size pixels of each pixel; undoes `pixel_unshuffle`."""
+    b, height, width, _ = h.shape
+    h = h.reshape(b, height, width, size, size, -1)
+    return h.transpose(0, 1, 3, 2, 4, 5).reshape(b, height * size, width * size, -1)
+
+
 class Pointwise(nn.Module):
     """A 1x1 convolution, with the weights of one, as the matrix product that it is.
 

@@ -1,4 +1,4 @@
-"""Adam with a linear warm-up, as the paper trains (section 3)."""
+"""Adam with a linear warm-up, as the paper trains (section 3), and a decay."""
 
 from typing import Any
 
@@ -14,15 +14,23 @@ def make_optimizer(
     learning_rate: float,
     warmup_steps: int,
     *,
+    num_steps: int = 0,
+    decay_steps: int = 0,
     b1: float = 0.9,
     b2: float = 0.999,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Returns Adam; the rate rises linearly to its constant value.
+    """Returns Adam; its rate rises linearly, stays, and falls linearly to 0 at the end.
+
+    The paper has no decay. One over the last part of a run (warm-up, stable, decay: Hu
+    et al. 2024, section 4) can be moved: a run that is given more steps goes on from a
+    checkpoint before the decay.
 
     Args:
       learning_rate: the constant value.
       warmup_steps: how many steps it takes to get there; 0 starts there.
+      num_steps: of the run; only for the decay.
+      decay_steps: the last steps, over which the rate falls; 0 keeps it.
       b1: decay of the mean of gradients.
       b2: decay of the mean of squared gradients.
       clip_norm: scales larger gradients down to this norm; None leaves them.
@@ -30,8 +38,10 @@ def make_optimizer(
 
     def rate(count: Any) -> Any:
         # The first step already moves: a rate of 0 would waste its batch.
-        warm = (count + 1).astype(jnp.float32) / max(warmup_steps, 1)
-        return learning_rate * jnp.minimum(warm, 1.0)
+        share = jnp.minimum((count + 1.0) / max(warmup_steps, 1), 1.0)
+        if decay_steps:
+            share = jnp.minimum(share, (num_steps - count) / decay_steps)
+        return learning_rate * jnp.maximum(share, 0.0)
 
     adam = optax.adam(rate, b1=b1, b2=b2)
     if clip_norm is None:

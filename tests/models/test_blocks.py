@@ -104,3 +104,13 @@ def test_a_pointwise_convolution_is_a_convolution() -> None:
         value_and_gradients(pointwise),
         value_and_gradients(convolution),
     )
+
+
+def test_squares_of_pixels_become_one_and_come_back() -> None:
+    h = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    small = blocks.pixel_unshuffle(jnp.asarray(h), 2)
+    for row, column in np.ndindex(2, 3):
+        square = h[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        np.testing.assert_array_equal(small[:, row, column], square.reshape(2, -1))
+    np.testing.assert_array_equal(blocks.pixel_shuffle(small, 2), h)
+    np.testing.assert_array_equal(blocks.pixel_unshuffle(jnp.asarray(h), 1), h)

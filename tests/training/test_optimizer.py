@@ -101,3 +101,12 @@ def test_weights_that_do_not_move_are_their_own_average_to_the_bit() -> None:
     params = {"w": jax.random.normal(jax.random.key(0), (1000,))}
     ema = optimizer.update_ema(params, params, jnp.float32(0.9999))
     np.testing.assert_array_equal(ema["w"], params["w"])
+
+
+def test_the_rate_falls_in_a_line_at_the_end() -> None:
+    steps = [{"w": jnp.float32(0.3)}] * 12
+    adam = optimizer.make_optimizer(0.02, 2, num_steps=10, decay_steps=4)
+    rates = [-float(move["w"]) for move in _moves(adam, steps)]
+    # A run that is given more steps once it is complete stays where it is.
+    shares = [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+    np.testing.assert_allclose(rates, [0.02 * s for s in shares], rtol=1e-4, atol=1e-9)
