@@ -52,8 +52,12 @@ def plan_run(config: ml_collections.ConfigDict) -> int:
     )
     from palette_jax.programs import plan
 
-    topology, search_batch = flags.FLAGS.topology, flags.FLAGS.search_batch
-    return plan.plan(config, topology, search_batch=search_batch)
+    return plan.plan(
+        config,
+        flags.FLAGS.topology,
+        search_batch=flags.FLAGS.search_batch,
+        effort=flags.FLAGS.effort,
+    )
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

@@ -48,13 +48,21 @@ def define(*, flag_values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string(
         "topology",
         "",
-        "Of --mode=plan: the machine, such as v5e:4x4, cpu or gpu:80GB.",
+        "Of --mode=plan: the machine, v5e:4x4, 2*v5e:4x4, cpu, gpu:80GB...",
         flag_values=flag_values,
     )
     flags.DEFINE_bool(
         "search_batch",
         False,
         "Of --mode=plan: look for the largest training batch that fits.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "effort",
+        "quick",
+        ["quick", "full"],
+        "Of --mode=plan: how hard the compiler for a TPU tries. A run gets full, which"
+        " takes ten times as long or more.",
         flag_values=flag_values,
     )
     _define_processes(flag_values)

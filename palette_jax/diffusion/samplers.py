@@ -5,7 +5,8 @@ and the last estimate of the clean one, and fresh noise. So a sampler is a table
 their coefficients, one row a step, and one loop runs them all.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import jax
@@ -115,6 +116,7 @@ def sample(
     clip: bool = False,
     callback: Callback | None = None,
     every: int = 0,
+    compiler_options: Mapping[str, str] | None = None,
 ) -> Float[Array, "b h w c"]:
     """Paints the mask, from pure noise, and keeps the rest of `x`.
 
@@ -130,6 +132,7 @@ def sample(
       callback: called with the number of steps done and the present estimate of the
         clean picture; returning False ends the sampling.
       every: the number of steps between two calls.
+      compiler_options: what XLA is told; not inside another compiled function.
 
     Returns:
       One picture for each row of `x`, not clipped to [-1, 1]; where the mask is 0 it
@@ -150,9 +153,10 @@ def sample(
     table["step"] = jnp.arange(num_steps)
     carry = _start(keys, x, mask)
     chunk = every if callback and every else num_steps
+    advance = _compiled(tuple(sorted((compiler_options or {}).items())))
     for start in range(0, num_steps, chunk):
         rows = {name: column[start : start + chunk] for name, column in table.items()}
-        carry = _advance(keys, predict_noise, x, mask, carry, rows, clip)
+        carry = advance(keys, predict_noise, x, mask, carry, rows, clip)
         done = min(start + chunk, num_steps)
         if callback and callback(done, carry.y_0) is False:
             break
@@ -170,7 +174,14 @@ def _start(keys: Array, x: Array, mask: Array) -> _Carry:
     return _Carry(jnp.where(mask > 0, noise, x), jnp.zeros_like(x))
 
 
-@jax.jit(static_argnames="clip")
+@functools.cache
+def _compiled(options: tuple[tuple[str, str], ...]) -> Callable[..., _Carry]:
+    # One object for each set of options, which remembers what it compiled.
+    return jax.jit(
+        _advance, static_argnames="clip", compiler_options=dict(options) or None
+    )
+
+
 def _advance(
     keys: Array,
     predict_noise: Partial,

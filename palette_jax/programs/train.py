@@ -35,7 +35,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
       written, and the same command goes on from there.
     """
     stop = processes.StopFlag()
-    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
+    mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 
     manager = checkpoints.open_manager(
@@ -153,7 +153,8 @@ class _HeldOut:
                 build.make_schedule(config),
                 build.make_loss(config),
                 config.diffusion.loss_norm,
-            )
+            ),
+            compiler_options=parallel.compiler_options(mesh),
         )
 
     def loss(self, params: Params, stop: processes.StopFlag) -> float | None:

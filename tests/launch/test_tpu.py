@@ -11,9 +11,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPTS = (ROOT / "launch/tpu.sh", ROOT / "launch/slurm.sbatch")
 
-# Each look at the request takes the next line of `states`, and each look at the machine
-# the next of `nodes`; the last line stays. Before look N at the request, `event_N` runs.
-# What is sent to a host runs in its folder; a host without a folder cannot be reached.
+# Each look at the request takes the next line of `states`, and each look at the
+# machine the next of `nodes`; the last line stays. Before look N at the request,
+# `event_N` runs. What is sent to a host runs in its folder; a host without a folder
+# cannot be reached.
 _GCLOUD = r"""#!/bin/bash
 echo "$*" | tr '\n' ' ' >>"$FAKE/calls"; echo >>"$FAKE/calls"
 take() {

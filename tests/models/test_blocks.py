@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from palette_jax.models import blocks
+from palette_jax.models import blocks, layers
 
 
 def _draw(count: int, shape: tuple[int, ...]) -> list[jax.Array]:
@@ -88,7 +88,7 @@ def test_the_norm_computes_in_float32_whatever_it_is_given() -> None:
 
 def test_a_pointwise_convolution_is_a_convolution() -> None:
     (h,) = _draw(1, (2, 3, 5, 8))
-    convolution, pointwise = nn.Conv(6, (1, 1)), blocks.Pointwise(6)
+    convolution, pointwise = nn.Conv(6, (1, 1)), layers.Pointwise(6)
     (weights,) = _draw(1, (2, 3, 5, 6))
     params = convolution.init(jax.random.key(1), h)
     params["params"]["bias"] = jnp.arange(6.0)
