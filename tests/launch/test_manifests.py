@@ -148,7 +148,7 @@ def test_a_job_of_skypilot_goes_on_after_75_and_every_node_knows_its_place(
         capture_output=True,
         text=True,
     )
-    said = "main.py --config=configs/uncrop.py --workdir=gs://bucket/run"
+    said = f"main.py --config={job['envs']['CONFIG']} --workdir=gs://bucket/run"
     if nodes == 2:
         said += " --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=1"
     assert (done.returncode, done.stdout) == (3, f"{said}\n" * 2), done.stderr
