@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,21 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from palette_jax.models.attention import attend
-from palette_jax.models.layers import Conv, Dense, Pointwise, add_bias
+from palette_jax.models.layers import (
+    Conv,
+    Dense,
+    HeadProjections,
+    Pointwise,
+    add_bias,
+    upsample,
+)
+
+_Affines = tuple[Array, Array, Array, Array]
+"""Gain and bias of the layer, scale and shift of each picture; 1 c or b c or none."""
 
 
 class GroupNorm(nn.Module):
-    """Normalises groups of channels in float32, whatever the input's type.
+    """Normalises groups of channels; computes in float32, whatever the input's type.
 
     Where 32 does not divide the channels, as in very small networks, it takes the
     largest power of two below it that does.
@@ -31,24 +41,92 @@ class GroupNorm(nn.Module):
         h: Float[Array, "b *hw c"],
         scale: Float[Array, "b c"] | float = 0.0,
         shift: Float[Array, "b c"] | float = 0.0,
+        *,
+        silu: bool = False,
     ) -> Float[Array, "b *hw c"]:
-        """Returns the normalised features times 1 + scale, plus shift, in float32.
+        """Returns the normalised features times 1 + scale, plus shift.
 
-        All that is done to a channel of a picture comes to one factor and one summand:
-        one pass over the features to find them and one to apply them. Written out in
-        turn, with gradients, it takes three to five times as long on a CPU.
+        Args:
+          h: the features.
+          scale: of each picture's channels.
+          shift: the same.
+          silu: applies the SiLU to the result.
         """
         groups = math.gcd(self.groups, h.shape[-1])
-        h = h.astype(jnp.float32)
-        pixels = tuple(range(1, h.ndim - 1))
-        mean = _mean_of_groups(h.mean(pixels), groups)
-        square = _mean_of_groups(jnp.square(h).mean(pixels), groups)
-        var = jnp.maximum(square - jnp.square(mean), 0.0)
         gain, bias = _Affine(name="norm")(h.shape[-1])
-        factor = jax.lax.rsqrt(var + self.epsilon) * gain
-        summand = (bias - mean * factor) * (1 + scale) + shift
-        factor *= 1 + scale
-        return h * jnp.expand_dims(factor, pixels) + jnp.expand_dims(summand, pixels)
+        affine = jax.tree.map(jnp.float32, (gain, bias, scale, shift))
+        return _norm(h, affine, groups, self.epsilon, silu)
+
+
+# All that is done to a channel of a picture comes to one factor and one summand: one
+# pass over the features to find them and one to apply them. Written out in turn, with
+# gradients, it takes three to five times as long on a CPU.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _norm(h: Array, affine: _Affines, groups: int, epsilon: float, silu: bool) -> Array:
+    return _norm_forward(h, affine, groups, epsilon, silu)[0]
+
+
+def _norm_forward(
+    h: Array, affine: _Affines, groups: int, epsilon: float, silu: bool
+) -> tuple[Array, Any]:
+    pixels = tuple(range(1, h.ndim - 1))
+    wide = h.astype(jnp.float32)
+    moments = wide.mean(pixels), jnp.square(wide).mean(pixels)
+    line = _line(moments, affine, groups, epsilon)
+    out = _apply_line(wide, line)
+    out = nn.silu(out) if silu else out
+    return out.astype(h.dtype), (h, moments, affine)
+
+
+def _norm_backward(
+    groups: int, epsilon: float, silu: bool, kept: Any, cotangent: Array
+) -> tuple[Array, _Affines]:
+    h, moments, affine = kept
+    pixels = tuple(range(1, h.ndim - 1))
+    line, pull_back = jax.vjp(
+        lambda moments, affine: _line(moments, affine, groups, epsilon),
+        moments,
+        affine,
+    )
+
+    def of_line(h: Array, cotangent: Array) -> tuple[Array, Array]:
+        h, cotangent = h.astype(jnp.float32), cotangent.astype(jnp.float32)
+        if silu:
+            out = _apply_line(h, line)
+            gate = nn.sigmoid(out)
+            cotangent *= gate * (1 + out * (1 - gate))
+        return h, cotangent
+
+    wide, inner = of_line(h, cotangent)
+    sums = (wide * inner).sum(pixels), inner.sum(pixels)
+    (d_mean, d_square), d_affine = pull_back(sums)
+    # Computed again from what is stored in the type of `h`: kept, it would be written
+    # and read in float32. Without the barrier XLA finds that both are the same.
+    wide, inner = of_line(*jax.lax.optimization_barrier((h, cotangent)))
+    count = math.prod(h.shape[1:-1])
+    d_h = inner * jnp.expand_dims(line[0], pixels)
+    d_h += _apply_line(wide, (2 * d_square / count, d_mean / count))
+    return d_h.astype(h.dtype), d_affine
+
+
+_norm.defvjp(_norm_forward, _norm_backward)
+
+
+def _line(
+    moments: tuple[Array, Array], affine: _Affines, groups: int, epsilon: float
+) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
+    """Returns the factor and the summand of each channel of each picture."""
+    gain, bias, scale, shift = affine
+    mean, square = (_mean_of_groups(moment, groups) for moment in moments)
+    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    factor = jax.lax.rsqrt(var + epsilon) * gain
+    summand = (bias - mean * factor) * (1 + scale) + shift
+    return factor * (1 + scale), summand
+
+
+def _apply_line(h: Array, line: tuple[Array, Array]) -> Array:
+    factor, summand = (jnp.expand_dims(a, range(1, h.ndim - 1)) for a in line)
+    return h * factor + summand
 
 
 class _Affine(nn.Module):
@@ -70,17 +148,30 @@ def _mean_of_groups(mean: Float[Array, "b c"], groups: int) -> Float[Array, "b c
     return means.reshape(mean.shape)
 
 
-def upsample(h: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Doubles the size by repeating pixels."""
-    b, height, width, c = h.shape
-    h = jnp.broadcast_to(h[:, :, None, :, None], (b, height, 2, width, 2, c))
-    return h.reshape(b, 2 * height, 2 * width, c)
-
-
 def downsample(h: Float[Array, "b h w c"]) -> Float[Array, "b h//2 w//2 c"]:
     """Halves the size by averaging squares of four pixels."""
+    return jax.lax.platform_dependent(
+        h, tpu=_downsample_by_convolution, default=_downsample_by_reshaping
+    )
+
+
+def _downsample_by_reshaping(h: Array) -> Array:
     b, height, width, c = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4))
+
+
+def _downsample_by_convolution(h: Array) -> Array:
+    # A TPU would write what it reshapes in float32, padded.
+    c = h.shape[-1]
+    kernel = jnp.broadcast_to(0.25 * jnp.eye(c, dtype=h.dtype), (2, 2, c, c))
+    return jax.lax.conv_general_dilated(
+        h,
+        kernel,
+        (2, 2),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )
 
 
 def pixel_unshuffle(
@@ -114,7 +205,7 @@ class Resize(nn.Module):
         """Returns the resized features."""
         conv = functools.partial(Conv, self.features, dtype=self.dtype, name="conv")
         if self.direction == "up":
-            return conv()(upsample(h))
+            return conv(upsample=True)(h)
         padding = (0 if self.pad_end else 1, 1)
         return conv(strides=2, padding=(padding, padding))(h)
 
@@ -147,20 +238,21 @@ class ResBlock(nn.Module):
         if h.shape[-1] != self.features:
             skip = Pointwise(self.features, self.dtype, name="skip")(skip)
 
-        h = resize(nn.silu(self.norm(name="norm_in")(h)).astype(self.dtype))
-        h = conv(name="conv_in")(h)
+        h = self.norm(name="norm_in")(h, silu=True)
+        if self.resize == "down":
+            h = downsample(h)
+        h = conv(upsample=self.resize == "up", name="conv_in")(h)
         count = self.features * (2 if self.conditioning == "scale_shift" else 1)
         film = Dense(count, self.dtype, name="film")(nn.silu(level_emb))
         film = film.astype(jnp.float32)
         norm_out = self.norm(name="norm_out")
         if self.conditioning == "scale_shift":
-            h = norm_out(h, *jnp.split(film, 2, -1))
+            h = norm_out(h, *jnp.split(film, 2, -1), silu=True)
         else:
-            h = norm_out(add_bias(h, film[:, None, None, :]))
-        h = nn.silu(h)
+            h = norm_out(add_bias(h, film[:, None, None, :]), silu=True)
         h = nn.Dropout(self.dropout, deterministic=deterministic)(h)
         zeros = nn.initializers.zeros
-        h = conv(kernel_init=zeros, name="conv_out")(h.astype(self.dtype))
+        h = conv(kernel_init=zeros, name="conv_out")(h)
         return skip + h
 
 
@@ -178,8 +270,7 @@ class DilatedBlock(nn.Module):
         """Returns features of the same shape."""
         features = h.shape[-1]
         shift = Dense(features, self.dtype, name="shift")(nn.silu(level_emb))
-        shift = shift[:, None, None, :].astype(jnp.float32)
-        out = nn.silu(self.norm(name="norm")(h) + shift).astype(self.dtype)
+        out = self.norm(name="norm")(h, shift=shift.astype(jnp.float32), silu=True)
         conv = Conv(
             features,
             kernel_dilation=self.dilation,
@@ -209,11 +300,9 @@ class AttentionBlock(nn.Module):
         _, height, width, c = h.shape
         heads = self.num_heads or max(c // self.head_features, 1)
         dense = functools.partial(Dense, dtype=self.dtype)
-        tokens = self.norm(name="norm")(h).astype(self.dtype)
+        tokens = self.norm(name="norm")(h)
         tokens = _cut(tokens, self.blocks_per_side)
-        qkv = dense(3 * c, name="qkv")(tokens)
-        qkv = qkv.reshape(*tokens.shape[:2], heads, 3, -1)
-        q, k, v = jnp.moveaxis(qkv, 3, 0)
+        q, k, v = HeadProjections(heads, self.dtype, name="qkv")(tokens)
         out = attend(q, k, v).reshape(tokens.shape)
         out = _join(out, self.blocks_per_side, height, width)
         return h + dense(c, kernel_init=nn.initializers.zeros, name="out")(out)

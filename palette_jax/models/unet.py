@@ -131,7 +131,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = resize(h, level, "up")
 
-        h = nn.silu(self._norm()(name="norm_out")(h)).astype(self.dtype)
+        h = self._norm()(name="norm_out")(h, silu=True)
         zeros = nn.initializers.zeros
         channels = y_t.shape[-1] * self.patch_size**2
         h = conv(channels, (3, 3), kernel_init=zeros, name="conv_out")(h)
