@@ -1,5 +1,7 @@
 """Layers: Flax's, but for the gradients of biases."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.extend
@@ -40,6 +42,39 @@ def test_a_layer_is_that_of_flax_with_its_weights(pair: tuple) -> None:
     np.testing.assert_allclose(
         ours.apply(weights, h), theirs.apply(weights, h), rtol=1e-5, atol=1e-5
     )
+
+
+def test_the_convolution_between_repeated_pixels_is_that_of_the_large_picture() -> None:
+    h, kernel = (
+        jax.random.normal(jax.random.key(i), shape)
+        for i, shape in enumerate([(2, 5, 4, 3), (3, 3, 3, 6)])
+    )
+
+    def gradients(convolve: Callable[..., jax.Array]) -> tuple:
+        out, pull_back = jax.vjp(convolve, h, kernel)
+        return out, *pull_back(
+            jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)
+        )
+
+    for ours, theirs in zip(
+        gradients(layers._convolve_between),
+        gradients(layers._convolve_upsampled),
+        strict=True,
+    ):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_columns_of_the_projections_are_head_by_head() -> None:
+    tokens = jax.random.normal(jax.random.key(1), (2, 7, 12))
+    module = layers.HeadProjections(3)
+    weights = module.init(jax.random.key(0), tokens)
+    weights = jax.tree.map(lambda w: w + 0.1, weights)
+    columns = layers.Dense(36).apply(weights, tokens).reshape(2, 7, 3, 3, 4)
+    for found, expected in zip(
+        module.apply(weights, tokens), jnp.moveaxis(columns, 3, 0), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 _IN_BFLOAT16 = {
