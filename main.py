@@ -83,3 +83,6 @@ if __name__ == "__main__":
         app.run(main, flags_parser=program_flags.parse)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

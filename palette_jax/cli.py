@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": ("evaluate_pictures", "judge pictures that any program made"),
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
+    "diff": ("diff", "say what differs between two runs"),
+    "verify": ("verify", "repeat the last steps of a run and compare the bits"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),

@@ -55,6 +55,9 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.eval_folder = ""  # Evaluates on all pictures of a folder instead.
     config.data.eval_list = ""  # File of names, e.g. ctest10k.
     config.data.num_eval = 64  # Held out of a source without an evaluation split.
+    # Pictures are held out whose names have a hash below this bound. A new run chooses
+    # it for num_eval pictures and keeps it, whatever is added to the folder later.
+    config.data.held_out_below = 0
     config.data.image_size = 256
     config.data.min_scale = (
         1.0  # Smallest training crop, of the short side; 1: largest.

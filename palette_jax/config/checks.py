@@ -38,7 +38,8 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, math.inf): (
-        *("eval.num_images", "model.num_heads", "optim.clip_norm"),
+        *("data.held_out_below", "eval.num_images", "model.num_heads"),
+        "optim.clip_norm",
         *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
     (1, math.inf): (
