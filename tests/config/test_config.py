@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from configs import colorize, inpaint, jpeg, multitask, paired, uncrop
 from palette_jax.config import build, checks
 from palette_jax.config.values import (
     ConfigError,
@@ -14,6 +13,7 @@ from palette_jax.config.values import (
     nearest,
     task_names,
 )
+from palette_jax.configs import colorize, inpaint, jpeg, multitask, paired, uncrop
 
 MODULES = [colorize, inpaint, jpeg, multitask, paired, uncrop]
 VARIANTS = ["paper", "small", "tiny"]

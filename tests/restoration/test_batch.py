@@ -10,9 +10,9 @@ import pytest
 import skimage.data
 from jax import Array
 
-from configs import uncrop
 from palette_jax import parallel
 from palette_jax.config import build
+from palette_jax.configs import uncrop
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
 

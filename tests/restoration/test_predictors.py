@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from configs import uncrop
 from palette_jax.config import build
+from palette_jax.configs import uncrop
 from palette_jax.restoration.batch import (
     image_keys,
     regression_predictor,
