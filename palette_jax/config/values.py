@@ -19,6 +19,7 @@ _ADDED_LATER = {
     "model.patch_size": 1,
     "optim.decay_steps": 0,
     "parallel.compile": "jit",
+    "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
 }
 

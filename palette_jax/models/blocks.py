@@ -43,14 +43,18 @@ class GroupNorm(nn.Module):
         groups = math.gcd(self.groups, h.shape[-1])
         h = h.astype(jnp.float32)
         pixels = tuple(range(1, h.ndim - 1))
-        mean = _mean_of_groups(h.mean(pixels), groups)
-        square = _mean_of_groups(jnp.square(h).mean(pixels), groups)
-        var = jnp.maximum(square - jnp.square(mean), 0.0)
+        # Squares of numbers around 0 lose no digits to a large mean.
+        pivot = _first_of_groups(h, groups)
+        centered = h - jnp.expand_dims(pivot, pixels)
+        offset = _mean_of_groups(centered.mean(pixels), groups)
+        square = _mean_of_groups(jnp.square(centered).mean(pixels), groups)
+        var = jnp.maximum(square - jnp.square(offset), 0.0)
         gain, bias = _Affine(name="norm")(h.shape[-1])
         factor = jax.lax.rsqrt(var + self.epsilon) * gain
-        summand = (bias - mean * factor) * (1 + scale) + shift
+        summand = (bias - offset * factor) * (1 + scale) + shift
         factor *= 1 + scale
-        return h * jnp.expand_dims(factor, pixels) + jnp.expand_dims(summand, pixels)
+        factor, summand = (jnp.expand_dims(a, pixels) for a in (factor, summand))
+        return centered * factor + summand
 
 
 class _Affine(nn.Module):
@@ -63,6 +67,13 @@ class _Affine(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (features,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         return scale[None], bias[None]
+
+
+def _first_of_groups(h: Float[Array, "b *hw c"], groups: int) -> Float[Array, "b c"]:
+    """Returns a number of each group, of its first pixel; gradients pass it by."""
+    pixel = h.reshape(len(h), -1, groups, h.shape[-1] // groups)[:, 0, :, :1]
+    pivot = jnp.broadcast_to(pixel, (*pixel.shape[:2], h.shape[-1] // groups))
+    return jax.lax.stop_gradient(pivot.reshape(len(h), -1))
 
 
 def _mean_of_groups(mean: Float[Array, "b c"], groups: int) -> Float[Array, "b c"]:

@@ -208,12 +208,12 @@ def _held_out_losses(
     """Returns the sum of the losses of a padded batch, and how many pictures it has."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
 
-    def predict_noise(x: Array, y_t: Array, gamma: Array) -> Array:
-        eps: Any = network.apply({"params": params}, x, y_t, gamma)
-        return eps
+    def apply(x: Array, y_t: Array, gamma: Array) -> Array:
+        output: Any = network.apply({"params": params}, x, y_t, gamma)
+        return output
 
     pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = loss(keys, predict_noise, pictures, schedule, norm=norm)
+    losses, _ = loss(keys, apply, pictures, schedule, norm=norm)
     return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
 
 
