@@ -39,7 +39,7 @@ check: $(STAMP)
 
 # Writes requirements.txt anew from setup.py; keeps the versions that still fit.
 lock: $(STAMP)
-	$(BIN)/uv pip compile setup.py --extra=dev --extra=demo --extra=eval --universal \
+	$(BIN)/uv pip compile setup.py --extra=train --extra=dev --extra=demo --universal \
 	  --python-version=3.11 --annotation-style=line --quiet \
 	  --custom-compile-command="make lock" --output-file=requirements.txt
 

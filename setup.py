@@ -7,39 +7,48 @@ import setuptools
 _LINUX = "platform_system == 'Linux' and platform_machine == 'x86_64'"
 _NOT_LINUX = "platform_system != 'Linux' or platform_machine != 'x86_64'"
 
+_JAX = ">=0.10,<0.12"
+
 INSTALL_REQUIRES = [
     "absl-py>=2.1,<3",
-    "array_record>=0.8.6,<0.9; platform_system != 'Windows'",
-    "clu>=0.0.12,<0.1",
-    "etils[epath]>=1.12,<2",
+    "etils[epath]>=1.14,<2",
     "flax>=0.12.8,<0.13",
-    "importlib_resources>=6,<8",  # tensorflow-datasets does not ask for it.
-    "jax>=0.10,<0.12",
+    f"jax{_JAX}",
     "jaxtyping>=0.3,<0.4",
     "ml-collections>=1.1,<2",
     "numpy>=2.1,<3",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
+    "packaging>=24,<27",
     "pillow>=11,<13",  # gradio, in the extra `demo`, does not take 13 yet.
     "rich>=13,<16",
     "safetensors>=0.5,<1",
-    "scikit-image>=0.25,<0.27",  # Ships five of the photographs of `tiny`.
-    "scikit-learn>=1.6,<2",  # Ships the other two.
-    "tensorboard>=2.20,<3",  # clu's writers need it and do not ask for it.
-    f"tensorflow>=2.21,<2.23; {_NOT_LINUX}",
-    f"tensorflow-cpu>=2.21,<2.23; {_LINUX}",
-    "tensorflow-datasets>=4.9.10,<5",
+]
+
+EVAL = [
+    "scikit-image>=0.25,<0.27",  # Also ships five of the photographs of `tiny`.
+    "scipy>=1.14,<2",
 ]
 
 EXTRAS_REQUIRE = {
-    "gpu": ["jax[cuda12]>=0.10,<0.12"],
-    "tpu": ["jax[tpu]>=0.10,<0.12"],
+    "gpu": [f"jax[cuda12]{_JAX}"],
+    "tpu": [f"jax[tpu]{_JAX}"],
+    "train": [
+        *EVAL,
+        "array_record>=0.8.6,<0.9; platform_system != 'Windows'",
+        "clu>=0.0.12,<0.1",
+        "importlib_resources>=6,<8",  # tensorflow-datasets does not ask for it.
+        "scikit-learn>=1.6,<2",  # Ships the other two photographs of `tiny`.
+        "tensorboard>=2.20,<3",  # clu's writers need it and do not ask for it.
+        f"tensorflow>=2.21,<2.23; {_NOT_LINUX}",
+        f"tensorflow-cpu>=2.21,<2.23; {_LINUX}",
+        "tensorflow-datasets>=4.9.10,<5",
+    ],
     "demo": ["gradio>=6.20,<7"],
-    "eval": ["scipy>=1.14,<2"],
+    "eval": EVAL,
     "dev": [
         "beartype>=0.22,<0.24",
         "kubeflow-trainer-api>=2.3,<3",  # The published API of JobSet.
-        "packaging>=24,<27",
         "playwright>=1.60,<2",  # With the machine's own Chromium.
         "pyrefly>=1.4,<2",
         "pytest>=9,<10",

@@ -16,6 +16,7 @@ one sample it falls as pictures get sharper, so look at the mean of the samples,
 how far they differ. `--inception_weights` adds a Fréchet distance.
 """
 
+import argparse
 import itertools
 import json
 import sys
@@ -26,28 +27,17 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from absl import app, flags
 from etils import epath
 from jaxtyping import UInt8
 
 from palette_jax import parallel
-from palette_jax.config import build, build_data
-from palette_jax.config import flags as program_flags
+from palette_jax.config import build, build_data, flags
 from palette_jax.config.build_restorer import load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.evaluation.metrics import distortion
-from palette_jax.training import logs
+from palette_jax.training import checkpoints, logs
 from palette_jax.types import Params
-
-_LIST = flags.DEFINE_list(
-    "steps", ["4", "8", "16", "25", "50", "100", "250", "1000"], "How few."
-)
-_PICTURES = flags.DEFINE_integer("num_pictures", 32, "How many are restored.", 1)
-_SAMPLES = flags.DEFINE_integer("num_samples", 4, "Of each picture.", 1)
-_INCEPTION = flags.DEFINE_string(
-    "inception_weights", "", "File of weights; adds a column with FID-768."
-)
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 Batch = dict[str, np.ndarray]
@@ -134,24 +124,31 @@ def make_fid(path: str, batches: list[Batch]) -> Callable[[Pictures], float]:
 
 def run(argv: list[str]) -> int:
     """Prints a table for each task of the checkpoint."""
-    del argv
+    argv, overrides = flags.split(argv)
+    args = _arguments().parse_args(argv)
     logs.set_up_logging()
-    config, workdir = flags.FLAGS.config, flags.FLAGS.workdir
-    config.eval.num_images = _PICTURES.value
-    config.sample.num_samples = _SAMPLES.value
+    workdir = args.workdir
+    config = from_dict(checkpoints.load_config(epath.Path(workdir) / "checkpoints"))
+    flags.override(config, overrides)
+    config.eval.num_images = args.num_pictures
+    config.sample.num_samples = args.num_samples
     parallel.use_cpu_cores([config.eval.batch_size])
     devices = jax.device_count()
-    enough = -(-_PICTURES.value // devices) * devices
+    enough = -(-args.num_pictures // devices) * devices
     config.eval.batch_size = min(config.eval.batch_size, enough)
     build.check(config, num_devices=devices)
     parallel.cache_compilations()
-    rows = list(ways(_parse(_LIST.value)))
+    rows = list(ways(_parse(args.steps.split(","))))
     if config.diffusion.objective == "regress":
         rows = [Way("one pass", "", 1)]
     _, params, step = load_weights(workdir)
     for task in task_names(config):
         batches = list(build_data.eval_batches(config, task))
-        fid = make_fid(_INCEPTION.value, batches) if _INCEPTION.value else None
+        fid = (
+            make_fid(args.inception_weights, batches)
+            if args.inception_weights
+            else None
+        )
         count = sum(int(batch["valid"].sum()) for batch in batches)
         about = {
             "workdir": str(workdir),
@@ -229,14 +226,18 @@ def _print_row(row: dict[str, Any]) -> None:
     )
 
 
-def _flags(argv: list[str]) -> list[str]:
-    """Parses flags as main.py does, the config being that of the checkpoint."""
-    return program_flags.parse([*argv, "--mode=evaluate"])
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Sampler x steps x quality x seconds.")
+    parser.add_argument("--workdir", required=True, help="the run")
+    parser.add_argument("--steps", default="4,8,16,25,50,100,250,1000")
+    parser.add_argument("--num_pictures", type=int, default=32)
+    parser.add_argument("--num_samples", type=int, default=4, help="of each picture")
+    parser.add_argument("--inception_weights", help="adds a column with FID-768")
+    return parser
 
 
 if __name__ == "__main__":
-    program_flags.define()
     try:
-        app.run(run, flags_parser=_flags)
+        sys.exit(run(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -15,7 +15,7 @@ os.environ["XLA_FLAGS"] = (
 
 import jax
 
-from configs import uncrop
+from palette_jax.configs import uncrop
 from palette_jax.programs import plan_steps
 from palette_jax.programs.topology import Chip, Topology
 

@@ -10,9 +10,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from configs import base
 from palette_jax import parallel
-from palette_jax.config import build
+from palette_jax.config import base, build
 from palette_jax.programs import roofline
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import make_train_step

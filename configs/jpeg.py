@@ -1,29 +1,5 @@
-"""JPEG restoration: the source was compressed at quality 5 to 30 (paper, section 5.4).
+"""The config `jpeg`; its text is palette_jax/configs/jpeg.py."""
 
-    python main.py --config=configs/jpeg.py --workdir=runs/jpeg
-    python main.py --mode=evaluate --workdir=runs/jpeg
-    python main.py --mode=evaluate --workdir=runs/jpeg --config.eval.jpeg_quality=20
+from palette_jax.configs.jpeg import get_config
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
-
-The paper, not measured here, on ctest10k, FID, Inception Score, accuracy, perceptual
-distance (Table 4): quality 5: 8.3, 133.6, 64.2%, 95.5 (regression: 29.0, 73.9, 52.8%,
-155.4); quality 10: 5.4, 180.5, 70.7%, 58.3; quality 20: 4.3, 208.7, 73.5%, 37.1. The
-originals have 2.7, 250.1, 76.0% and 0. What small models reach is in docs/results.md.
-"""
-
-import ml_collections
-
-from configs import base
-
-
-def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    """Returns the configuration of a variant: paper, small or tiny."""
-    config = base.get_config(variant)
-    config.task = "jpeg"
-    return config
+__all__ = ["get_config"]

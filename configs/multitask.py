@@ -1,34 +1,5 @@
-"""One model for several tasks, which are drawn anew for each picture (Table 7).
+"""The config `multitask`; its text is palette_jax/configs/multitask.py."""
 
-    python main.py --config=configs/multitask.py --workdir=runs/multitask
-    python main.py --mode=evaluate --workdir=runs/multitask
+from palette_jax.configs.multitask import get_config
 
-The paper's model knows colorization, inpainting and JPEG restoration; the small ones
-here know uncropping as well. Weights are `mix.*`: `--config.mix.jpeg=2` shows twice as
-much of a task, 0 leaves one out. Evaluation goes task by task.
-
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
-
-The paper, not measured here, FID, Inception Score, accuracy, perceptual distance on
-ctest10k: centre inpainting 6.8, 165.7, 68.9%, 65.2; colorization 3.7, 187.4, 69.4%,
-57.1; JPEG of quality 5 7.0, 137.8, 64.7%, 92.4. What small models reach is in
-docs/results.md.
-"""
-
-import ml_collections
-
-from configs import base
-
-
-def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    """Returns the configuration of a variant: paper, small or tiny."""
-    config = base.get_config(variant)
-    config.task = "multitask"
-    if variant != "paper":
-        config.mix.uncrop = 1.0
-    return config
+__all__ = ["get_config"]

@@ -1,30 +1,5 @@
-r"""Any task without code: one folder of what is given, one of what is wanted.
+"""The config `paired`; its text is palette_jax/configs/paired.py."""
 
-    python main.py --config=configs/paired.py:small --workdir=runs/maps \
-      --config.data.input_folder=MAPS --config.data.target_folder=PHOTOS
+from palette_jax.configs.paired import get_config
 
-`MAPS/x/1.png` belongs to `PHOTOS/x/1.jpg`: the same path and stem. Both are cut and
-turned alike; pictures of a pair may differ in size, not in shape. Which
-`data.num_eval` pairs are held out follows from their names.
-
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
-
-The paper has no such task, so there is no number to expect.
-"""
-
-import ml_collections
-
-from configs import base
-
-
-def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    """Returns the configuration of a variant: paper, small or tiny."""
-    config = base.get_config(variant)
-    config.task = "paired"
-    config.data.source = "paired"
-    return config
+__all__ = ["get_config"]

@@ -6,6 +6,6 @@ RUN useradd --create-home --uid 1000 palette
 WORKDIR /home/palette/palette_jax
 COPY --chown=palette . .
 # libtpu comes with jax[tpu]; k8s lets JAX find the other processes on GKE.
-RUN pip install --no-cache-dir -c requirements.txt -e ".[tpu]" "jax[k8s]"
+RUN pip install --no-cache-dir -c requirements.txt -e ".[train,tpu]" "jax[k8s]"
 USER palette
 CMD ["python", "main.py", "--help"]

@@ -1,51 +1,91 @@
-"""The `palette-jax` command: one subcommand for each program of a user."""
+"""The `palette-jax` command: one subcommand for each program."""
 
 import argparse
 import importlib
+import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
+import palette_jax
+from palette_jax.config import flags
 from palette_jax.errors import UserError
 
 # Subcommand: the module of palette_jax.programs, and what it does. A module has
 # `add_arguments(parser)` and `run(args) -> exit status`; only the one asked for is
 # imported, since some take seconds.
 COMMANDS = {
+    "train": ("run", "train a model; the same command again goes on"),
+    "sample": ("run", "restore the evaluation pictures with a run"),
+    "evaluate": (
+        "evaluate_pictures",
+        "judge pictures that any program made, or a run (--workdir)",
+    ),
+    "plan": ("run", "say what a run would take on a machine"),
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
-    "evaluate": ("evaluate_pictures", "judge pictures that any program made"),
+    "demo": ("demo", "open a page in the browser for your own pictures"),
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
-    "demo": ("demo", "open a page in the browser for your own pictures"),
+    "diff": ("diff", "say what differs between two runs"),
+    "verify": ("verify", "repeat the last steps of a run and compare the bits"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    argv = sys.argv[1:]
-    parser = argparse.ArgumentParser(
-        prog="palette-jax",
-        description="Image-to-image diffusion: restore pictures, look after models.",
-    )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    asked_for = next((arg for arg in argv if not arg.startswith("-")), None)
-    program = None
-    for name, (module, what) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=what, description=what)
-        if name == asked_for:
-            program = importlib.import_module(f"palette_jax.programs.{module}")
-            program.add_arguments(subparser)
-    args = parser.parse_args(argv)
-    assert program is not None  # The parser has refused what is no command.
+    argv, overrides = flags.split(sys.argv[1:] if argv is None else argv)
     try:
-        return program.run(args)
+        return _run(argv, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # As with `| head -1`.
+        # Python would complain once more when it flushes at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: list[str], overrides: list[flags.Override]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="palette-jax",
+        description="Image-to-image diffusion: train, restore pictures, judge results.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"palette-jax {palette_jax.__version__}"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    asked_for = next((arg for arg in argv if not arg.startswith("-")), None)
+    program: Any = None
+    for name, (module, what) in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=what, description=f"{what[0].upper()}{what[1:]}."
+        )
+        if name == asked_for:
+            if name == "evaluate" and any(arg.startswith("--workdir") for arg in argv):
+                module = "run"
+            program = importlib.import_module(f"palette_jax.programs.{module}")
+            program.add_arguments(subparser)
+    args = parser.parse_args(argv)
+    if program is None:
+        parser.print_help()
+        return 0
+    args.overrides = overrides
+    if overrides and program.__name__ != "palette_jax.programs.run":
+        raise UserError(
+            f"expected no --config.{overrides[0][0]} with {args.command}, which has no"
+            " config; see `palette-jax"
+            f" {args.command} --help`"
+        )
+    status = program.run(args)
+    sys.stdout.flush()
+    return status
 
 
 if __name__ == "__main__":

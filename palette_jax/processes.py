@@ -1,13 +1,16 @@
-"""Several processes that train as one: how they meet, and how they end together."""
+"""Several processes that train as one: how they join, agree, and end together."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from absl import logging
@@ -17,8 +20,11 @@ from palette_jax.errors import UserError
 
 EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
 
-# Seconds without a sign of life after which all others end with an error.
+# Seconds without a heartbeat of one process after which all others end with an error.
 _HEARTBEAT = 30
+
+# Seconds to wait for the other processes where all have joined.
+_ANSWER_TIMEOUT = 600
 
 
 class JoinError(UserError):
@@ -36,11 +42,11 @@ def join(
     process_id: int | None = None,
     timeout: int = 1800,
 ) -> None:
-    """Meets the other processes of the run; alone, it returns at once.
+    """Joins the other processes of the run; alone, it returns at once.
 
     Call it before anything touches a device. On a TPU slice, under SLURM, Open MPI and
-    on GKE, JAX finds out all there is to know; elsewhere every process is told. What
-    fails here ends the process.
+    on GKE, JAX finds the other processes; elsewhere every process is given the flags.
+    A failure or timeout here ends the process.
 
     Args:
       coordinator: `host:port` of the first process, any free port.
@@ -67,19 +73,25 @@ def join(
         logging.info("waiting for %d hosts at %s", num_processes, coordinator)
     elif count := _announced():
         logging.info("waiting for %d hosts", count)
+    # JAX's own timeout aborts the process with a C++ stack; this one comes first.
+    late = threading.Timer(timeout, _give_up, (timeout, coordinator))
+    late.daemon = True
+    late.start()
     try:
         jax.distributed.initialize(
             coordinator,
             num_processes,
             process_id,
             _local_devices(),
-            initialization_timeout=timeout,
+            initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=_HEARTBEAT,
         )
     except ValueError as error:
         if coordinator is None and "coordinator_address should be" in str(error):
             return  # No cluster that JAX knows: a process of its own.
         raise JoinError(f"cannot join the other processes: {error}") from error
+    finally:
+        late.cancel()
     if jax.process_count() > 1:
         logging.info(
             "all %d hosts are here, with %d devices; the log is that of host 0",
@@ -90,9 +102,80 @@ def join(
         logging.set_verbosity(logging.WARNING)
 
 
+def _give_up(timeout: int, coordinator: str | None) -> None:
+    where = f" at {coordinator}" if coordinator else ""
+    print(
+        f"error: expected all processes of the run{where} within {timeout} s, got a"
+        " timeout; start the command on every host with the same --coordinator and"
+        " --num_processes and each with its own --process_id, and check that the hosts"
+        " reach that port",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
+
+
 def are_joined() -> bool:
     """Returns whether `join` found other processes, or a cluster that has only one."""
     return jax.distributed.is_initialized()
+
+
+def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
+    """Returns once all processes have shown that their facts are equal.
+
+    Processes with different configs or pictures would train different models, or wait
+    for each other without end. Call it before the first collective operation.
+
+    Args:
+      facts: by name, values that JSON can hold; all processes have the same names.
+      timeout: seconds to wait for the other processes.
+
+    Raises:
+      UserError: on every process, if one of them differs or does not answer.
+    """
+    count, index = jax.process_count(), jax.process_index()
+    if count == 1:
+        return
+    from jax._src import distributed  # Nothing public waits with a limit.
+
+    client: Any = distributed.global_state.client
+    prefix = "palette_jax/facts/"
+    mine = {name: json.dumps(value, default=str) for name, value in facts.items()}
+    client.key_value_set(f"{prefix}{index}", json.dumps(mine))
+    if index == 0:
+        wrong = _disagreements(client, prefix, mine, count, timeout)
+        client.key_value_set(f"{prefix}verdict", json.dumps(wrong))
+    else:
+        try:
+            # Host 0 itself waits for each of the others.
+            key, limit = f"{prefix}verdict", 1000 * (timeout + 60)
+            wrong = json.loads(client.blocking_key_value_get(key, limit))
+        except jax.errors.JaxRuntimeError as error:
+            wrong = [f"host 0 did not answer within {timeout} s ({error})"]
+    if wrong:
+        raise UserError(
+            "expected the same config, code, packages and pictures on all hosts, got"
+            f" {'; '.join(wrong)}; start the same command on every host"
+        )
+
+
+def _disagreements(
+    client: Any, prefix: str, mine: dict[str, str], count: int, timeout: int
+) -> list[str]:
+    """Returns what of the other hosts' facts differs from those of host 0."""
+    wrong = []
+    for index in range(1, count):
+        try:
+            text = client.blocking_key_value_get(f"{prefix}{index}", 1000 * timeout)
+        except jax.errors.JaxRuntimeError:
+            return [*wrong, f"no answer of host {index} within {timeout} s"]
+        theirs = json.loads(text)
+        wrong += [
+            f"{name}: {mine.get(name)} on host 0, {theirs.get(name)} on host {index}"
+            for name in sorted(mine.keys() | theirs.keys())
+            if theirs.get(name) != mine.get(name)
+        ]
+    return wrong[:5]
 
 
 @contextlib.contextmanager
@@ -120,23 +203,28 @@ def together() -> Iterator[None]:
 
 
 class StopFlag:
-    """Notes SIGTERM and SIGUSR1, which schedulers send ahead of the end.
+    """Handles the signals that ask to stop: the run saves and ends.
 
-    Joined processes stop at the same place, whichever of them was told: JAX's own
-    preemption service listens for SIGTERM, or a platform's notice, on each of them.
+    Schedulers send SIGTERM or SIGUSR1, a lost terminal SIGHUP, Ctrl-C SIGINT; a second
+    Ctrl-C ends the process at once. Joined processes stop at the same step, whichever
+    of them got the signal: JAX's own preemption service listens for SIGTERM, or a
+    platform's notice, on each of them.
 
     Attributes:
       is_set: whether to stop, as of the last `poll`.
     """
 
     def __init__(self):
-        """Begins to listen."""
+        """Installs the handlers, but not for a signal that is ignored, as by nohup."""
         self.is_set = False
         self._told = False
         self._polls = 0
+        numbers = [signal.SIGUSR1, signal.SIGHUP, signal.SIGINT]
         if not are_joined():
-            signal.signal(signal.SIGTERM, self._tell)
-        signal.signal(signal.SIGUSR1, self._tell)
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._tell)
 
     def poll(self) -> bool:
         """Returns whether to stop now; all processes must ask equally often."""
@@ -150,6 +238,9 @@ class StopFlag:
         return self.is_set
 
     def _tell(self, number: int, frame: types.FrameType | None) -> None:
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            logging.warning("Ctrl-C: saving and stopping; again to end at once")
         if are_joined():
             os.kill(os.getpid(), signal.SIGTERM)
             return

@@ -12,11 +12,14 @@ from jaxtyping import Array, Float, UInt8
 Params = Any
 """A tree of network weights, nested dicts of arrays."""
 
-PredictNoiseFn = Callable[
+PredictFn = Callable[
     [Float[Array, "b h w c"], Float[Array, "b h w c"], Float[Array, " b"]],
     Float[Array, "b h w c"],
 ]
-"""`predict_noise(x, y_t, gamma) -> eps`: the network, as the diffusion sees it."""
+"""`predict(x, y_t, gamma) -> y_0`: the clean picture by the network."""
+
+NetworkFn = PredictFn
+"""`network(x, y_t, gamma)`: noise, velocity or picture, as the objective asks for."""
 
 
 class Batch(TypedDict):

@@ -7,19 +7,14 @@ import tempfile
 
 import pytest
 
+from tests import xla_flags
+
 # JAX and TensorFlow read their settings when they are imported, and the programs that
 # tests start read the same ones: so they are set here, before any test file is read.
 # A platform that the caller names wins, which is how the tests run on an accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        # Compiles twice as fast. But the gradient of a convolution inside a scan runs
-        # 80 times slower: keep those out of the tests, or very small.
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",  # Compiles in two thirds of the time.
-    ]
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.fast_to_compile(num_devices=4)}"
 )
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Kept from run to run; the user's name, because another user could not write there.

@@ -15,9 +15,9 @@ import numpy as np
 import optax
 import pytest
 
-from configs import uncrop
 from palette_jax import parallel
 from palette_jax.config import build
+from palette_jax.configs import uncrop
 from palette_jax.diffusion import schedules
 from palette_jax.models.unet import UNet
 from palette_jax.training import state, step

@@ -55,6 +55,9 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.eval_folder = ""  # Evaluates on all pictures of a folder instead.
     config.data.eval_list = ""  # File of names, e.g. ctest10k.
     config.data.num_eval = 64  # Held out of a source without an evaluation split.
+    # Pictures are held out whose names have a hash below this bound. A new run chooses
+    # it for num_eval pictures and keeps it, whatever is added to the folder later.
+    config.data.held_out_below = 0
     config.data.image_size = 256
     config.data.min_scale = (
         1.0  # Smallest training crop, of the short side; 1: largest.
@@ -114,7 +117,10 @@ def _paper() -> ml_collections.ConfigDict:
     config.train.num_previews = 8
 
     config.sample = ml_collections.ConfigDict()
-    config.sample.sampler = "ddpm"  # ddpm, ddim or dpmpp_2m.
+    config.sample.sampler = "ddpm"  # ddpm, ddim, dpmpp_2m, unipc_2 or unipc_3.
+    # Exponent of the steps' spacing: 1 is even, more is denser near the clean end; 0
+    # takes the sampler's own, which for ddpm is 1.
+    config.sample.spacing = 0.0
     config.sample.schedule = "paper"  # trimmed: no step below the levels trained on.
     config.sample.num_steps = 1000  # Any number; the schedule keeps its end points.
     config.sample.beta_min = 1e-4

@@ -22,21 +22,20 @@ from palette_jax.diffusion import objective, samplers, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.restoration.batch import (
     image_keys,
-    noise_predictor,
-    regression_predictor,
+    predictor,
     restore_batch,
-    velocity_predictor,
 )
 from palette_jax.training.optimizer import make_optimizer as _adam
-from palette_jax.types import Params, PredictNoiseFn
+from palette_jax.types import Params, PredictFn
 
+# The exponent that a sampler's steps are spaced by, unless the config has another one.
+SPACING = {"ddpm": 1.0, "ddim": 2.0, "dpmpp_2m": 2.0, "unipc_2": 2.0, "unipc_3": 2.0}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# Of each: what is minimized, and how the network is asked when it restores.
-_OBJECTIVES = {
-    "denoise": (objective.denoising_loss, noise_predictor),
-    "velocity": (objective.velocity_loss, velocity_predictor),
-    "regress": (objective.regression_loss, regression_predictor),
+_LOSSES = {
+    "denoise": objective.denoising_loss,
+    "velocity": objective.velocity_loss,
+    "regress": objective.regression_loss,
 }
 
 
@@ -85,31 +84,43 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
     # The paper's 1000 steps define the curve; num_steps only says how to walk it.
     curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
     floor = schedule_end(config) if sample.schedule == "trimmed" else 0.0
-    schedule = schedules.respace(curve, sample.num_steps, gamma_floor=floor)
+    schedule = schedules.respace(
+        curve,
+        sample.num_steps,
+        gamma_floor=floor,
+        exponent=sample.spacing or SPACING[sample.sampler],
+    )
     makers = {
-        "ddpm": lambda: samplers.ddpm(schedule, variance=sample.variance),
-        "ddim": lambda: samplers.ddim(schedule, eta=sample.eta),
-        "dpmpp_2m": lambda: samplers.dpmpp_2m(schedule),
+        "ddpm": functools.partial(samplers.ddpm, variance=sample.variance),
+        "ddim": functools.partial(samplers.ddim, eta=sample.eta),
+        "dpmpp_2m": samplers.dpmpp_2m,
+        "unipc_2": functools.partial(samplers.unipc, order=2),
+        "unipc_3": functools.partial(samplers.unipc, order=3),
     }
-    return makers[sample.sampler]()
+    return makers[sample.sampler](schedule)
 
 
 def make_loss(config: ml_collections.ConfigDict) -> objective.ObjectiveFn:
     """Returns what training minimizes."""
-    return _OBJECTIVES[config.diffusion.objective][0]
+    return _LOSSES[config.diffusion.objective]
 
 
 def make_predictor(
     config: ml_collections.ConfigDict,
-) -> Callable[[Params], PredictNoiseFn]:
-    """Returns `predict_noise` of weights; keep it, since samplers compile for each."""
-    network, bind = make_network(config), _OBJECTIVES[config.diffusion.objective][1]
+) -> Callable[[Params], PredictFn]:
+    """Returns `predict` of weights; keep it, since samplers compile for each."""
+    network = make_network(config)
 
     def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
-        eps: Any = network.apply({"params": params}, x, y_t, gamma)
-        return eps
+        output: Any = network.apply({"params": params}, x, y_t, gamma)
+        return output
 
-    return functools.partial(bind, apply, gamma_floor=schedule_end(config))
+    return functools.partial(
+        predictor,
+        apply,
+        objective=config.diffusion.objective,
+        gamma_floor=schedule_end(config),
+    )
 
 
 def make_network(config: ml_collections.ConfigDict) -> UNet:
@@ -172,7 +183,7 @@ def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
     """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
-    predictor, sampler = make_predictor(config), make_sampler(config)
+    bind, sampler = make_predictor(config), make_sampler(config)
 
     def restore(
         params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0
@@ -182,7 +193,7 @@ def make_restore(
         return parallel.to_host(
             restore_batch(
                 image_keys(config.seed, arrays["id"], sample_index=sample_index),
-                predictor(params),
+                bind(params),
                 arrays["x"],
                 arrays["hole"],
                 sampler,

@@ -1,6 +1,7 @@
 """From a ConfigDict to batches of pictures; needs TensorFlow, and nothing else does."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import ml_collections
@@ -9,6 +10,8 @@ import numpy as np
 from palette_jax.config.values import task_names
 from palette_jax.data import pipeline, sources, tasks
 from palette_jax.data.tfds_source import tfds
+
+_NAMES = 1000  # Of held-out pictures that a run keeps.
 
 
 def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
@@ -48,7 +51,7 @@ def _train_sources(
     elif data.eval_folder:
         train = _pictures(config)
     else:
-        train, _ = sources.hold_out(_pictures(config), data.num_eval)
+        train, _ = _hold_out(config)
     weighted = [(train, 1.0)]
     if data.extra_folder or data.extra_tfds_name:
         if data.extra_folder:
@@ -60,6 +63,30 @@ def _train_sources(
         weight = data.extra_weight
         weighted = [(train, 1.0 - weight), (extra, weight)]
     return weighted
+
+
+def _hold_out(
+    config: ml_collections.ConfigDict,
+) -> tuple[sources.Source, sources.Source]:
+    data = config.data
+    return sources.hold_out(_pictures(config), data.num_eval, below=data.held_out_below)
+
+
+def held_out_below(config: ml_collections.ConfigDict) -> int:
+    """Returns the bound that a new run chooses its held-out pictures by; 0 for none."""
+    if config.data.source == "tfds" or config.data.eval_folder:
+        return 0
+    return sources.held_out_below(_pictures(config), config.data.num_eval)
+
+
+def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns what tells the pictures of a run from others: numbers, hashes, names."""
+    held_out = _listed(config)
+    return {
+        "train": [source.identity() for source, _ in _train_sources(config)],
+        "held_out": held_out.identity(),
+        "held_out_names": held_out.names[:_NAMES].tolist(),
+    }
 
 
 def _pictures(config: ml_collections.ConfigDict) -> sources.Source:
@@ -83,7 +110,7 @@ def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
         return sources.folder(data.eval_folder)
     if data.source == "tfds":
         return tfds(data.tfds_name, data.eval_split, data_dir=data.tfds_dir or None)
-    return sources.hold_out(_pictures(config), data.num_eval)[1]
+    return _hold_out(config)[1]
 
 
 def eval_source(config: ml_collections.ConfigDict) -> sources.Source:

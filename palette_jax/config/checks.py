@@ -18,7 +18,7 @@ NAMES = {
     "diffusion.loss_norm": ("l1", "l2"),
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
-    "sample.sampler": ("ddpm", "ddim", "dpmpp_2m"),
+    "sample.sampler": ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3"),
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
     "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),
@@ -37,8 +37,10 @@ _RANGES = {
         *("sample.beta_min", "sample.beta_max"),
     ),
     (1, 100): ("eval.jpeg_quality",),
+    (0, 10): ("sample.spacing",),
     (0, math.inf): (
-        *("eval.num_images", "model.num_heads", "optim.clip_norm", "parallel.slices"),
+        *("data.held_out_below", "eval.num_images", "model.num_heads"),
+        *("optim.clip_norm", "parallel.slices"),
         *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
     (1, math.inf): (

@@ -14,10 +14,12 @@ TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
 # Keys that older runs do not have, with the value that means what those did.
 _ADDED_LATER = {
     "data.eval_folder": "",
+    "data.held_out_below": 0,
     "diffusion.objective": "denoise",
     "model.patch_size": 1,
     "optim.decay_steps": 0,
     "parallel.compile": "jit",
+    "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
 }
 
@@ -31,18 +33,6 @@ def task_names(config: ml_collections.ConfigDict) -> list[str]:
     if config.task != "multitask":
         return [config.task]
     return [name for name in TASKS if config.mix.get(name, 0) > 0]
-
-
-def differences(
-    before: ml_collections.ConfigDict, now: ml_collections.ConfigDict
-) -> list[str]:
-    """Returns a line for each key whose value is not the same."""
-    flat = [dict(flatten(config.to_dict())) for config in (before, now)]
-    return [
-        f"{key}: expected {flat[0].get(key)!r}, got {flat[1].get(key)!r}"
-        for key in sorted(flat[0].keys() | flat[1].keys())
-        if flat[0].get(key) != flat[1].get(key)
-    ]
 
 
 def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -2,8 +2,10 @@
 
 import collections
 import dataclasses
+import hashlib
 import importlib.util
 import io
+import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -46,12 +48,14 @@ class Source:
       groups: for each picture what it was cut from, if pictures overlap.
       file_names: returns what image lists call the pictures, if that is not `names`;
         it may take long.
+      sizes: returns the bytes of each file, where a listing tells them.
     """
 
     names: np.ndarray
     read: Callable[[tf.Tensor], dict[str, tf.Tensor]]
     groups: np.ndarray | None = None
     file_names: Callable[[], np.ndarray] | None = None
+    sizes: Callable[[], np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Returns the number of pictures."""
@@ -61,13 +65,24 @@ class Source:
         """Returns the source of the pictures at some positions, in that order."""
         indices = np.asarray(indices, np.int64)
         rows = tf.constant(indices)
-        groups, file_names = self.groups, self.file_names
+        groups, file_names, sizes = self.groups, self.file_names, self.sizes
         return Source(
             names=self.names[indices],
             read=lambda index: self.read(rows[index]),
             groups=None if groups is None else groups[indices],
             file_names=None if file_names is None else lambda: file_names()[indices],
+            sizes=None if sizes is None else lambda: sizes()[indices],
         )
+
+    def identity(self) -> dict[str, int | str]:
+        """Returns the number of pictures and hashes of their names and sizes."""
+        found: dict[str, int | str] = {
+            "pictures": len(self),
+            "names": _hash("\n".join(self.names.tolist())),
+        }
+        if self.sizes is not None:
+            found["sizes"] = _hash(",".join(map(str, self.sizes().tolist())))
+        return found
 
 
 def sample_photos() -> Source:
@@ -122,8 +137,14 @@ def folder(path: str) -> Source:
         )
     rows = tf.constant(names)
     prefix = str(root).rstrip("/") + "/"
+
+    def sizes() -> np.ndarray:
+        return np.array([os.path.getsize(prefix + name) for name in names])
+
     return Source(
-        np.array(names), lambda index: {"y": tf.io.read_file(prefix + rows[index])}
+        np.array(names),
+        lambda index: {"y": tf.io.read_file(prefix + rows[index])},
+        sizes=None if "://" in prefix else sizes,  # A bucket would be asked for each.
     )
 
 
@@ -229,26 +250,53 @@ def checksums(source: Source) -> dict[str, int]:
     return sums
 
 
-def hold_out(source: Source, num_eval: int) -> tuple[Source, Source]:
+def held_out_below(source: Source, num_eval: int) -> int:
+    """Returns the bound of the names' hashes below which `num_eval` pictures lie."""
+    hashes = sorted(_name_hashes(source).tolist())
+    return hashes[min(num_eval, len(hashes)) - 1] + 1 if num_eval > 0 else 0
+
+
+def hold_out(source: Source, num_eval: int, *, below: int = 0) -> tuple[Source, Source]:
     """Returns the sources to train on and to evaluate on, which share no picture.
 
-    Which pictures are held out follows from a hash of their names alone. Pictures cut
-    from the same photograph as one of them are left out of training too.
+    A picture is held out if the hash of its name is below a bound. A run keeps its
+    bound, so that files which are added or removed never move another picture from
+    training to evaluation. Pictures cut from one photograph have its hash, and of those
+    below the bound at most `num_eval` are evaluated on.
+
+    Args:
+      source: all pictures.
+      num_eval: how many pictures the bound is chosen for, where it is not given.
+      below: the bound of a run that was started before.
+
+    Raises:
+      UserError: if nothing is left to train or to evaluate on.
     """
-    groups = source.names if source.groups is None else source.groups
-    keys = [
-        (zlib.crc32(group.encode()), zlib.crc32(name.encode()), name)
-        for group, name in zip(groups.tolist(), source.names.tolist(), strict=True)
-    ]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    held_out = set(groups[order[:num_eval]].tolist())
-    train = [i for i, group in enumerate(groups.tolist()) if group not in held_out]
-    if not 1 <= num_eval <= len(source) or not train:
+    hashes = _name_hashes(source)
+    is_held_out = hashes < (below or held_out_below(source, num_eval))
+    held_out, train = np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
+    if source.groups is not None:
+        names = source.names.tolist()
+        key = lambda i: (hashes[i], zlib.crc32(names[i].encode()), names[i])  # noqa: E731
+        held_out = np.sort(sorted(held_out.tolist(), key=key)[:num_eval])
+    if not 1 <= num_eval <= len(source) or not len(train) or not len(held_out):
         raise UserError(
-            f"Expected to hold out at least 1 of {len(source)} pictures and to train on"
-            f" others, got num_eval={num_eval}, which leaves {len(train)} to train on."
+            f"expected to hold out at least 1 of {len(source)} pictures and to train on"
+            f" others, got data.num_eval={num_eval}, which leaves {len(train)} to train"
+            f" on and {len(held_out)} held out; change --config.data.num_eval, or add"
+            " pictures"
         )
-    return source.select(train), source.select(sorted(order[:num_eval]))
+    return source.select(train), source.select(held_out)
+
+
+def _name_hashes(source: Source) -> np.ndarray:
+    groups = source.names if source.groups is None else source.groups
+    hashes = [zlib.crc32(group.encode("utf8")) for group in groups.tolist()]
+    return np.array(hashes, np.int64)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf8", "surrogateescape")).hexdigest()[:16]
 
 
 def _first(names: Iterable[str]) -> str:

@@ -70,18 +70,20 @@ def _norm_forward(
     h: Array, affine: _Affines, groups: int, epsilon: float, silu: bool
 ) -> tuple[Array, Any]:
     pixels = tuple(range(1, h.ndim - 1))
-    wide = h.astype(jnp.float32)
-    moments = wide.mean(pixels), jnp.square(wide).mean(pixels)
+    # Squares of numbers around 0 lose no digits to a large mean.
+    pivot = _first_of_groups(h, groups)
+    centered = h.astype(jnp.float32) - jnp.expand_dims(pivot, pixels)
+    moments = centered.mean(pixels), jnp.square(centered).mean(pixels)
     line = _line(moments, affine, groups, epsilon)
-    out = _apply_line(wide, line)
+    out = _apply_line(centered, line)
     out = nn.silu(out) if silu else out
-    return out.astype(h.dtype), (h, moments, affine)
+    return out.astype(h.dtype), (h, pivot, moments, affine)
 
 
 def _norm_backward(
     groups: int, epsilon: float, silu: bool, kept: Any, cotangent: Array
 ) -> tuple[Array, _Affines]:
-    h, moments, affine = kept
+    h, pivot, moments, affine = kept
     pixels = tuple(range(1, h.ndim - 1))
     line, pull_back = jax.vjp(
         lambda moments, affine: _line(moments, affine, groups, epsilon),
@@ -91,21 +93,22 @@ def _norm_backward(
 
     def of_line(h: Array, cotangent: Array) -> tuple[Array, Array]:
         h, cotangent = h.astype(jnp.float32), cotangent.astype(jnp.float32)
+        centered = h - jnp.expand_dims(pivot, pixels)
         if silu:
-            out = _apply_line(h, line)
+            out = _apply_line(centered, line)
             gate = nn.sigmoid(out)
             cotangent *= gate * (1 + out * (1 - gate))
-        return h, cotangent
+        return centered, cotangent
 
-    wide, inner = of_line(h, cotangent)
-    sums = (wide * inner).sum(pixels), inner.sum(pixels)
+    centered, inner = of_line(h, cotangent)
+    sums = (centered * inner).sum(pixels), inner.sum(pixels)
     (d_mean, d_square), d_affine = pull_back(sums)
     # Computed again from what is stored in the type of `h`: kept, it would be written
     # and read in float32. Without the barrier XLA finds that both are the same.
-    wide, inner = of_line(*jax.lax.optimization_barrier((h, cotangent)))
+    centered, inner = of_line(*jax.lax.optimization_barrier((h, cotangent)))
     count = math.prod(h.shape[1:-1])
     d_h = inner * jnp.expand_dims(line[0], pixels)
-    d_h += _apply_line(wide, (2 * d_square / count, d_mean / count))
+    d_h += _apply_line(centered, (2 * d_square / count, d_mean / count))
     return d_h.astype(h.dtype), d_affine
 
 
@@ -117,10 +120,10 @@ def _line(
 ) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
     """Returns the factor and the summand of each channel of each picture."""
     gain, bias, scale, shift = affine
-    mean, square = (_mean_of_groups(moment, groups) for moment in moments)
-    var = jnp.maximum(square - jnp.square(mean), 0.0)
+    offset, square = (_mean_of_groups(moment, groups) for moment in moments)
+    var = jnp.maximum(square - jnp.square(offset), 0.0)
     factor = jax.lax.rsqrt(var + epsilon) * gain
-    summand = (bias - mean * factor) * (1 + scale) + shift
+    summand = (bias - offset * factor) * (1 + scale) + shift
     return factor * (1 + scale), summand
 
 
@@ -139,6 +142,13 @@ class _Affine(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (features,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         return scale[None], bias[None]
+
+
+def _first_of_groups(h: Float[Array, "b *hw c"], groups: int) -> Float[Array, "b c"]:
+    """Returns a number of each group, of its first pixel, in float32."""
+    pixel = h.reshape(len(h), -1, groups, h.shape[-1] // groups)[:, 0, :, :1]
+    pivot = jnp.broadcast_to(pixel, (*pixel.shape[:2], h.shape[-1] // groups))
+    return pivot.reshape(len(h), -1).astype(jnp.float32)
 
 
 def _mean_of_groups(mean: Float[Array, "b c"], groups: int) -> Float[Array, "b c"]:

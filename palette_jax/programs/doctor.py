@@ -24,6 +24,10 @@ from palette_jax.pictures import files
 from palette_jax.training import checkpoints
 
 _GIB = 2**30
+_EXTRAS = {
+    "train": "training, and no evaluation of runs",
+    "demo": "page in the browser",
+}
 
 
 class Finding(NamedTuple):
@@ -94,17 +98,40 @@ def _versions() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            trains = "tensorflow" in name
-            yield Finding(
-                "note" if trains else "wrong",
-                f"{name} is missing" + (": no training, no evaluation" * trains),
-                fix,
-            )
+            yield Finding("wrong", f"{name} is missing", fix)
             continue
         found.append(f"{name} {version}")
         if version not in bounds:
             yield Finding("wrong", f"expected {name} {bounds}, got {version}", fix)
     yield Finding("ok", f"palette-jax {ours} with {', '.join(sorted(found))}")
+    for extra, what in _EXTRAS.items():
+        missing = _missing(required, extra)
+        if missing:
+            yield Finding(
+                "note",
+                f"no {what}: {', '.join(missing)} missing",
+                f"pip install 'palette-jax[{extra}]'",
+            )
+
+
+def _missing(required: list[str], extra: str) -> list[str]:
+    """Returns the packages of an extra that are not installed."""
+    missing = []
+    for requirement in map(Requirement, required):
+        marker = requirement.marker
+        if not marker or marker.evaluate({"extra": ""}):
+            continue
+        if marker.evaluate({"extra": extra}) and not _is_installed(requirement.name):
+            missing.append(requirement.name)
+    return missing
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _devices() -> Iterator[Finding]:

@@ -32,7 +32,7 @@ Sizes of batches and the like are those of the variant, as in config/base.py.
 
 import ml_collections
 
-from configs import {task}
+from palette_jax.configs import {task}
 
 IMPORTED = {groups}
 

@@ -1,5 +1,6 @@
 """Trains a model; the same command again goes on where it was."""
 
+import contextlib
 import functools
 import time
 from typing import Any, Literal
@@ -15,13 +16,15 @@ from clu import parameter_overview
 from etils import epath
 from jaxtyping import Array
 
+import palette_jax
 from palette_jax import parallel, processes
-from palette_jax.config import build, build_data
-from palette_jax.config.values import ConfigError, differences, from_dict
+from palette_jax.config import build, build_data, identity
+from palette_jax.config.values import flatten, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.pictures import sheets
 from palette_jax.training import checkpoints, logs
+from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
@@ -35,13 +38,24 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
       written, and the same command goes on from there.
     """
     stop = processes.StopFlag()
+    with contextlib.ExitStack() as held:
+        lock = held.enter_context(RunLock(workdir)) if _is_host_0() else None
+        return _train(config, workdir, stop, lock)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    stop: processes.StopFlag,
+    lock: RunLock | None,
+) -> int:
+    directory = epath.Path(workdir) / "checkpoints"
+    config, about = _identify(config, directory)
+    processes.agree({"config": dict(flatten(config.to_dict())), **about})
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 
-    manager = checkpoints.open_manager(
-        epath.Path(workdir) / "checkpoints", keep=config.train.keep
-    )
-    _check_same_model(config, manager.directory)
+    manager = checkpoints.open_manager(directory, keep=config.train.keep)
     state, shardings = _init_or_restore(config, optimizer, mesh, manager)
     start_step = int(state.step)
 
@@ -68,7 +82,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
             loss = None if stop.is_set else held_out.loss(state.ema_params, stop)
             if loss is not None:
                 log.scalars(step, {"held_out_loss": loss})
-            checkpoints.save(manager, state, config.to_dict(), loss)
+            if lock:
+                lock.check()
+            if is_sound(state, loss):
+                checkpoints.save(manager, state, config.to_dict(), loss, about=about)
+            else:
+                logging.warning("step %d is not saved: it is not finite", step)
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
             sheet = held_out.preview(state.ema_params)
             log.image(step, "preview", sheet)
@@ -80,7 +99,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     log.flush()
     checkpoints.wait(manager)
     manager.close()
-    logging.info("the last checkpoint is step %d in %s", state.step, manager.directory)
+    newest = max(checkpoints.committed_steps(directory), default=0)
+    logging.info("the last checkpoint is step %d in %s", newest, directory)
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
 
 
@@ -189,13 +209,31 @@ def _held_out_losses(
     """Returns the sum of the losses of a padded batch, and how many pictures it has."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
 
-    def predict_noise(x: Array, y_t: Array, gamma: Array) -> Array:
-        eps: Any = network.apply({"params": params}, x, y_t, gamma)
-        return eps
+    def apply(x: Array, y_t: Array, gamma: Array) -> Array:
+        output: Any = network.apply({"params": params}, x, y_t, gamma)
+        return output
 
     pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = loss(keys, predict_noise, pictures, schedule, norm=norm)
+    losses, _ = loss(keys, apply, pictures, schedule, norm=norm)
     return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
+
+
+def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
+    """Returns whether training can go on from a state; all hosts return the same.
+
+    A diverged state stays diverged, with any learning rate: it must not take the place
+    of the one before.
+    """
+    finite = all_finite((state.params, state.ema_params, state.opt_state))
+    loss_is_finite = held_out_loss is None or np.isfinite(held_out_loss)
+    return bool(finite) and loss_is_finite and int(state.bad_steps) == 0
+
+
+@jax.jit
+def all_finite(tree: Any) -> Array:
+    """Returns whether every number of a tree is finite."""
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all()
 
 
 def _init_or_restore(
@@ -205,42 +243,89 @@ def _init_or_restore(
     manager: checkpoints.Manager,
 ) -> tuple[TrainState, Any]:
     """Returns the state, from the newest checkpoint or drawn, and its shardings."""
-
-    def init(key: jax.Array) -> TrainState:
-        return make_state(build.init_params(key, config), optimizer)
-
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(init, key)
-    shardings = parallel.param_shardings(mesh, shapes)
-    abstract = parallel.with_shardings(shapes, shardings)
+    abstract, shardings = abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(manager, abstract)
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    # Compiling hundreds of small draws well takes far longer than running them badly.
-    on_cpu = jax.default_backend() == "cpu"
-    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
-    init = jax.jit(init, out_shardings=shardings)
-    state = init.lower(key).compile(compiler_options=options)(key)
+    state = init_state(config, optimizer, shardings)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )
     return state, shardings
 
 
-def _check_same_model(config: ml_collections.ConfigDict, directory: epath.Path) -> None:
-    """Raises if the run was started with another network; says what else differs."""
-    try:
-        stored = checkpoints.load_config(directory)
-    except checkpoints.CheckpointError:
-        return  # Nothing there yet.
-    before, now = from_dict(stored), from_dict(config.to_dict())
-    changed = differences(before, now)
-    model = [line for line in changed if line.startswith("model.")]
-    if model:
-        raise ConfigError(
-            f"{directory} holds a run of another network: {'; '.join(model)};"
-            " use another --workdir, or the config the run was started with"
-        )
-    for line in changed:
-        logging.warning("changed since the run was started: %s", line)
+def abstract_state(
+    config: ml_collections.ConfigDict,
+    optimizer: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, Any]:
+    """Returns the shapes of a run's state with their shardings, and these alone."""
+    key = jax.random.key(config.seed)
+    shapes = jax.eval_shape(
+        lambda key: make_state(build.init_params(key, config), optimizer), key
+    )
+    shardings = parallel.param_shardings(mesh, shapes)
+    return parallel.with_shardings(shapes, shardings), shardings
+
+
+def init_state(
+    config: ml_collections.ConfigDict,
+    optimizer: optax.GradientTransformation,
+    shardings: Any,
+) -> TrainState:
+    """Draws the state before the first step."""
+    # Compiling hundreds of small draws well takes far longer than running them badly.
+    on_cpu = jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
+    init = jax.jit(
+        lambda key: make_state(build.init_params(key, config), optimizer),
+        out_shardings=shardings,
+    )
+    key = jax.random.key(config.seed)
+    return init.lower(key).compile(compiler_options=options)(key)
+
+
+def _identify(
+    config: ml_collections.ConfigDict, directory: epath.Path
+) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+    """Returns the config to train with and what else the run is made of.
+
+    Raises:
+      ConfigError: if the run was started with another model.
+    """
+    config = from_dict(config.to_dict())
+    before = checkpoints.load_about(directory)
+    if before:
+        old = from_dict(before["config"])
+        config.data.held_out_below = old.data.held_out_below
+        for line in identity.check_resume(old, config, directory):
+            logging.warning("changed since the run was started: %s", line)
+    if not config.data.held_out_below:
+        config.data.held_out_below = build_data.held_out_below(config)
+    about = {
+        "data": build_data.identity(config),
+        "code": palette_jax.__version__,
+        "versions": checkpoints.versions(),
+        "hosts": jax.process_count(),
+        "devices": jax.device_count(),
+    }
+    if before.get("data"):
+        _tell_changed_pictures(before["data"], about["data"])
+    return config, about
+
+
+def _tell_changed_pictures(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for part in ("train", "held_out"):
+        if before[part] != now[part]:
+            logging.warning(
+                "the %s pictures changed since the last checkpoint: expected %s, got"
+                " %s; what was held out stays held out",
+                part,
+                before[part],
+                now[part],
+            )
+
+
+def _is_host_0() -> bool:
+    return jax.process_index() == 0

@@ -8,28 +8,34 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Key, UInt8, UInt32
 
-from palette_jax.diffusion import process, samplers
-from palette_jax.types import Params, PredictNoiseFn
+from palette_jax.diffusion import objective, process, samplers
+from palette_jax.types import Params, PredictFn
 
 ApplyFn = Callable[[Params, Array, Array, Array], Array]
-"""`apply(params, x, y_t, gamma) -> eps`."""
+"""`apply(params, x, y_t, gamma)`: what the objective asked the network for."""
 
 
-def noise_predictor(
-    apply: ApplyFn, params: Params, *, gamma_floor: float
-) -> PredictNoiseFn:
-    """Binds trained weights to a network.
+def predictor(
+    apply: ApplyFn,
+    params: Params,
+    *,
+    objective: str,
+    gamma_floor: float,
+) -> PredictFn:
+    """Binds trained weights to a network, as a function that returns clean pictures.
 
     Args:
-      apply: the network; keep one object for all calls, since the sampler is compiled
-        anew for each.
+      apply: the network; keep one object for all calls, since a sampler is compiled for
+        each.
       params: its weights.
+      objective: what the network was trained to predict: `denoise`, the noise;
+        `velocity`; or `regress`, the picture, of which it is shown nothing.
       gamma_floor: the smallest gamma trained on. The paper's sampling schedule goes far
         below; the network is then asked about the floor.
     """
     # A Partial hands its arrays to the compiled sampler as arguments; in a closure
     # they would become constants of the program.
-    return Partial(_bind(_above_floor, apply), params, gamma_floor)
+    return Partial(_bind(_PREDICT[objective], apply), params, gamma_floor)
 
 
 @functools.cache
@@ -39,17 +45,7 @@ def _bind(function: Callable[..., Array], apply: ApplyFn) -> Partial:
     return Partial(function, apply)
 
 
-def velocity_predictor(
-    apply: ApplyFn, params: Params, *, gamma_floor: float
-) -> PredictNoiseFn:
-    """Binds the weights of a network that predicts the velocity; as `noise_predictor`.
-
-    The velocity is sqrt(gamma) noise - sqrt(1 - gamma) y.
-    """
-    return Partial(_bind(_noise_of_velocity, apply), params, gamma_floor)
-
-
-def _noise_of_velocity(
+def _by_noise(
     apply: ApplyFn,
     params: Params,
     gamma_floor: Array | float,
@@ -57,22 +53,23 @@ def _noise_of_velocity(
     y_t: Array,
     gamma: Array,
 ) -> Array:
-    velocity = _above_floor(apply, params, gamma_floor, x, y_t, gamma)
-    gamma = gamma[:, None, None, None]
-    return jnp.sqrt(gamma) * velocity.astype(y_t.dtype) + jnp.sqrt(1 - gamma) * y_t
+    eps = apply(params, x, y_t, jnp.maximum(gamma, gamma_floor)).astype(y_t.dtype)
+    return objective.picture_from_noise(eps, y_t, gamma)
 
 
-def regression_predictor(
-    apply: ApplyFn, params: Params, *, gamma_floor: float
-) -> PredictNoiseFn:
-    """Binds the weights of a network that was trained to give the picture at once.
+def _by_velocity(
+    apply: ApplyFn,
+    params: Params,
+    gamma_floor: Array | float,
+    x: Array,
+    y_t: Array,
+    gamma: Array,
+) -> Array:
+    velocity = apply(params, x, y_t, jnp.maximum(gamma, gamma_floor))
+    return objective.picture_from_velocity(velocity.astype(y_t.dtype), y_t, gamma)
 
-    It says which noise leads to that picture, so that a sampler of one step returns it.
-    """
-    return Partial(_bind(_noise_beside_picture, apply), params, gamma_floor)
 
-
-def _noise_beside_picture(
+def _by_picture(
     apply: ApplyFn,
     params: Params,
     gamma_floor: Array | float,
@@ -81,20 +78,10 @@ def _noise_beside_picture(
     gamma: Array,
 ) -> Array:
     floor = jnp.full_like(gamma, gamma_floor)
-    picture = apply(params, x, jnp.zeros_like(y_t), floor).astype(y_t.dtype)
-    gamma = gamma[:, None, None, None]
-    return (y_t - jnp.sqrt(gamma) * picture) / jnp.sqrt(1 - gamma)
+    return apply(params, x, jnp.zeros_like(y_t), floor).astype(y_t.dtype)
 
 
-def _above_floor(
-    apply: ApplyFn,
-    params: Params,
-    gamma_floor: Array | float,
-    x: Array,
-    y_t: Array,
-    gamma: Array,
-) -> Array:
-    return apply(params, x, y_t, jnp.maximum(gamma, gamma_floor))
+_PREDICT = {"denoise": _by_noise, "velocity": _by_velocity, "regress": _by_picture}
 
 
 def image_keys(
@@ -107,7 +94,7 @@ def image_keys(
 
 def restore_batch(
     keys: Key[Array, " b"],
-    predict_noise: PredictNoiseFn,
+    predict: PredictFn,
     x: UInt8[Array, "b h w 3"],
     hole: UInt8[Array, "b h w 1"],
     sampler: samplers.Sampler,
@@ -121,7 +108,7 @@ def restore_batch(
 
     Args:
       keys: one for each picture.
-      predict_noise: as `noise_predictor` returns it.
+      predict: as `predictor` returns it.
       x: the degraded pictures.
       hole: 1 where they miss something.
       sampler: the steps to take.
@@ -135,7 +122,7 @@ def restore_batch(
     mask = process.generation_mask(hole)
     y = samplers.sample(
         key_sample,
-        predict_noise,
+        predict,
         filled,
         mask,
         sampler,

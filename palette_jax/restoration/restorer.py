@@ -21,7 +21,7 @@ from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.types import PredictNoiseFn
+from palette_jax.types import PredictFn
 
 # How many tiles a device computes at once, where a picture has many.
 _TILES_AT_ONCE = 8
@@ -80,12 +80,12 @@ class Restorer:
       task_names: what it was trained for.
       num_together: how many small pictures are computed at once.
       about: what the files of results say of the network.
-      predict_noise: the network with its weights, on all devices.
+      predict: the network with its weights, on all devices.
     """
 
     def __init__(
         self,
-        predict_noise: PredictNoiseFn,
+        predict: PredictFn,
         make_sampler: Callable[[Mapping[str, Any]], Sampler],
         *,
         image_size: int,
@@ -96,7 +96,7 @@ class Restorer:
         """Copies the weights to all devices.
 
         Args:
-          predict_noise: a network with its weights, as `batch.noise_predictor` binds.
+          predict: a network with its weights, as `batch.predictor` binds.
           make_sampler: from `Settings.steps` to a sampler.
           image_size: of the pictures that it was trained on.
           task_names: what it was trained for.
@@ -107,7 +107,7 @@ class Restorer:
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
         self._mesh = parallel.make_mesh()
-        self.predict_noise = self._put(predict_noise)
+        self.predict = self._put(predict)
         self._bind_tiles = tiles.make_tiled_predictor(self._mesh)
         self._make_sampler = make_sampler
         self._clip = clip
@@ -254,7 +254,7 @@ class Restorer:
         # program serves any number of steps.
         return restore_batch(
             keys,
-            self._bind_tiles(self.predict_noise, plan),
+            self._bind_tiles(self.predict, plan),
             x,
             hole,
             sampler,

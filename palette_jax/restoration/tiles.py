@@ -1,6 +1,6 @@
 """Pictures larger than the network's: overlapping tiles that are denoised together.
 
-At every step each tile gets its own estimate of the noise, and the whole picture takes
+At every step each tile gets its own estimate of the clean picture, and the whole takes
 their weighted mean. So the tiles agree where they overlap, and there is no seam.
 """
 
@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from palette_jax import parallel
-from palette_jax.types import PredictNoiseFn
+from palette_jax.types import PredictFn
 
 
 class Plan(NamedTuple):
@@ -91,19 +91,19 @@ def plan(
     return Plan(starts, np.array(num_groups, np.int32), window, total)
 
 
-TiledPredictor = Callable[[PredictNoiseFn, Plan], PredictNoiseFn]
+TiledPredictor = Callable[[PredictFn, Plan], PredictFn]
 
 
 def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
-    """Returns `bind(predict_noise, plan) -> predict_noise` of whole canvases.
+    """Returns `bind(predict, plan) -> predict` of whole canvases.
 
     The tiles of a group are split over the devices of the mesh. Tiles are added up in
     their order, one by one, so the sum does not depend on how many devices there are.
     Keep what is returned: samplers compile for each.
     """
 
-    def predict(
-        predict_noise: Partial,
+    def predict_canvas(
+        predict: Partial,
         plan: Plan,
         x: Float[Array, "b h w c"],
         y_t: Float[Array, "b h w c"],
@@ -115,15 +115,15 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
             index = (jnp.maximum(start[0], 0), start[1], start[2], 0)
             return jax.lax.dynamic_slice(image, index, (1, size, size, image.shape[-1]))
 
-        def add(eps: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
+        def add(y_0: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
             estimate, start = tile
             share = plan.window / cut(total, start)
             share = jnp.where(start[0] >= 0, share, 0)
             index = (jnp.maximum(start[0], 0), start[1], start[2], 0)
-            sum_here = cut(eps, start) + share * estimate
-            return jax.lax.dynamic_update_slice(eps, sum_here, index), None
+            sum_here = cut(y_0, start) + share * estimate
+            return jax.lax.dynamic_update_slice(y_0, sum_here, index), None
 
-        def group(i: Array, eps: Array) -> Array:
+        def group(i: Array, y_0: Array) -> Array:
             starts = plan.starts[i]
             x_tiles, y_tiles = (
                 jax.vmap(cut, (None, 0))(image, starts)[:, 0] for image in (x, y_t)
@@ -133,12 +133,12 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
             tiles = jax.lax.with_sharding_constraint(
                 (x_tiles, y_tiles, levels), parallel.batch_sharding(mesh)
             )
-            estimates = predict_noise(*tiles).astype(eps.dtype)
+            estimates = predict(*tiles).astype(y_0.dtype)
             estimates = jax.lax.with_sharding_constraint(
                 estimates, parallel.replicated(mesh)
             )
-            return jax.lax.scan(add, eps, (estimates[:, None], starts))[0]
+            return jax.lax.scan(add, y_0, (estimates[:, None], starts))[0]
 
         return jax.lax.fori_loop(0, plan.num_groups, group, jnp.zeros_like(y_t))
 
-    return lambda predict_noise, plan: Partial(predict, predict_noise, plan)
+    return lambda predict, plan: Partial(predict_canvas, predict, plan)

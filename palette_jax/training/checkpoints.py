@@ -5,6 +5,7 @@ and deleting one begins with that file. Of those the newest is taken whose files
 they were written, which its manifest tells.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -42,6 +43,8 @@ def save(
     state: TrainState,
     config: Mapping[str, Any],
     held_out_loss: float | None,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Starts writing a checkpoint; what failed in the last one is raised here.
 
@@ -50,6 +53,7 @@ def save(
       state: may be donated to the next step at once.
       config: the resolved one.
       held_out_loss: the lowest is kept; None is worse than any.
+      about: what else the run is made of, such as the identity of its pictures.
 
     Raises:
       CheckpointError: if the one before could not be written.
@@ -58,7 +62,9 @@ def save(
     loss = worst if held_out_loss is None else float(held_out_loss)
     items = {
         "state": ocp.args.PyTreeSave(state),
-        "config": ocp.args.JsonSave({"config": config, "versions": _versions()}),
+        "config": ocp.args.JsonSave(
+            {"versions": versions(), **(about or {}), "config": config}
+        ),
         "metrics": ocp.args.JsonSave({METRIC: loss if np.isfinite(loss) else worst}),
     }
     try:
@@ -90,8 +96,33 @@ def restore(manager: Manager, abstract_state: TrainState) -> TrainState | None:
     Raises:
       CheckpointError: if it is of another network, or none of them is sound.
     """
-    restored = _restore_newest(manager.directory, abstract_state)
+    try:
+        restored = _restore_newest(manager.directory, abstract_state)
+    except CheckpointError:
+        # The first version kept Adam's state alone where gradients were not clipped.
+        opt_state: Any = abstract_state.opt_state
+        older = abstract_state.replace(opt_state=opt_state[-1])
+        with contextlib.suppress(CheckpointError):
+            if found := _restore_newest(manager.directory, older):
+                return found[0].replace(opt_state=(*opt_state[:-1], found[0].opt_state))
+        raise
     return None if restored is None else restored[0]
+
+
+def restore_step(
+    directory: epath.PathLike, step: int, abstract_state: TrainState
+) -> TrainState:
+    """Restores the checkpoint of one step.
+
+    Raises:
+      CheckpointError: if it is damaged or of another network.
+    """
+    path = epath.Path(directory).absolute() / str(step)
+    wrong = manifest.problem(path) if manifest.exists(path) else None
+    if wrong:
+        raise CheckpointError(f"expected a sound checkpoint in {path}, got: {wrong}")
+    _check_leaves(path, abstract_state)
+    return _restore_tree(path, abstract_state)
 
 
 def restore_params(
@@ -113,18 +144,40 @@ def load_config(directory: epath.PathLike) -> dict[str, Any]:
     """Returns the configuration that the newest checkpoint was made with.
 
     Reads one small file: it is asked for before a device may be touched.
+
+    Raises:
+      CheckpointError: if there is no checkpoint.
+    """
+    _steps_or_raise(epath.Path(directory))
+    return load_about(directory)["config"]
+
+
+def load_about(directory: epath.PathLike) -> dict[str, Any]:
+    """Returns what the newest checkpoint tells of its run; empty if there is none.
+
+    That is `config` and `versions`, and of newer runs `data`, the identity of their
+    pictures, and `code`, the version of this package.
     """
     root = epath.Path(directory)
-    for step in _steps_or_raise(root):
+    steps = committed_steps(root)
+    for step in steps:
         path = root / str(step)
         try:
             found = manifest.exists(path) and manifest.problem(path, below="config/")
             if not found:
-                return json.loads((path / "config/metadata").read_text())["config"]
+                about = json.loads((path / "config/metadata").read_text())
+                if "config" in about:
+                    return about
+                found = "its config is missing"
         except (OSError, ValueError, KeyError) as error:
             found = str(error)
         logging.warning("no config in %s (%s); trying the one before", path, found)
-    raise CheckpointError(f"none of the checkpoints in {root} has a configuration")
+    if not steps:
+        return {}
+    raise CheckpointError(
+        f"expected a config in one of the checkpoints in {root}, got none; they are"
+        " damaged: move them away to start from the beginning"
+    )
 
 
 def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
@@ -246,7 +299,8 @@ def _name(key: Any) -> str:
     return str(key)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that numbers depend on."""
     names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {name: metadata.version(name) for name in names}
 

@@ -21,6 +21,7 @@ MAX_BAD_STEPS = 10
 
 def set_up_logging() -> None:
     """Makes the log lines short, and orbax speak only when something is wrong."""
+    logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.setFormatter(
         stdlib_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")

@@ -43,10 +43,9 @@ def make_optimizer(
             share = jnp.minimum(share, (num_steps - count) / decay_steps)
         return learning_rate * jnp.maximum(share, 0.0)
 
-    adam = optax.adam(rate, b1=b1, b2=b2)
-    if clip_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+    # The state has the same form with and without clipping, so that a run can change.
+    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+    return optax.chain(clip, optax.adam(rate, b1=b1, b2=b2))
 
 
 def ema_decay_at(step: Int[Array, ""], decay: float) -> Float[Array, ""]:

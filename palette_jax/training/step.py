@@ -69,13 +69,13 @@ def make_train_step(
     def loss_fn(
         params: Params, batch: Batch, keys: Array, dropout_key: Array
     ) -> tuple[Array, tuple[Array, Array]]:
-        def predict_noise(x: Array, y_t: Array, gamma: Array) -> Array:
-            eps: Any = network.apply(
+        def apply(x: Array, y_t: Array, gamma: Array) -> Array:
+            output: Any = network.apply(
                 {"params": params}, x, y_t, gamma, False, rngs={"dropout": dropout_key}
             )
-            return eps
+            return output
 
-        losses, level = loss(keys, predict_noise, batch, schedule, norm=norm)
+        losses, level = loss(keys, apply, batch, schedule, norm=norm)
         bins = jax.nn.one_hot(level.t * NUM_LEVELS // len(schedule), NUM_LEVELS)
         return losses.mean(), (losses @ bins, bins.sum(0))
 

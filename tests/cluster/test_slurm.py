@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests import xla_flags
 from tests.distributed.group import TINY
 from tests.states import assert_same_bits, newest_state
 
@@ -47,8 +48,7 @@ def slurm(tmp_path_factory):
         "SLURM_CONF": str(folder / "slurm.conf"),
         "PYTHON": sys.executable,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1"
-        " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": xla_flags.fast_to_compile(num_devices=1),
     }
     subprocess.run([SETUP, "stop", folder])
 

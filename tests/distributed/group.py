@@ -12,6 +12,8 @@ import time
 from typing import Any
 from unittest import mock
 
+from tests import xla_flags
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # One device a process, and a network that compiles in a second.
@@ -28,10 +30,6 @@ TINY = (
     "--config.train.batch_size=4",
     "--config.train.log_every=1",
     "--config.sample.num_steps=2",
-)
-_XLA_FLAGS = (
-    "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    " --xla_cpu_use_fusion_emitters=false"
 )
 # The server imports what all programs need, once; each process is a fork of it.
 _FORKSERVER = multiprocessing.get_context("forkserver")
@@ -122,7 +120,7 @@ def _main(args: tuple[str, ...], log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.environ["XLA_FLAGS"] = _XLA_FLAGS
+    os.environ["XLA_FLAGS"] = xla_flags.fast_to_compile(num_devices=1)
     _keep_what_is_compiled()
     sys.argv = [str(ROOT / "main.py"), *args]
     sys.path.insert(0, str(ROOT))

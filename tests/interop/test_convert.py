@@ -225,7 +225,7 @@ def test_the_new_order_of_attention_is_the_same_network(networks: pathlib.Path) 
 
 
 def test_the_config_builds_the_network_of_the_weights(networks: pathlib.Path) -> None:
-    from configs import base
+    from palette_jax.config import base
 
     for name in ("guided_diffusion_small.pt", "janspiry_small_Network.pth"):
         imported = import_weights(networks / name, **SMALL)
@@ -278,7 +278,7 @@ def test_janspirys_schedule_is_read_off_its_buffer(
 
 
 def test_samples_are_drawn_by_janspirys_own_steps() -> None:
-    from configs import base
+    from palette_jax.config import base
 
     config = base.get_config().unlock()
     for group, values in janspiry._schedules({}).items():

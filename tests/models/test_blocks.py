@@ -156,3 +156,14 @@ def test_squares_of_pixels_become_one_and_come_back() -> None:
         np.testing.assert_array_equal(small[:, row, column], square.reshape(2, -1))
     np.testing.assert_array_equal(blocks.pixel_shuffle(small, 2), h)
     np.testing.assert_array_equal(blocks.pixel_unshuffle(jnp.asarray(h), 1), h)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e3, 1e4])
+def test_the_norm_keeps_its_digits_beside_a_large_mean(ratio: float) -> None:
+    (h,) = _draw(1, (2, 16, 16, 32))
+    h = h + ratio
+    params = {"params": {"norm": {"scale": jnp.ones(32), "bias": jnp.zeros(32)}}}
+    out = blocks.GroupNorm(groups=8).apply(params, h)
+    plain = _plain_norm(h, np.ones(32), np.zeros(32), 8, 1e-5)
+    # The input itself has this error: what float32 keeps of a number near the ratio.
+    np.testing.assert_allclose(out, plain, atol=1e-5 + 2e-7 * ratio)

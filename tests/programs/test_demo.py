@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import multitask
 from palette_jax.config import build
+from palette_jax.configs import multitask
 from palette_jax.pictures import files
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state

@@ -9,8 +9,8 @@ import jax
 import ml_collections
 import pytest
 
-from configs import uncrop
 from palette_jax.config import build
+from palette_jax.configs import uncrop
 from palette_jax.programs import plan, plan_steps, roofline, topology
 from palette_jax.training.state import make_state
 from tests.programs.conftest import TINY

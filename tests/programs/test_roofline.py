@@ -73,7 +73,7 @@ def test_computing_activations_twice_costs_one_more_pass_forward() -> None:
 
 
 def test_the_count_of_the_network_agrees_with_the_compiler() -> None:
-    from configs import uncrop
+    from palette_jax.configs import uncrop
 
     config = uncrop.get_config("tiny").unlock()
     config.model.base_features, config.data.image_size = 16, 16

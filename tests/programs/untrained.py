@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import multitask
 from palette_jax import cli
 from palette_jax.config import build
+from palette_jax.configs import multitask
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 

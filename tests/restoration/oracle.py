@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from palette_jax.diffusion import samplers, schedules
-from palette_jax.restoration.batch import ApplyFn, noise_predictor
+from palette_jax.restoration.batch import ApplyFn, predictor
 from palette_jax.restoration.restorer import Restorer
 
 FILLED = 100  # What `negative` paints where x is noise.
@@ -45,7 +45,7 @@ def make_restorer(
         return getattr(samplers, steps["sampler"])(schedule)
 
     return Restorer(
-        noise_predictor(apply, jnp.float32(1), gamma_floor=1e-5),
+        predictor(apply, jnp.float32(1), objective="denoise", gamma_floor=1e-5),
         make_sampler,
         image_size=image_size,
         task_names=task_names,

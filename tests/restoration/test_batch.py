@@ -10,11 +10,11 @@ import pytest
 import skimage.data
 from jax import Array
 
-from configs import uncrop
 from palette_jax import parallel
 from palette_jax.config import build
+from palette_jax.configs import uncrop
 from palette_jax.diffusion import samplers, schedules
-from palette_jax.restoration.batch import image_keys, noise_predictor, restore_batch
+from palette_jax.restoration.batch import image_keys, predictor, restore_batch
 
 IDS = np.arange(100, 108, dtype=np.uint32)
 
@@ -154,7 +154,7 @@ def test_a_network_is_never_asked_below_the_levels_it_knows() -> None:
     batch = _some(_batch(), [0])
     restore_batch(
         image_keys(0, jnp.array(batch["id"])),
-        noise_predictor(apply, jnp.float32(1), gamma_floor=floor),
+        predictor(apply, jnp.float32(1), objective="denoise", gamma_floor=floor),
         jnp.array(batch["x"]),
         jnp.array(batch["hole"]),
         samplers.ddim(schedules.respace(schedule, 10)),

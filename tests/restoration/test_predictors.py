@@ -1,21 +1,17 @@
-"""Networks that give something else than the noise: the velocity, the picture."""
+"""The clean picture, from networks that give noise, velocity or picture."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
 
-from configs import uncrop
 from palette_jax.config import build
-from palette_jax.restoration.batch import (
-    image_keys,
-    regression_predictor,
-    restore_batch,
-    velocity_predictor,
-)
+from palette_jax.configs import uncrop
+from palette_jax.restoration.batch import image_keys, predictor, restore_batch
 
 
-def test_the_noise_follows_from_the_velocity() -> None:
+@pytest.mark.parametrize("objective", ["denoise", "velocity"])
+def test_the_picture_follows_from_what_the_network_gives(objective: str) -> None:
     rng = np.random.default_rng(0)
     y, noise = (jnp.array(rng.normal(size=(3, 4, 4, 3)), jnp.float32) for _ in range(2))
     gamma = jnp.array([1e-4, 0.5, 0.999])
@@ -24,11 +20,14 @@ def test_the_noise_follows_from_the_velocity() -> None:
     )
 
     def apply(params: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+        if objective == "denoise":
+            return noise
         return root_gamma * noise - root_var * x
 
-    predict = velocity_predictor(apply, jnp.zeros(()), gamma_floor=1e-5)
-    eps = predict(y, root_gamma * y + root_var * noise, gamma)
-    np.testing.assert_allclose(eps, noise, atol=1e-5)
+    predict = predictor(apply, jnp.zeros(()), objective=objective, gamma_floor=1e-5)
+    picture = predict(y, root_gamma * y + root_var * noise, gamma)
+    # The noise of gamma 1e-4 hides all but a hundredth of the picture.
+    np.testing.assert_allclose(picture, y, atol=1e-4)
 
 
 @pytest.mark.parametrize("hole", [0, 5])
@@ -47,8 +46,11 @@ def test_the_picture_that_the_network_gives_is_the_result(hole: int) -> None:
         return jnp.broadcast_to(params, x.shape) + y_t
 
     picture = 100 / 127.5 - 1
-    predict = regression_predictor(
-        apply, jnp.float32(picture), gamma_floor=build.schedule_end(config)
+    predict = predictor(
+        apply,
+        jnp.float32(picture),
+        objective="regress",
+        gamma_floor=build.schedule_end(config),
     )
     keys = image_keys(0, jnp.arange(2, dtype=jnp.uint32))
     result = restore_batch(keys, predict, x, jnp.array(holes), sampler)

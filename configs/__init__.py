@@ -1,1 +1,0 @@
-"""Configurations; each file is one experiment of the paper."""

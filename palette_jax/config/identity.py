@@ -1,0 +1,101 @@
+"""The identity of a run: which keys its weights and its results follow from.
+
+Every question of the kind "are these two the same?" is answered here: whether a run may
+be resumed with another config, and whether two numbers may be compared.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from palette_jax.config.values import ConfigError, flatten, task_names
+
+# Of the groups that say what the weights mean, the keys that change only the cost or
+# the regularization of a step.
+_MEANING = ("model.", "diffusion.", "data.image_size")
+_NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
+
+# Keys that no result of a given set of weights follows from. Pictures are identified by
+# their names and content, so the folders may move.
+_NOT_PROTOCOL = (
+    "data.eval_folder",
+    "data.extra_",
+    "data.folder",
+    "data.input_folder",
+    "data.max_broken_share",
+    "data.min_scale",
+    "data.target_folder",
+    "data.tfds_dir",
+    "data.train_split",
+    "eval.batch_size",
+    "mix.",
+    "model.dropout",
+    "model.remat",
+    "optim.",
+    "parallel.",
+    "task",
+    "train.",
+    "variant",
+)
+
+
+def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns what the weights of a run mean: architecture, objective, schedule, tasks.
+
+    A run keeps these from its first step to its last.
+    """
+    values = {
+        key: value
+        for key, value in flatten(config.to_dict())
+        if key.startswith(_MEANING) and key not in _NOT_MEANING
+    }
+    return {**values, "tasks": tuple(task_names(config))}
+
+
+def protocol(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the keys that the results of given weights follow from."""
+    values = flatten(config.to_dict())
+    return {key: value for key, value in values if not key.startswith(_NOT_PROTOCOL)}
+
+
+def digest(values: Any) -> str:
+    """Returns a 16-digit hash of values that JSON can hold."""
+    text = json.dumps(values, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Returns `key: expected ..., got ...` for each key whose value differs."""
+    return [
+        f"{key}: expected {before.get(key)!r}, got {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def check_resume(
+    before: ml_collections.ConfigDict, now: ml_collections.ConfigDict, place: Any
+) -> list[str]:
+    """Returns what else changed since a run was started, one line for each key.
+
+    Args:
+      before: the config that its newest checkpoint was made with.
+      now: the config to resume with.
+      place: of the run, for the message.
+
+    Raises:
+      ConfigError: if the change would give the weights another meaning.
+    """
+    changed = changes(meaning(before), meaning(now))
+    if changed:
+        raise ConfigError(
+            f"expected the model that {place} was started with, got another:"
+            f" {'; '.join(changed)}; use another --workdir, or the old values; to go on"
+            " from these weights with another task or size, `palette-jax export` them"
+            " and `palette-jax import` the file"
+        )
+    flat = [dict(flatten(config.to_dict())) for config in (before, now)]
+    return changes(*flat)

@@ -1,0 +1,1 @@
+"""Configurations; each file is one experiment of the paper, in three variants."""

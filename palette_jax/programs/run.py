@@ -1,0 +1,179 @@
+"""`palette-jax train|sample|evaluate|plan`: what to do with a run, from its config."""
+
+import argparse
+import importlib.util
+import os
+
+import jax
+import ml_collections
+from etils import epath
+
+from palette_jax import parallel, processes
+from palette_jax.config import build, flags
+from palette_jax.config.values import ConfigError, from_dict
+from palette_jax.errors import UserError
+from palette_jax.training import checkpoints, logs
+
+MODES = ("train", "sample", "evaluate", "plan")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of all four; `--config.KEY=VALUE` is split off before."""
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="where the run is kept, a local path or gs://; planning needs none",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help=f"of train and plan: one of {', '.join(flags.names())}, or a file, each"
+        " with a variant, as in uncrop:tiny; --config.KEY=VALUE changes a key",
+    )
+    parser.add_argument(
+        *("--dry-run", "--dry_run"),
+        action="store_true",
+        help="check everything, say what would be done, and stop",
+    )
+    parser.add_argument(
+        "--topology",
+        default="",
+        metavar="MACHINE",
+        help="of plan: the machine, such as v5e:4x4, 2*v5e:4x4, cpu or gpu:80GB",
+    )
+    parser.add_argument(
+        "--effort",
+        choices=("quick", "full"),
+        default="quick",
+        help="of plan: how hard the compiler for a TPU tries; a run gets full, which"
+        " takes ten times as long or more",
+    )
+    parser.add_argument(
+        *("--search-batch", "--search_batch"),
+        action="store_true",
+        help="of plan: look for the largest training batch that fits",
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of the first of several processes, where JAX does not find it",
+    )
+    parser.add_argument(
+        *("--num-processes", "--num_processes"),
+        type=int,
+        metavar="N",
+        help="how many processes there are",
+    )
+    parser.add_argument(
+        *("--process-id", "--process_id"),
+        type=int,
+        metavar="I",
+        help="which process this is, from 0",
+    )
+    parser.add_argument(
+        *("--join-timeout", "--join_timeout"),
+        type=int,
+        default=1800,
+        metavar="SECONDS",
+        help="how long to wait for the other processes (default %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks the config and hands over to the program; 75 asks to be run again."""
+    config = _config(args)
+    build.check(config)
+    logs.set_up_logging()
+    if args.command == "plan":
+        return _plan(config, args)
+    _check_training_packages()
+    if args.join_timeout < 1:
+        raise UserError(f"expected --join-timeout >= 1, got {args.join_timeout}")
+    processes.join(
+        coordinator=args.coordinator,
+        num_processes=args.num_processes,
+        process_id=args.process_id,
+        timeout=args.join_timeout,
+    )
+    if not processes.are_joined():
+        _use_cpu_cores(config)
+    with processes.together():
+        return _run(config, args)
+
+
+def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
+    """Returns the config of `--config`, or that of the run, with the overrides."""
+    if args.workdir is None and args.command != "plan":
+        raise ConfigError("expected --workdir=DIR, where the run is kept, got none")
+    if args.command in ("train", "plan"):
+        if args.config is None:
+            raise ConfigError(
+                "expected --config=NAME or --config=FILE.py, got none; write e.g."
+                " --config=uncrop:tiny"
+            )
+        config = flags.load(args.config)
+    else:
+        if args.config is not None:
+            raise ConfigError(
+                f"expected no --config with {args.command}, which takes the config of"
+                f" the checkpoint, got {args.config}; change keys by"
+                " --config.KEY=VALUE"
+            )
+        directory = epath.Path(args.workdir).expanduser() / "checkpoints"
+        config = from_dict(checkpoints.load_config(directory))
+    flags.override(config, args.overrides)
+    return config
+
+
+def _check_training_packages() -> None:
+    missing = [
+        name
+        for name in ("tensorflow", "tensorflow_datasets", "clu", "tensorboard")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise UserError(
+            f"expected the packages that training needs, got no {', '.join(missing)};"
+            " pip install 'palette-jax[train]'"
+        )
+
+
+def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+    parallel.use_cpu_cores(
+        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+    )
+
+
+def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
+    """Plans for devices that need not exist; touches none but the CPU."""
+    jax.config.update("jax_platforms", "cpu")
+    _use_cpu_cores(config)
+    from palette_jax.programs import plan
+
+    return plan.plan(
+        config, args.topology, search_batch=args.search_batch, effort=args.effort
+    )
+
+
+def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
+    build.check(config, num_devices=jax.device_count())
+    parallel.cache_compilations()
+
+    # Before TensorFlow is imported: nothing that is not about the run. The programs
+    # import it: seconds that a wrong config should not cost.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    from palette_jax.programs import describe, evaluate, sample, train
+
+    if args.dry_run:
+        return describe.describe(config)
+    programs = {
+        "train": train.train,
+        "sample": sample.sample,
+        "evaluate": evaluate.evaluate,
+    }
+    workdir = str(epath.Path(args.workdir).expanduser())
+    try:
+        return programs[args.command](config, workdir)
+    except processes.Stopped:
+        return processes.EXIT_STOPPED

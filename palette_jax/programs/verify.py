@@ -1,0 +1,93 @@
+"""`palette-jax verify RUN`: repeats the last steps of a run and compares the bits."""
+
+import argparse
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from palette_jax import parallel
+from palette_jax.config import build
+from palette_jax.config.values import from_dict
+from palette_jax.errors import UserError
+from palette_jax.training import checkpoints
+from palette_jax.training.state import TrainState
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the run."""
+    parser.add_argument("workdir", metavar="RUN", help="the --workdir of the run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints whether the steps could be repeated; returns 1 if a bit differs."""
+    directory = epath.Path(args.workdir).expanduser() / "checkpoints"
+    config = from_dict(checkpoints.load_config(directory))
+    about = checkpoints.load_about(directory)
+    parallel.use_cpu_cores(
+        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
+    )
+    build.check(config, num_devices=jax.device_count())
+    _check_machine(about)
+    steps = sorted(checkpoints.committed_steps(directory))
+    start, stop = (0, *steps)[-2:]
+    print(f"repeating steps {start + 1} to {stop} of {args.workdir}", flush=True)
+    expected, got = _repeat(config, directory, start, stop)
+    wrong = _different(expected, got)
+    if wrong:
+        shown = "; ".join(wrong[:5])
+        print(f"{len(wrong)} arrays of step {stop} differ from its checkpoint: {shown}")
+        return 1
+    print(f"step {stop} has the same bits as its checkpoint")
+    return 0
+
+
+def _check_machine(about: dict) -> None:
+    """Raises where the bits cannot be the same, and the run is not to blame."""
+    now = {"devices": jax.device_count(), "versions": checkpoints.versions()}
+    for name, value in now.items():
+        if about.get(name, value) != value:
+            raise UserError(
+                f"expected the {name} that the run was trained with, {about[name]}, got"
+                f" {value}: sums come out in another order; verify it where it was"
+                " trained"
+            )
+
+
+def _repeat(
+    config: ml_collections.ConfigDict, directory: epath.Path, start: int, stop: int
+) -> tuple[TrainState, TrainState]:
+    """Returns the state of a checkpoint, and the one that its last steps lead to."""
+    # TensorFlow, which makes the batches, takes seconds to import.
+    from palette_jax.config import build_data
+    from palette_jax.programs import train
+
+    mesh = build.make_mesh(config)
+    optimizer = build.make_optimizer(config)
+    abstract, shardings = train.abstract_state(config, optimizer, mesh)
+    expected = checkpoints.restore_step(directory, stop, abstract)
+    if start:
+        state = checkpoints.restore_step(directory, start, abstract)
+    else:
+        state = train.init_state(config, optimizer, shardings)
+    step = train.compile_step(config, mesh, shardings)
+    batches = build_data.train_batches(config, start_step=start)
+    for _ in range(start, stop):
+        state, _ = step(state, next(batches))
+    return expected, state
+
+
+def _different(expected: TrainState, got: TrainState) -> list[str]:
+    """Returns the path of each array that differs, and by how much."""
+    wrong = []
+    for (path, a), (_, b) in zip(
+        jax.tree.leaves_with_path(expected),
+        jax.tree.leaves_with_path(got),
+        strict=True,
+    ):
+        a, b = np.asarray(a), np.asarray(b)
+        if a.tobytes() != b.tobytes():
+            by = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
+            wrong.append(f"{jax.tree_util.keystr(path)} by up to {by:.3g}")
+    return wrong

@@ -1,0 +1,103 @@
+"""Installs the project for other Pythons and versions, and tries each installation.
+
+    python tests/installs.py
+
+For each Python that is supported and found, beside the one that runs this program: the
+versions of requirements.txt. For the oldest of them: the lowest versions that setup.py
+allows. In each installation the quick tests of diffusion, models, training and
+restoration run, and twenty steps of training. A Python that is not found is named.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PYTHONS = ("3.11", "3.12", "3.13")
+TESTS = ("tests/diffusion", "tests/models", "tests/training", "tests/restoration")
+LOCK = ("-r", str(ROOT / "requirements.txt"))
+LOWEST = ("--resolution=lowest-direct", f"{ROOT}[train,dev]")
+TRAIN = (
+    "--config=configs/uncrop.py:tiny",
+    "--config.train.num_steps=20",
+    "--config.train.log_every=10",
+    "--config.train.num_previews=1",
+    "--config.sample.num_steps=2",
+)
+
+
+def main() -> int:
+    """Returns 0 if every installation works."""
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = {version: _find(version) for version in PYTHONS}
+    for version, python in found.items():
+        if python is None:
+            print(f"Python {version} was not found; nothing is known of it")
+    jobs = [(v, python, LOCK) for v, python in found.items() if v != mine]
+    oldest = next((v for v in PYTHONS if found[v]), None)
+    if oldest:
+        jobs.append((oldest, found[oldest], LOWEST))
+    failed = 0
+    for version, python, what in jobs:
+        if python is None:
+            continue
+        name = f"Python {version}, {'the lock' if what is LOCK else 'lowest versions'}"
+        began = time.monotonic()
+        problem = _try(python, what)
+        print(f"{name}: {problem or 'works'}, {time.monotonic() - began:.0f} s")
+        sys.stdout.flush()
+        failed += problem is not None
+    return int(failed > 0)
+
+
+def _find(version: str) -> str | None:
+    """Returns a Python of a version, from the PATH or from pyenv."""
+    candidates = [shutil.which(f"python{version}")]
+    pyenv = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv"))
+    candidates += map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/python3")))
+    for candidate in filter(None, candidates):
+        probe = "import sys, venv, ensurepip; print(*sys.version_info[:2], sep='.')"
+        done = subprocess.run([candidate, "-c", probe], capture_output=True, text=True)
+        # pyenv's own python3.12 is a script that fails where no 3.12 is chosen.
+        if done.returncode == 0 and done.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def _try(python: str, what: tuple[str, ...]) -> str | None:
+    """Returns what fails in an installation, None if nothing does."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv = pathlib.Path(folder, "venv")
+        uv = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            f"--python={venv}/bin/python",
+        ]
+        inside = f"{venv}/bin/python"
+        commands = {
+            "venv": [python, "-m", "venv", str(venv)],
+            "installation": [*uv, *what],
+            "the package": [*uv, "--no-deps", str(ROOT)],
+            "tests": [inside, "-m", "pytest", "-q", "-m", "not slow", *TESTS],
+            "training": [inside, "main.py", f"--workdir={folder}/run", *TRAIN],
+        }
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        for name, command in commands.items():
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True
+            )
+            if done.returncode != 0:
+                print(done.stdout[-3000:], done.stderr[-3000:], sep="\n")
+                return f"{name} failed"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
