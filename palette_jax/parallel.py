@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -243,8 +244,15 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def cache_compilations() -> None:
-    """Keeps compiled programs for the next start, unless a place for them is set."""
+def cache_compilations(workdir: str | None = None) -> None:
+    """Keeps compiled programs for the next start, unless a place for them is set.
+
+    Args:
+      workdir: of a run on machines that may be taken away, whose homes go with them;
+        local or gs://. Else they are kept in the user's home.
+    """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")
+        if workdir:
+            directory = str(epath.Path(workdir) / "compiled")
         jax.config.update("jax_compilation_cache_dir", directory)

@@ -1,6 +1,7 @@
 """`palette-jax train|sample|evaluate|plan`: what to do with a run, from its config."""
 
 import argparse
+import functools
 import importlib.util
 import os
 
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of plan: look for the largest training batch that fits",
     )
     parser.add_argument(
+        "--profile",
+        type=_steps,
+        metavar="START:STOP",
+        help="of train: trace these steps (the last one not) into DIR/profile, which"
+        " TensorBoard and XProf open",
+    )
+    parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
         help="of the first of several processes, where JAX does not find it",
@@ -77,6 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for the other processes (default %(default)s)",
     )
+
+
+def _steps(text: str) -> tuple[int, int]:
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit() and 0 < int(start) < int(stop)):
+        raise argparse.ArgumentTypeError(
+            f"expected two steps such as 100:110, got {text!r}"
+        )
+    return int(start), int(stop)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,22 +174,25 @@ def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
 
 def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     build.check(config, num_devices=jax.device_count())
-    parallel.cache_compilations()
+    workdir = str(epath.Path(args.workdir).expanduser())
+    on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"
+    parallel.cache_compilations(workdir if on_pod else None)
 
     # Before TensorFlow is imported: nothing that is not about the run. The programs
     # import it: seconds that a wrong config should not cost.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # For gs://: by default each picture is opened with a buffer of 64 MB.
+    os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")
     from palette_jax.programs import describe, evaluate, sample, train
 
     if args.dry_run:
         return describe.describe(config)
     programs = {
-        "train": train.train,
+        "train": functools.partial(train.train, profile=args.profile),
         "sample": sample.sample,
         "evaluate": evaluate.evaluate,
     }
-    workdir = str(epath.Path(args.workdir).expanduser())
     try:
         return programs[args.command](config, workdir)
     except processes.Stopped:

@@ -69,6 +69,27 @@ _VALID = (
 )
 
 
+# By the start of what JAX calls them; the longer names first.
+_KINDS = {
+    "TPU v5 lite": TPUS["v5e"].flops,
+    "TPU v6 lite": TPUS["v6e"].flops,
+    "TPU v4": TPUS["v4"].flops,
+    "TPU v5": TPUS["v5p"].flops,
+    "TPU7x": TPUS["tpu7x"].flops,
+    "NVIDIA A100": GPUS[80].flops,
+    "NVIDIA H100": GPUS[141].flops,
+    "NVIDIA H200": GPUS[141].flops,
+    "NVIDIA L40S": GPUS[48].flops,
+    "NVIDIA L4": GPUS[24].flops,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Returns the operations a second of a device in bfloat16; None of unknown ones."""
+    found = [rate for name, rate in _KINDS.items() if device_kind.startswith(name)]
+    return found[0] if found else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """Devices to plan for.
