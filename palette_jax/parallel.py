@@ -244,7 +244,7 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def cache_compilations(workdir: str | None = None) -> None:
+def cache_compilations(*, workdir: str | None = None) -> None:
     """Keeps compiled programs for the next start, unless a place for them is set.
 
     Args:

@@ -172,7 +172,9 @@ def make_optimizer(
 
 
 def make_mesh(
-    config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+    config: ml_collections.ConfigDict,
+    *,
+    devices: Sequence[jax.Device] | None = None,
 ) -> jax.sharding.Mesh:
     """Arranges all devices, or those given, as `parallel` says."""
     layout = config.parallel

@@ -176,7 +176,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     build.check(config, num_devices=jax.device_count())
     workdir = str(epath.Path(args.workdir).expanduser())
     on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"
-    parallel.cache_compilations(workdir if on_pod else None)
+    parallel.cache_compilations(workdir=workdir if on_pod else None)
 
     # Before TensorFlow is imported: nothing that is not about the run. The programs
     # import it: seconds that a wrong config should not cost.
