@@ -34,9 +34,14 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    argv, overrides = flags.split(sys.argv[1:] if argv is None else argv)
+    return run(sys.argv[1:])
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs a subcommand with its arguments; returns its exit status."""
+    argv, overrides = flags.split(argv)
     try:
         return _run(argv, overrides)
     except UserError as error:
