@@ -20,7 +20,7 @@ def main() -> int:
     args, rest = parser.parse_known_args()
     if args.mode == "evaluate" and not any(arg.startswith("--workdir") for arg in rest):
         sys.exit("error: expected --workdir=DIR, where the run is kept, got none")
-    return cli.main([args.mode, *rest])
+    return cli.run([args.mode, *rest])
 
 
 if __name__ == "__main__":

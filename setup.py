@@ -46,6 +46,7 @@ EXTRAS_REQUIRE = {
     ],
     "demo": ["gradio>=6.20,<7"],
     "eval": EVAL,
+    "heic": ["pillow-heif>=1,<2"],  # Reads the photographs of telephones.
     "dev": [
         "beartype>=0.22,<0.24",
         "kubeflow-trainer-api>=2.3,<3",  # The published API of JobSet.

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import palette_jax
 from palette_jax.config import flags
@@ -34,9 +34,14 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    argv, overrides = flags.split(sys.argv[1:] if argv is None else argv)
+    return run(sys.argv[1:])
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs a subcommand with its arguments; returns its exit status."""
+    argv, overrides = flags.split(argv)
     try:
         return _run(argv, overrides)
     except UserError as error:
@@ -51,8 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises what is wrong with the arguments, to be said in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UserError`."""
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
 def _run(argv: list[str], overrides: list[flags.Override]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="palette-jax",
         description="Image-to-image diffusion: train, restore pictures, judge results.",
         allow_abbrev=False,
@@ -72,12 +85,16 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")
             program.add_arguments(subparser)
+    is_run = program is not None and program.__name__.endswith(".run")
+    for arg in argv[1:] if is_run else ():
+        if not arg.startswith("-") and "=" in arg and ":" not in arg:
+            raise UserError(f"expected --FLAG=VALUE, got {arg!r}; write --{arg}")
     args = parser.parse_args(argv)
     if program is None:
         parser.print_help()
         return 0
     args.overrides = overrides
-    if overrides and program.__name__ != "palette_jax.programs.run":
+    if overrides and not is_run:
         raise UserError(
             f"expected no --config.{overrides[0][0]} with {args.command}, which has no"
             " config; see `palette-jax"

@@ -16,6 +16,7 @@ PACKAGE = "palette_jax"
 FLOORS = {
     "errors": 0,
     "types": 0,
+    "atomic": 0,
     "torch_file": 1,
     "pictures": 1,
     "diffusion": 2,
@@ -35,6 +36,7 @@ FLOORS = {
     "cli": 8,
 }
 WITHOUT_TENSORFLOW = [
+    "atomic",
     "errors",
     "types",
     "torch_file",

@@ -11,12 +11,14 @@ The other files import this one and change what differs. Sizes are picked by var
 
 import ml_collections
 
+from palette_jax.config.values import ConfigError
+
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     """Returns the keys that all tasks share."""
     sizes = {"paper": _paper, "small": _small, "tiny": _tiny}
     if variant not in sizes:
-        raise ValueError(
+        raise ConfigError(
             f"expected one of the variants {', '.join(sizes)}, got {variant!r};"
             " write e.g. --config=configs/uncrop.py:tiny"
         )

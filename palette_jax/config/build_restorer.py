@@ -63,7 +63,7 @@ def load_restorer(
     Raises:
       UserError: if there are no such weights.
     """
-    named: dict[str, Any] = {"checkpoint": str(checkpoint)}
+    named: dict[str, Any] = {"checkpoint": epath.Path(checkpoint or "").name}
     if checkpoint is None:
         checkpoint = find_shipped(task)
         named = {"weights": checkpoint.name}

@@ -1,6 +1,5 @@
 """Sources: where pictures lie, as a list of names and a way to read any one of them."""
 
-import collections
 import dataclasses
 import hashlib
 import importlib.util
@@ -17,7 +16,7 @@ from etils import epath
 from PIL import Image
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import image_list
+from palette_jax.pictures import image_list, match, walk
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
@@ -128,13 +127,16 @@ def folder(path: str) -> Source:
     """Returns all pictures below a folder, local or gs://, sorted by path."""
     root = epath.Path(path)
     if not root.is_dir():
-        raise UserError(f"Expected a folder of pictures, got {path}: no folder.")
-    names = sorted(_list_pictures(str(root)))
+        raise UserError(f"expected a folder of pictures, got {path}: no folder")
+    found = walk.walk(root, EXTENSIONS)
+    names = found.names
     if not names:
         raise UserError(
-            f"Expected pictures below {path}, got none; looked in all folders for names"
-            f" that end in {', '.join(EXTENSIONS)}."
+            f"expected pictures below {path}, got none with an ending out of"
+            f" {', '.join(EXTENSIONS)}; {found.summary()}"
         )
+    if found.left_out:
+        logging.info("%s: %d pictures, %s", path, len(names), found.summary())
     rows = tf.constant(names)
     prefix = str(root).rstrip("/") + "/"
 
@@ -146,18 +148,6 @@ def folder(path: str) -> Source:
         lambda index: {"y": tf.io.read_file(prefix + rows[index])},
         sizes=None if "://" in prefix else sizes,  # A bucket would be asked for each.
     )
-
-
-def _list_pictures(root: str) -> list[str]:
-    """Returns the paths below a folder that end like a picture's."""
-    paths = []
-    for parent, _, files in tf.io.gfile.walk(root):
-        below = parent[len(root) :].strip("/")
-        for file in files:
-            # A leading dot is how some systems name what is not the picture itself.
-            if file.lower().endswith(EXTENSIONS) and not file.startswith("."):
-                paths.append(f"{below}/{file}" if below else file)
-    return paths
 
 
 def paired(source_folder: str, target_folder: str) -> Source:
@@ -190,48 +180,21 @@ def paired(source_folder: str, target_folder: str) -> Source:
 
 
 def _by_stem(source: Source, path: str) -> dict[str, int]:
-    """Returns the position of each picture by its path without extension."""
-    stems = [name.rsplit(".", 1)[0] for name in source.names.tolist()]
-    if len(set(stems)) < len(stems):
-        twice = [
-            stem for stem, count in collections.Counter(stems).items() if count > 1
-        ]
-        raise UserError(
-            f"Expected one picture for each name in {path}, got several that differ"
-            f" only in their extension: {_first(twice)}."
-        )
-    return {stem: index for index, stem in enumerate(stems)}
+    """Returns the position of each picture by its path without ending."""
+    names = source.names.tolist()
+    index = {name: i for i, name in enumerate(names)}
+    return {stem: index[name] for stem, name in match.by_stem(names, path).items()}
 
 
 def restrict(source: Source, list_file: str) -> Source:
     """Returns the pictures that an `image_list` names, in the list's order."""
     lines = image_list.read(list_file).lines
     names = (source.file_names() if source.file_names else source.names).tolist()
-    by_path = {name: index for index, name in enumerate(names)}
-    by_file: dict[str, list[int]] = {}
-    for name, index in by_path.items():
-        by_file.setdefault(name.rsplit("/", 1)[-1], []).append(index)
-
-    def find(line: str) -> int | None:
-        # A file name may itself end in a space and a number.
-        for path in image_list.candidates(line):
-            if path in by_path:
-                return by_path[path]
-            namesakes = by_file.get(path.rsplit("/", 1)[-1], [])
-            if len(namesakes) == 1:
-                return namesakes[0]
-        return None
-
-    found = {line: find(line) for line in lines}
-    missing = [line for line, index in found.items() if index is None]
-    if missing:
-        raise UserError(
-            f"Expected pictures for all {len(lines)} names in {list_file}, got none, or"
-            f" several of the same file name, for {len(missing)}: {_first(missing)}."
-            f" The source has {_first(names)}."
-        )
+    positions = {name: index for index, name in enumerate(names)}
+    meant = match.find_listed(lines, names, list_file)
+    found = {line: positions[name] for line, name in meant.items()}
     chosen = list(dict.fromkeys(found.values()))  # A picture named twice counts once.
-    subset = source.select([index for index in chosen if index is not None])
+    subset = source.select(chosen)
     return dataclasses.replace(
         subset, names=np.array([names[index] for index in chosen]), file_names=None
     )

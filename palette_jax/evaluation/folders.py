@@ -16,8 +16,8 @@ from PIL import Image
 from palette_jax.errors import UserError
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import some_of
-from palette_jax.pictures import files
-from palette_jax.pictures.image_list import ImageList, candidates
+from palette_jax.pictures import files, match, resize, walk
+from palette_jax.pictures.image_list import ImageList
 
 _THREADS = 8
 
@@ -37,29 +37,17 @@ def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     if not folder.is_dir():
         raise UserError(f"expected a folder of pictures, got {folder}: no folder")
-    endings = Image.registered_extensions()
-    found: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in inside.parts)
-        if is_hidden or path.suffix.lower() not in endings or not path.is_file():
-            continue
-        stem = inside.with_suffix("").as_posix()
-        if stem in found:
-            raise UserError(
-                f"expected one picture for each name, got {found[stem]} and {path};"
-                " remove one of them"
-            )
-        found[stem] = path
-    if not found:
+    found = walk.walk(folder, walk.pillow_endings())
+    if not found.names:
         raise UserError(
-            f"expected pictures below {folder}, got none; known endings are those of"
-            " Pillow, e.g. .jpg and .png"
+            f"expected pictures below {folder}, got none with an ending that Pillow"
+            f" knows, e.g. .jpg and .png; {found.summary()}"
         )
-    return found
+    by_stem = match.by_stem(found.names, folder)
+    return {stem: folder / name for stem, name in sorted(by_stem.items())}
 
 
-def match(
+def pair(
     results: pathlib.Path,
     reference: pathlib.Path,
     *,
@@ -77,22 +65,27 @@ def match(
     """
     of_results, of_reference = pictures(results), pictures(reference)
     if names is not None:
-        chosen = _listed(names, of_reference, reference)
-        by_file = {name.rsplit("/", 1)[-1]: name for name in of_results}
-        partner = {
-            name: name if name in of_results else by_file.get(name.rsplit("/", 1)[-1])
-            for name in chosen
-        }
-        missing = [name for name, found in partner.items() if found is None]
+        chosen = match.find_listed(names.lines, of_reference, reference)
+        index = match.Names(of_results)
+        partners = {name: index.find(name) or "" for name in chosen.values()}
+        missing = [name for name, found in partners.items() if not found]
         if missing:
             raise UserError(
-                f"expected a result in {results} for each of the {len(chosen)} names in"
-                f" {names.path}, got none for {len(missing)}: {some_of(missing)}"
+                f"expected a result in {results} for each of the {len(partners)} names"
+                f" in {names.path}, got none for {len(missing)}: {some_of(missing)}"
             )
+        served: dict[str, str] = {}
+        for name, found in partners.items():
+            if found in served:
+                raise UserError(
+                    f"expected a result for each name, got {of_results[found]} for both"
+                    f" {served[found]} and {name}; keep the results in the folders of"
+                    " the originals"
+                )
+            served[found] = name
         return {
             name: Pair(of_results[found], of_reference[name])
-            for name, found in partner.items()
-            if found is not None
+            for name, found in partners.items()
         }
     lonely = sorted(of_results.keys() - of_reference.keys())
     missing = sorted(of_reference.keys() - of_results.keys())
@@ -153,38 +146,6 @@ def checksums(paths: Mapping[str, pathlib.Path]) -> dict[str, int]:
     return dict(zip(paths, sums, strict=True))
 
 
-def _listed(
-    names: ImageList, found: Mapping[str, pathlib.Path], folder: pathlib.Path
-) -> list[str]:
-    """Returns the names in a folder that a list means, in the order of the list."""
-    by_file: dict[str, list[str]] = {}
-    for name in found:
-        by_file.setdefault(name.rsplit("/", 1)[-1], []).append(name)
-
-    def find(line: str) -> str | None:
-        for candidate in candidates(line):
-            for name in (without_ending(candidate), candidate):
-                namesakes = by_file.get(name.rsplit("/", 1)[-1], [])
-                if name in found or len(namesakes) == 1:
-                    return name if name in found else namesakes[0]
-        return None
-
-    meant = {line: find(line) for line in names.lines}
-    missing = [line for line, name in meant.items() if name is None]
-    if missing:
-        raise UserError(
-            f"expected pictures in {folder} for all {len(meant)} names in {names.path},"
-            f" got none, or several of the same file name, for {len(missing)}:"
-            f" {some_of(missing)}"
-        )
-    return list(dict.fromkeys(name for name in meant.values() if name is not None))
-
-
-def without_ending(name: str) -> str:
-    """Returns a path without its ending."""
-    return pathlib.PurePosixPath(name).with_suffix("").as_posix()
-
-
 def _size(path: pathlib.Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
@@ -202,14 +163,7 @@ def _pixels(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
 def _square(
     pixels: UInt8[np.ndarray, "h w 3"], size: int | None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    if size is None:
-        return pixels
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = Image.fromarray(pixels[top : top + side, left : left + side])
-    how = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
-    return np.asarray(square.resize((size, size), how))
+    return pixels if size is None else resize.center_square(pixels, size)
 
 
 def _in_threads(do: Callable[[Any], Any], of: Iterable[Any]) -> list[Any]:

@@ -18,7 +18,7 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 
 STATISTICS_FOLDER = "~/.cache/palette_jax/statistics"
 """Of the pictures that Fréchet distances refer to, by their hash."""
@@ -168,9 +168,7 @@ def on_host_0(is_so: Any) -> bool:
 def write_whole(path: epath.Path, content: bytes) -> None:
     """Writes a file that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / (path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    atomic.write_bytes(path, content)
 
 
 def _write_png(path: epath.Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.errors import WeightsError
 from palette_jax.types import Params
 
@@ -91,9 +92,7 @@ def export_safetensors(
     metadata = {"format": _FORMAT, "config": json.dumps(config or {})}
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f"{path.name}.part"
-    part.write_bytes(safetensors.numpy.save(arrays, metadata))
-    part.replace(path)  # A half-written file never has the final name.
+    atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
 def is_ours(path: epath.PathLike) -> bool:

@@ -3,7 +3,6 @@
 Everything that Pillow opens is read. What cannot be kept is said in a warning.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image, PngImagePlugin
 
+from palette_jax import atomic
 from palette_jax.errors import UserError
 from palette_jax.pictures import modes
 
@@ -44,6 +44,7 @@ class Photo:
       format: of the file, as Pillow calls it.
       name: of the file, for messages.
       warnings: what was changed on reading.
+      dpi: pixels an inch, across and down, where the file says so.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -55,6 +56,7 @@ class Photo:
     format: str | None = None
     name: str = "the picture"
     warnings: tuple[str, ...] = ()
+    dpi: tuple[float, float] | None = None
 
 
 def read(
@@ -101,6 +103,52 @@ def read(
         ) from error
 
 
+def as_photo(source: Any) -> Photo:
+    """Returns a photo of what a caller has: a path, a Pillow image, an array, a photo.
+
+    Arrays are [height, width], or with 1, 3 or 4 channels, of which the fourth is the
+    opacity; of bytes, or of other numbers in a range that `modes.to_8_bits` finds.
+
+    Raises:
+      PictureError: if it is none of these, or cannot be read.
+    """
+    if isinstance(source, Photo):
+        pixels = np.asarray(source.pixels)
+        if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
+            return source
+        fresh = as_photo(pixels)
+        return dataclasses.replace(
+            source,
+            pixels=fresh.pixels,
+            warnings=(*source.warnings, *fresh.warnings),
+        )
+    if isinstance(source, str | os.PathLike | bytes | io.BufferedIOBase):
+        return read(source)
+    if isinstance(source, Image.Image):
+        try:
+            return _decode(source, "the picture", MAX_PIXELS)
+        except ValueError as error:
+            raise PictureError(f"the picture: {error}") from error
+    array = np.asarray(source)
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
+        raise PictureError(
+            "expected a picture as a path, a Pillow image or an array [height, width,"
+            f" 3], got {type(source).__name__} of shape {array.shape}"
+        )
+    said: list[str] = []
+    try:
+        values = modes.to_8_bits(array.reshape(*array.shape[:2], channels), said)
+    except (TypeError, ValueError) as error:
+        raise PictureError(f"the picture: {error}") from error
+    return Photo(
+        np.repeat(values, 3, -1) if channels == 1 else values[..., :3].copy(),
+        values[..., 3].copy() if channels == 4 else None,
+        is_gray=channels == 1,
+        warnings=tuple(said),
+    )
+
+
 def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     width, height = image.size
     if width * height > max_pixels:
@@ -114,6 +162,8 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         said.append("Pillow gives 8 of the 16 bits of its channels")
     image.load()
     file_format, frames = image.format, getattr(image, "n_frames", 1)
+    dpi = image.info.get("dpi", (0, 0))  # (1, 1) is how a file says nothing.
+    resolution = (float(dpi[0]), float(dpi[1])) if min(dpi) > 1 else None
     if frames > 1:
         said.append(f"it has {frames} frames; the first is taken")
     image, exif = modes.upright(image, said)
@@ -130,13 +180,17 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         file_format,
         name,
         tuple(said),
+        resolution,
     )
 
 
 def in_colour(photo: Photo) -> Photo:
-    """Returns a photo whose profile can say colours: one of gray is carried out."""
-    pixels, profile = modes.gray_to_srgb(photo.pixels, photo.icc_profile)
-    return dataclasses.replace(photo, pixels=pixels, icc_profile=profile)
+    """Returns a photo in sRGB, the colours that networks learn to draw."""
+    said: list[str] = []
+    pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, said)
+    return dataclasses.replace(
+        photo, pixels=pixels, icc_profile=None, warnings=(*photo.warnings, *said)
+    )
 
 
 def write(
@@ -180,6 +234,8 @@ def write(
         options["icc_profile"] = photo.icc_profile
     if photo.exif and (is_png or len(photo.exif) <= _MAX_JPEG_EXIF):
         options["exif"] = photo.exif
+    if photo.dpi:
+        options["dpi"] = photo.dpi
     text = json.dumps(about) if about is not None else None
     if is_png:
         if deep is not None:
@@ -193,15 +249,11 @@ def write(
         options |= {"quality": 95, "subsampling": 0}
         if text is not None:
             options["comment"] = f"{_KEY} {text}"
-    part = path.parent / (path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with atomic.writing(path) as part, part.open("wb") as file:
             image.save(file, format="PNG" if is_png else "JPEG", **options)
-        part.replace(path)
     except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise PictureError(f"could not write {path}: {error}") from error
 
 

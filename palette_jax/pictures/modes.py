@@ -1,6 +1,5 @@
 """Pillow's modes: what of a picture is colour, opacity and EXIF, and bytes of it."""
 
-import contextlib
 import io
 from typing import Any
 
@@ -79,19 +78,23 @@ def to_bytes(
     return np.asarray(image.convert("RGB")), profile
 
 
-def gray_to_srgb(
-    pixels: UInt8[np.ndarray, "h w 3"], profile: bytes | None
-) -> tuple[UInt8[np.ndarray, "h w 3"], bytes | None]:
-    """Brings gray from a profile of one channel, which cannot say colours, to sRGB."""
-    with contextlib.suppress(ImageCms.PyCMSError, OSError, TypeError):
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
-        if source.profile.xcolor_space.strip() == "GRAY":
-            gray = Image.fromarray(pixels[..., 0])
-            srgb: Any = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(gray, source, srgb, outputMode="RGB")
-            assert converted is not None  # It is only where it works in place.
-            return np.asarray(converted), None
-    return pixels, profile
+def profile_to_srgb(
+    pixels: UInt8[np.ndarray, "h w 3"], profile: bytes | None, warnings: list[str]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Brings a picture from the colours of its profile to sRGB."""
+    if profile is None:
+        return pixels
+    try:
+        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        is_gray = source.profile.xcolor_space.strip() == "GRAY"
+        image = Image.fromarray(pixels[..., 0] if is_gray else pixels)
+        srgb: Any = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+        assert converted is not None  # It is only where it works in place.
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        warnings.append("its colour profile cannot be used and is left out")
+        return pixels
+    return np.asarray(converted)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -101,13 +104,43 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image, warnings: list[str]) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode == "F":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 255 / 65535
-    warnings.append(f"its {image.mode} pixels are brought to 8 bits for the network")
-    return Image.fromarray(np.round(values * scale).clip(0, 255).astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode not in ("F", "I"):  # All others of one channel have 16 bits.
+        values = values.astype(np.uint16)
+    return Image.fromarray(to_8_bits(values, warnings))
+
+
+def to_8_bits(values: np.ndarray, warnings: list[str]) -> UInt8[np.ndarray, "..."]:
+    """Returns numbers of another type as bytes; which range they have is said.
+
+    Whole numbers of 16 bits have the range of their type. Others have the smallest
+    usual range, up to 1, 255 or 65535, that holds all but one in two hundred of them:
+    a single bright pixel or an infinity changes nothing.
+
+    Raises:
+      ValueError: for numbers that have none of these ranges.
+    """
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        raise ValueError("expected numbers, got none that is finite")
+    low, high = np.quantile(finite, (0.005, 0.995))
+    tops = [255.0, 65535.0] if values.dtype.kind in "iu" else [1.0, 255.0, 65535.0]
+    if values.dtype == np.uint16:
+        tops = [65535.0]
+    top = next((top for top in tops if high <= top * 1.01), None)
+    if top is None or low < -0.01 * top:
+        raise ValueError(
+            f"expected values from 0 up to {' or '.join(f'{t:g}' for t in tops)}, got"
+            f" {low:.3g} to {high:.3g}; scale them before"
+        )
+    warnings.append(f"its {values.dtype} values, 0 to {top:g}, are brought to 8 bits")
+    numbers = np.nan_to_num(numbers, nan=0.0, posinf=top, neginf=0.0)
+    return np.round(numbers * (255.0 / top)).clip(0, 255).astype(np.uint8)
 
 
 def _to_srgb(

@@ -8,6 +8,8 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from palette_jax import atomic
+
 HEAD = 18  # Pixels of the line of titles.
 _GAP = 2  # Pixels between pictures.
 
@@ -79,11 +81,9 @@ def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"
 
 
 def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Writes a picture, on host 0; a half-written one never has the final name."""
+    """Writes a picture, on host 0."""
     if jax.process_index() != 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / (path.name + ".part")
-    with part.open("wb") as file:
+    with atomic.writing(path) as part, part.open("wb") as file:
         Image.fromarray(image).save(file, format="PNG")
-    part.replace(path)

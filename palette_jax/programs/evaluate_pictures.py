@@ -20,7 +20,7 @@ from palette_jax.evaluation.parts import (
     short_hash,
     write_whole,
 )
-from palette_jax.pictures import image_list
+from palette_jax.pictures import image_list, match
 
 _BATCH = 64
 # What the paper has figures of, as its tasks and what the config says of them.
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.size is not None and args.size < 1:
         raise UserError(f"expected --size of 1 pixel or more, got {args.size}")
     names = image_list.read(args.list) if args.list else None
-    pairs = folders.match(results, reference, names=names)
+    pairs = folders.pair(results, reference, names=names)
     if len(pairs) < 2:
         raise MetricError(
             f"expected two pictures or more, got {len(pairs)}:"
@@ -191,7 +191,7 @@ def _hash(
 def _labels(names: image_list.ImageList | None, found: list[str]) -> np.ndarray | None:
     if names is None or not names.labels:
         return None
-    by_stem = {folders.without_ending(k): v for k, v in names.labels.items()}
+    by_stem = {match.stem(k): v for k, v in names.labels.items()}
     by_file = {stem.rsplit("/", 1)[-1]: label for stem, label in by_stem.items()}
     return np.array(
         [by_stem.get(n, by_file.get(n.rsplit("/", 1)[-1], -1)) for n in found]

@@ -5,15 +5,14 @@ import collections
 import os
 import pathlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
+from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
@@ -39,7 +38,7 @@ class Job(NamedTuple):
         about = {"input_crc32": zlib.crc32(self.path.read_bytes())}
         if self.mask is not None:
             about |= {
-                "mask": str(self.mask),
+                "mask": self.mask.name,
                 "mask_crc32": zlib.crc32(self.mask.read_bytes()),
                 "invert": self.invert,
             }
@@ -65,13 +64,25 @@ class Job(NamedTuple):
         }
 
 
+class Found(NamedTuple):
+    """The pictures of a command.
+
+    Attributes:
+      jobs: one for each picture.
+      left_out: files in the folders that Pillow does not read.
+    """
+
+    jobs: list[Job]
+    left_out: list[str]
+
+
 def find(
     sources: Sequence[str],
     out: pathlib.Path,
     *,
     mask: str | None = None,
     invert: bool = False,
-) -> list[Job]:
+) -> Found:
     """Returns a job for each picture, those of folders with their place in them.
 
     Raises:
@@ -80,23 +91,27 @@ def find(
     if mask is not None and not pathlib.Path(mask).exists():
         raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
     found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
+    left_out: list[str] = []
     for source in map(pathlib.Path, sources):
         if source.is_dir():
-            found += [(p, p.relative_to(source)) for p in _pictures(source, out)]
+            walked = _walk(source, out)
+            found += [(source / p, pathlib.PurePath(p)) for p in walked.names]
+            left_out += [str(source / name) for name in walked.left_out]
         else:  # Also a file that is not there: the others are restored.
             found.append((source, pathlib.PurePath(source.name)))
     if not found:
         raise UserError(
-            f"expected pictures in {', '.join(sources)}, got none; known endings are"
-            " those of Pillow, e.g. .jpg and .png"
+            f"expected pictures in {', '.join(sources)}, got none with an ending that"
+            f" Pillow knows, e.g. .jpg and .png; {walk.Walk([], left_out).summary()}"
         )
-    stems = [place.with_suffix("") for _, place in found]
+    stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
+    masks_of = _masks(mask)
     jobs = []
     for (path, place), stem in zip(found, stems, strict=True):
         # Two pictures whose names differ by their ending keep it.
         name = place if count[stem] > 1 else stem
-        jobs.append(Job(path, out / name, _mask_of(stem, mask), invert))
+        jobs.append(Job(path, out / name, masks_of(place), invert))
     outs = collections.Counter(str(job.out) for job in jobs)
     twice = sorted(name for name, times in outs.items() if times > 1)
     if twice:
@@ -104,7 +119,7 @@ def find(
             f"expected pictures with different names, got several for {twice[0]};"
             " restore them into different folders, each with its own --out"
         )
-    return jobs
+    return Found(jobs, left_out)
 
 
 def make_out(out: pathlib.Path) -> None:
@@ -146,41 +161,51 @@ def mask_preview(job: Job) -> pathlib.Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds where results go."""
-    parser.add_argument("--out", default="restored", metavar="DIR", help="%(default)s")
+    parser.add_argument(
+        "--out",
+        default="restored",
+        metavar="DIR",
+        help="folder of the results (default %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
 
 
-def _mask_of(stem: pathlib.PurePath, mask: str | None) -> pathlib.Path | None:
+def _masks(
+    mask: str | None,
+) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
+    """Returns a function from the place of a picture to the file of its mask."""
     if mask is None:
-        return None
+        return lambda place: None
     path = pathlib.Path(mask)
     if not path.is_dir():
-        return path
-    candidates = sorted((path / stem.parent).glob(f"{_escape(stem.name)}.*"))
-    return candidates[0] if candidates else path / f"{stem}.png"
+        return lambda place: path
+    names = walk.walk(path, walk.pillow_endings()).names
+
+    def find(place: pathlib.PurePath) -> pathlib.Path:
+        found = match.partner(place.as_posix(), names)
+        return path / (found or f"{match.stem(place.as_posix())}.png")
+
+    return find
 
 
-def _escape(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _pictures(folder: pathlib.Path, out: pathlib.Path) -> Iterable[pathlib.Path]:
-    known = Image.registered_extensions().items()
-    endings = {ending for ending, name in known if name in Image.OPEN}
+def _walk(folder: pathlib.Path, out: pathlib.Path) -> walk.Walk:
+    """Returns the files of a folder, but for results that were written into it."""
     results = out.resolve()
     if results == folder.resolve():
         raise UserError(
             f"expected results in another folder than the pictures, got {folder} for"
             " both; give another --out"
         )
-    is_inside = folder.resolve() in results.parents
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        is_result = is_inside and results in path.resolve().parents
-        if hidden or is_result or not path.is_file():
-            continue
-        if path.suffix.lower() in endings:
-            yield path
+    found = walk.walk(folder, walk.pillow_endings())
+    if folder.resolve() not in results.parents:
+        return found
+
+    def is_ours(name: str) -> bool:
+        return results in (folder / name).resolve().parents
+
+    return walk.Walk(
+        *([name for name in names if not is_ours(name)] for names in found)
+    )
 
 
 def _append(path: pathlib.Path, text: str) -> pathlib.Path:

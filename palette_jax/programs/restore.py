@@ -1,6 +1,8 @@
 """`palette-jax restore`: the pictures of a user, restored one by one to files."""
 
 import argparse
+import collections
+import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ import jax
 from palette_jax import parallel
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
+from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
 from palette_jax.restoration import tasks
@@ -67,23 +69,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("png", "jpg"),
         help="png keeps known pixels to the bit (default); jpg does not",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print what became of the pictures as JSON"
+    )
     photo_files.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
     like = _read_like(args.like) if args.like else {}
-    mask, invert = args.mask, args.invert
-    if mask is None and args.task in (None, "inpaint"):
-        mask, invert = like.get("mask"), invert or like.get("invert", False)
-    jobs = photo_files.find(
+    for name in ("checkpoint", "mask"):
+        # A result holds names alone, not places.
+        if like.get(name) and not getattr(args, name):
+            raise UserError(
+                f"expected --{name} with --like, since the result was made with one"
+                f" named {like[name]}, got none; give --{name}=PATH"
+            )
+    mask, invert = args.mask, args.invert or like.get("invert", False)
+    jobs, left_out = photo_files.find(
         args.photos, pathlib.Path(args.out), mask=mask, invert=invert
     )
     photo_files.make_out(pathlib.Path(args.out))
     if args.check_mask:
         return photo_results.check_masks(jobs, args.overwrite)
     parallel.cache_compilations()
-    named, old = args.checkpoint or like.get("checkpoint"), like.get("settings", {})
+    named, old = args.checkpoint, like.get("settings", {})
     restorer = load_restorer(named, task=args.task or old.get("task"))
     if named is None:
         weights = restorer.about["weights"]
@@ -96,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             + (" without" if mask is None else f" and --mask={mask}")
         )
     restorer.check(settings)
-    return _Run(args, restorer, settings).all(jobs)
+    return _Run(args, restorer, settings).all(jobs, left_out)
 
 
 class _Run:
@@ -110,7 +120,7 @@ class _Run:
         self._failed: list[str] = []
         self._done = 0
 
-    def all(self, jobs: Sequence[Job]) -> int:
+    def all(self, jobs: Sequence[Job], left_out: Sequence[str]) -> int:
         waiting = [job for job in jobs if self._is_to_do(job)]
         there = len(jobs) - len(waiting) - len(self._failed)
         if there:
@@ -132,10 +142,33 @@ class _Run:
                 return 130
         for line in self._failed:
             print(f"error: {line}", file=sys.stderr)
-        if self._failed:
-            count = f"{len(self._failed)} of {len(jobs)}"
-            print(f"{count} pictures were not restored", file=sys.stderr)
-        return 1 if self._failed else 0
+        self._summarize(len(jobs), there, left_out)
+        return 1 if self._failed or left_out else 0
+
+    def _summarize(self, count: int, there: int, left_out: Sequence[str]) -> None:
+        """Says how many pictures were found, restored and left out, and why."""
+        endings = collections.Counter(walk.ending(name) or "none" for name in left_out)
+        summary = {
+            "found": count + len(left_out),
+            "restored": self._done,
+            "there_already": there,
+            "failed": self._failed,
+            "left_out_by_ending": dict(endings.most_common()),
+        }
+        if self._args.json:
+            print(json.dumps(summary))
+        if self._failed or left_out:
+            listed = "".join(f", {n} {end}" for end, n in endings.most_common())
+            print(
+                f"{summary['found']} found, {self._done} restored, {there} there"
+                f" already, {len(self._failed)} failed, {len(left_out)} left out by"
+                f" ending{listed}",
+                file=sys.stderr,
+            )
+        if {".heic", ".heif", ".avif"} & endings.keys():
+            print(
+                "to read HEIC files: pip install 'palette-jax[heic]'", file=sys.stderr
+            )
 
     def _is_to_do(self, job: Job) -> bool:
         """Whether results are missing; what would be overwritten has failed."""

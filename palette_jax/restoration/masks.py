@@ -1,9 +1,14 @@
-"""Masks that a user drew: white is painted anew, black is kept."""
+"""Masks that a user drew: white is filled in, black is kept."""
+
+import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from palette_jax.errors import UserError
+from palette_jax.pictures import files
 from palette_jax.pictures.files import Photo
 
 
@@ -12,34 +17,39 @@ def to_hole(
 ) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
     """Turns a mask, of any size and mode, to the hole of a picture.
 
-    A pixel is painted anew where the mask is at least as bright as the middle gray,
-    128. What is transparent counts as black.
+    Of a mask with two values, whatever they are, the brighter one is filled in; where
+    all colours are the same, the opaque one. Other masks are filled in where they are
+    at least as bright as the middle gray, 128, and transparent pixels count as black.
 
     Args:
       mask: as `files.read` returns it.
       shape: height and width of the picture.
-      invert: paints what is black instead.
+      invert: fills in what is black instead.
 
     Returns:
-      1 where the picture is painted anew, and warnings to show to the user.
+      1 where the picture is filled in, and warnings to show to the user.
     """
-    warnings = []
-    values = np.asarray(Image.fromarray(mask.pixels).convert("L")).astype(np.float32)
-    if mask.alpha is not None:
-        values = values * mask.alpha / 255
-    if values.max() == 1:
-        warnings.append("its values are 0 and 1; 1 is painted anew")
-        values = values * 255
+    warnings: list[str] = []
+    values = _values(mask)
+    found = np.unique(values)
+    if len(found) == 2:
+        hole = values == found[1]
+        if (found[0], found[1]) != (0, 255):
+            warnings.append(
+                f"the brighter of its two values, {found[1]:g}, is filled in"
+            )
+    else:
+        hole = values >= 128
+        if mask.format != "JPEG" and np.mean((values > 8) & (values < 247)) > 0.05:
+            warnings.append("it has grays; those from 128 up are filled in")
     if mask.format == "JPEG":
         warnings.append("a JPEG has no sharp edges, so some pixels may be off; use PNG")
-    elif np.mean((values > 8) & (values < 247)) > 0.05:
-        warnings.append("it has grays; those from 128 up are painted anew")
-    hole = ((values >= 128) != invert).astype(np.uint8)
+    hole = (hole != invert).astype(np.uint8)
     hole = _fit(hole, shape, warnings)
     share = hole.mean()
     other = "give the mask without inverting" if invert else "invert the mask"
     if share == 0:
-        warnings.append(f"it covers nothing, so nothing is painted; or {other}")
+        warnings.append(f"it covers nothing, so nothing is filled in; or {other}")
     elif share == 1:
         warnings.append(f"it covers everything, so nothing is kept; or {other}")
     elif share > 0.75:
@@ -47,6 +57,51 @@ def to_hole(
             f"it covers {share:.0%} of the picture; if that is what you keep, {other}"
         )
     return hole[..., None], [f"mask {mask.name}: {text}" for text in warnings]
+
+
+def as_hole(
+    hole: Any, shape: tuple[int, ...]
+) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
+    """Returns the hole of a picture from what a caller has, and warnings.
+
+    Args:
+      hole: 1 or 255 where the picture is filled in, as an array [height, width] or
+        [height, width, 1] of its size; or a mask as a path or a Pillow image.
+      shape: height and width of the picture.
+
+    Raises:
+      UserError: for an array of another shape or with other values.
+    """
+    if isinstance(hole, str | os.PathLike | Image.Image | Photo):
+        return to_hole(files.as_photo(hole), shape)
+    array = np.asarray(hole)
+    values = array.reshape(array.shape[:2]) if array.shape[2:] in ((), (1,)) else None
+    top = 0 if values is None or not values.size else values.max()
+    if values is None or values.shape != tuple(shape[:2]) or top not in (0, 1, 255):
+        raise UserError(
+            f"expected a hole of 0 and 1 with {shape[0]} x {shape[1]} pixels (height x"
+            f" width), got shape {array.shape} and values up to {top}; give a mask of"
+            " the picture's size"
+        )
+    if not np.isin(values, (0, top)).all():
+        raise UserError(
+            f"expected a hole of 0 and 1, got also values between 0 and {top}; round it"
+        )
+    return (values > 0).astype(np.uint8)[..., None], []
+
+
+def _values(mask: Photo) -> np.ndarray:
+    """Returns the brightness of each pixel, 0 to 255; of 16 bits as they are."""
+    pixels = mask.pixels.reshape(-1, 3)
+    if mask.deep is not None and mask.deep.max() < 256:
+        return mask.deep.astype(np.float32)  # Labels, which 8 bits would lose.
+    values = np.asarray(Image.fromarray(mask.pixels).convert("L")).astype(np.float32)
+    if mask.alpha is None:
+        return values
+    visible = pixels[mask.alpha.ravel() > 0]
+    if len(visible) and (visible == visible[0]).all() and (mask.alpha < 255).any():
+        return mask.alpha.astype(np.float32)  # Drawn in one colour on nothing.
+    return values * mask.alpha / 255
 
 
 def shown(

@@ -1,6 +1,7 @@
 """A trained network at work on pictures of a user: loaded once, asked often."""
 
 import itertools
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +16,7 @@ from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.pictures.files import Photo
-from palette_jax.restoration import canvas, tasks, tiles
+from palette_jax.restoration import canvas, masks, tasks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.result import Result
@@ -115,10 +115,10 @@ class Restorer:
 
     def restore(
         self,
-        photo: Photo,
+        photo: Any,
         settings: Settings,
         *,
-        hole: UInt8[np.ndarray, "h w 1"] | None = None,
+        hole: Any = None,
         on_progress: OnProgress | None = None,
     ) -> Result:
         """Restores one picture; see `restore_many`."""
@@ -129,18 +129,19 @@ class Restorer:
 
     def restore_many(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[Any],
         settings: Settings,
         *,
-        holes: Sequence[UInt8[np.ndarray, "h w 1"] | None] | None = None,
+        holes: Sequence[Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
 
         Args:
-          photos: as `files.read` returns them.
+          photos: paths, Pillow images, arrays or what `files.read` returns; see
+            `files.as_photo`.
           settings: the task and how to carry it out.
-          holes: of `inpaint`, 1 where each photo is painted anew.
+          holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
           on_progress: called after each step.
 
         Raises:
@@ -150,9 +151,14 @@ class Restorer:
         warnings = self.check(settings)
         works: list[_Work] = []
         results: list[Result] = []
-        for photo, hole in zip(photos, holes or [None] * len(photos), strict=True):
-            if settings.task in ("colorize", "paired") and photo.is_gray:
+        for source, hole in zip(photos, holes or [None] * len(photos), strict=True):
+            photo, about_hole = files.as_photo(source), []
+            if settings.task == "colorize" or (
+                settings.task == "paired" and photo.is_gray
+            ):
                 photo = files.in_colour(photo)
+            if hole is not None:
+                hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
             degraded = tasks.degrade(photo.pixels, settings, hole=hole)
             large, doubts = canvas.choose(degraded, settings, self.image_size)
             prepared = canvas.prepare(degraded, self.image_size, large=large)
@@ -163,8 +169,8 @@ class Restorer:
                 _Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
                 for i, seed in enumerate(settings.seeds)
             ]
-            about = {**self.about, "input": photo.name}
-            said = [*photo.warnings, *warnings, *doubts]
+            about = {**self.about, "input": os.path.basename(photo.name)}
+            said = [*photo.warnings, *about_hole, *warnings, *doubts]
             if photo.alpha is not None and settings.task == "inpaint":
                 said += tasks.unseen(degraded.hole, photo.alpha)
             results.append(Result(photo, settings, [], degraded.hole, said, about))

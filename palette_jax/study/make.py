@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from palette_jax import atomic
 from palette_jax.errors import UserError
 from palette_jax.evaluation import folders
 from palette_jax.pictures import files
@@ -48,7 +49,7 @@ def write(
             "expected --seconds above 0 and --pairs of 1 or more, got"
             f" {seconds:g} and {pairs}"
         )
-    matched = {name: folders.match(path, originals) for name, path in methods.items()}
+    matched = {name: folders.pair(path, originals) for name, path in methods.items()}
     names = sorted(next(iter(matched.values())))
     # A person sees `pairs` of these; more would make the file large for nothing.
     chosen = sorted(random.Random(seed).sample(names, min(len(names), 2 * pairs)))
@@ -85,11 +86,9 @@ def write(
     template = resources.files("palette_jax.study").joinpath("study.html").read_text()
     # `</script>` in a name would end the script that holds it.
     text = json.dumps(content).replace("<", "\\u003c")
-    part = out.with_name(out.name + ".part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(template.replace("/*STUDY*/", text))
-        part.replace(out)
+        atomic.write_text(out, template.replace("/*STUDY*/", text))
     except OSError as error:
         raise UserError(f"could not write {out}: {error}") from error
     return content["pairs"]

@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.errors import UserError
 
 _FILE = "lock.json"
@@ -137,9 +138,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
             return {"token": "", "host": "", "pid": 0}
 
     def _write(self) -> None:
-        new = self._path.parent / f"{_FILE}.{self._me['token']}"
-        new.write_text(json.dumps(self._me))
-        new.replace(self._path)
+        atomic.write_text(self._path, json.dumps(self._me))
 
 
 def _describe_process() -> dict[str, Any]:

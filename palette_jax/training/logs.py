@@ -12,6 +12,7 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
+from palette_jax import atomic
 from palette_jax.errors import UserError
 from palette_jax.training.pace import Clock
 from palette_jax.training.step import NUM_LEVELS, Metrics
@@ -205,9 +206,7 @@ def _rewind(workdir: str, step: int) -> None:
                 break
             end = next_end
         if end < len(data):
-            rewound = path.parent / "rewound.tmp"
-            rewound.write_bytes(data[:end])
-            rewound.replace(path)
+            atomic.write_bytes(path, data[:end])
 
 
 def _duration(seconds: float) -> str:

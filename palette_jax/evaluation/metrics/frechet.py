@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 from jaxtyping import Float, Float64
 
+from palette_jax import atomic
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
@@ -159,9 +160,7 @@ def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
     }
     np.savez(buffer, allow_pickle=False, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(buffer.getvalue())
-    unfinished.replace(path)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def read(path: epath.PathLike) -> dict[str, Statistics]:

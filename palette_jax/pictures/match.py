@@ -1,0 +1,129 @@
+"""The one matcher of names: which picture another file, or the line of a list, means.
+
+Exact names come first, and what could mean two pictures is refused.
+"""
+
+import collections
+import functools
+from collections.abc import Iterable, Sequence
+
+from palette_jax.errors import UserError
+from palette_jax.pictures import image_list
+from palette_jax.pictures.walk import ending, pillow_endings
+
+
+class AmbiguousError(UserError):
+    """A name that could mean several pictures."""
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset(pillow_endings())
+
+
+def stem(name: str) -> str:
+    """Returns a path without the ending of a picture; another dot belongs to it."""
+    end = ending(name)
+    return name[: -len(end)] if end and end in _endings() else name
+
+
+def by_stem(names: Iterable[str], place: object) -> dict[str, str]:
+    """Returns the names by their stems.
+
+    Raises:
+      AmbiguousError: if two names differ in their ending alone.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if stem(name) in found:
+            raise AmbiguousError(
+                f"expected one picture for each name in {place}, got"
+                f" {found[stem(name)]} and {name}, which differ only in their ending;"
+                " remove one of them"
+            )
+        found[stem(name)] = name
+    return found
+
+
+def partner(name: str, others: Sequence[str]) -> str | None:
+    """Returns the one of several files that belongs to a picture, such as its mask.
+
+    That is the file of the same path; else the only one with the same stem.
+
+    Raises:
+      AmbiguousError: if several have the same stem and none the same ending.
+    """
+    if name in others:
+        return name
+    alike = [other for other in others if stem(other) == stem(name)]
+    if len(alike) > 1:
+        raise AmbiguousError(
+            f"expected one file for {name}, got {', '.join(alike)}; keep one of them,"
+            f" or name it {name}"
+        )
+    return alike[0] if alike else None
+
+
+def find_listed(
+    lines: Iterable[str], names: Iterable[str], place: object
+) -> dict[str, str]:
+    """Returns the picture that each line of a list means.
+
+    A line may end in a label; whole, it is tried first.
+
+    Raises:
+      UserError: if a line means no picture, or could mean several.
+    """
+    index = Names(names)
+    meant: dict[str, str] = {}
+    missing: list[str] = []
+    for line in lines:
+        found = next(filter(None, map(index.find, image_list.candidates(line))), None)
+        if found is None:
+            missing.append(line)
+        else:
+            meant[line] = found
+    if missing:
+        more = ", ..." if len(missing) > 5 else ""
+        raise UserError(
+            f"expected pictures for all names in {place}, got none for {len(missing)}:"
+            f" {', '.join(missing[:5])}{more}"
+        )
+    return meant
+
+
+class Names:
+    """Pictures that can be found by what a list calls them."""
+
+    def __init__(self, names: Iterable[str]):
+        """Takes paths below a folder."""
+        self._names = list(names)
+        self._by: dict[str, list[str]] = collections.defaultdict(list)
+        for name in self._names:
+            file = name.rsplit("/", 1)[-1]
+            for key in {name, stem(name), f"*/{file}", f"*/{stem(file)}"}:
+                self._by[key].append(name)
+
+    def find(self, line: str) -> str | None:
+        """Returns the picture that a line means, None if there is none.
+
+        In this order: its path; its path without ending; its file name; its file name
+        without ending.
+
+        Raises:
+          AmbiguousError: if the first of these that fits, fits several pictures.
+        """
+        file = line.rsplit("/", 1)[-1]
+        known = set(self._names)
+        if line in known:
+            return line
+        for key in (stem(line), f"*/{file}", f"*/{stem(file)}"):
+            found = self._by.get(key, [])
+            if len(found) > 1:
+                raise AmbiguousError(
+                    f"expected one picture for {line!r}, got {', '.join(found[:3])};"
+                    " write its path"
+                )
+            if found:
+                return found[0]
+        return None

@@ -1,0 +1,104 @@
+"""The one walk over a folder of pictures, local or in a bucket."""
+
+import collections
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from etils import epath
+from PIL import Image
+
+# Folders that programs make beside pictures, with small copies of them.
+_NOT_PICTURES = {"@eadir", "__macosx", "lost+found"}
+
+
+class Walk(NamedTuple):
+    """The files below a folder.
+
+    Attributes:
+      names: of the pictures, as paths below the folder with slashes, sorted.
+      left_out: of all other files, but hidden ones.
+    """
+
+    names: list[str]
+    left_out: list[str]
+
+    def summary(self) -> str:
+        """Returns how many files were left out, by ending."""
+        endings = collections.Counter(ending(name) or "none" for name in self.left_out)
+        listed = ", ".join(f"{count} {what}" for what, count in endings.most_common())
+        return f"{len(self.left_out)} left out by ending ({listed})"
+
+
+def pillow_endings() -> tuple[str, ...]:
+    """Returns the endings of the files that Pillow reads, in lower case."""
+    known = Image.registered_extensions().items()
+    return tuple(sorted(end for end, name in known if name in Image.OPEN))
+
+
+def ending(name: str) -> str:
+    """Returns the ending of a file name in lower case, such as `.jpg`, or nothing."""
+    return os.path.splitext(name)[1].lower()
+
+
+def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
+    """Lists the files below a folder, each real file once.
+
+    Hidden files and folders are left out, and those that programs fill with small
+    copies. Links to folders are followed, but a folder that was already listed, as in a
+    loop, is not listed again.
+
+    Args:
+      folder: local or gs://; it exists.
+      endings: of pictures, in lower case.
+    """
+    is_local = "://" not in str(folder)
+    names = sorted(_local(str(folder)) if is_local else _remote(epath.Path(folder)))
+    pictures = [name for name in names if ending(name) in endings]
+    chosen = set(pictures)
+    return Walk(pictures, [name for name in names if name not in chosen])
+
+
+def _local(root: str) -> Iterable[str]:
+    """Yields files, those of links to folders last, so that real folders come first."""
+    seen_folders, seen_files = set(), set()
+    folders, links = collections.deque([""]), collections.deque()
+    linked_files: list[str] = []
+    while folders or links:
+        below = folders.popleft() if folders else links.popleft()
+        real = os.path.realpath(os.path.join(root, below))
+        if real in seen_folders:
+            continue
+        seen_folders.add(real)
+        with os.scandir(os.path.join(root, below) or ".") as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = f"{below}/{entry.name}" if below else entry.name
+                if _is_hidden(entry.name):
+                    continue
+                if entry.is_dir():
+                    (links if entry.is_symlink() else folders).append(name)
+                elif entry.is_symlink():
+                    linked_files.append(name)
+                else:
+                    seen_files.add(os.path.realpath(entry.path))
+                    yield name
+    for name in sorted(linked_files):
+        real = os.path.realpath(os.path.join(root, name))
+        if real not in seen_files:
+            seen_files.add(real)
+            yield name
+
+
+def _remote(root: epath.Path, below: str = "") -> Iterable[str]:
+    for path in (root / below if below else root).iterdir():
+        name = f"{below}/{path.name}" if below else path.name
+        if _is_hidden(path.name):
+            continue
+        if path.is_dir():
+            yield from _remote(root, name)
+        else:
+            yield name
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NOT_PICTURES

@@ -1,0 +1,49 @@
+"""One walk for all: each real picture once, hidden ones never."""
+
+import os
+import pathlib
+
+from palette_jax.pictures.walk import walk
+
+ENDINGS = (".jpg", ".png")
+
+
+def _touch(root: pathlib.Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path: pathlib.Path) -> None:
+    root, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    _touch(root, "b/1.png", "a.jpg")
+    _touch(elsewhere, "2.png")
+    (root / "loop").symlink_to(".")
+    (root / "b" / "up").symlink_to("..")
+    (root / "class").symlink_to(elsewhere)
+    (root / "again").symlink_to(elsewhere)
+    (root / "a_link.jpg").symlink_to("a.jpg")
+    (root / "other.jpg").symlink_to(elsewhere / "2.png")
+    names = walk(root, ENDINGS).names
+    assert names == ["a.jpg", "again/2.png", "b/1.png"]
+
+
+def test_hidden_files_and_thumbnails_are_no_pictures(tmp_path: pathlib.Path) -> None:
+    _touch(tmp_path, "a.JPG", ".b.jpg", ".thumbnails/c.jpg", "@eaDir/d.jpg")
+    _touch(tmp_path, "x/.ipynb_checkpoints/e.png", "x/f.png", "__MACOSX/g.jpg")
+    found = walk(tmp_path, ENDINGS)
+    assert found.names == ["a.JPG", "x/f.png"] and found.left_out == []
+
+
+def test_what_is_left_out_is_counted_by_ending(tmp_path: pathlib.Path) -> None:
+    _touch(tmp_path, "a.heic", "b.HEIC", "c.cr2", "noending", "d.png")
+    (tmp_path / "dangling.tif").symlink_to("nowhere.tif")
+    found = walk(tmp_path, ENDINGS)
+    assert found.names == ["d.png"]
+    assert found.summary() == "5 left out by ending (2 .heic, 1 .cr2, 1 .tif, 1 none)"
+
+
+def test_a_folder_may_be_the_present_one(tmp_path: pathlib.Path, monkeypatch) -> None:
+    _touch(tmp_path, "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert walk(".", ENDINGS).names == walk(os.fspath(tmp_path), ENDINGS).names
