@@ -21,10 +21,12 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
         weights = [config.mix[name] for name in names]
         return tasks.multitask([_task(config, name) for name in names], weights)
     makers = {
-        "colorize": tasks.colorize,
+        "colorize": lambda: tasks.colorize(hints=config.data.hints),
         "inpaint": tasks.inpaint,
         "uncrop": tasks.uncrop,
         "jpeg": tasks.jpeg,
+        "superres": tasks.superres,
+        "old_photo": tasks.old_photo,
         "paired": tasks.paired,
     }
     return makers[name]()
@@ -34,6 +36,7 @@ def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the form of a task that results are compared on."""
     quality = config.eval.jpeg_quality
     makers = {
+        "colorize": tasks.colorize,
         "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
         "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
         "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),

@@ -4,7 +4,9 @@ import math
 
 import ml_collections
 
-from palette_jax.config.values import TASKS, ConfigError, flatten, nearest
+from palette_jax.config.values import ConfigError, flatten, nearest
+from palette_jax.restoration.settings import SAMPLERS
+from palette_jax.tasks import TASKS
 
 # Keys by the values that there are.
 NAMES = {
@@ -18,7 +20,7 @@ NAMES = {
     "diffusion.loss_norm": ("l1", "l2"),
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
-    "sample.sampler": ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3"),
+    "sample.sampler": SAMPLERS,
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
     "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),

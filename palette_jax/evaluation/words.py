@@ -9,6 +9,7 @@ from etils import epath
 from palette_jax.evaluation import table
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import structure
+from palette_jax.tasks import TASKS
 
 CROP = "central square"
 QUANTISATION = "8 bits, rounded"
@@ -71,12 +72,7 @@ def protocol_lines(values: Mapping[str, Any]) -> dict[str, str]:
 
 def degradation(task: str, config: ml_collections.ConfigDict) -> str:
     """Returns how pictures of a task were degraded."""
-    return {
-        "colorize": "gray: luma, repeated three times",
-        "inpaint": f"hole: {config.eval.inpaint_mask}",
-        "uncrop": f"missing half: {config.eval.uncrop_side}",
-        "jpeg": f"JPEG of quality {config.eval.jpeg_quality}",
-    }.get(task, "pairs")
+    return TASKS[task].degradation(config.eval.to_dict())
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:

@@ -16,16 +16,20 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import tasks
 from palette_jax.restoration.restorer import Progress, Restorer
 from palette_jax.restoration.result import Result
-from palette_jax.restoration.settings import TASKS, Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, Given, Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
-    parser.add_argument("--task", choices=TASKS)
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        help=" ".join(f"{task.name}: {task.sentence}" for task in TASKS.values()),
+    )
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--num-samples", type=int, metavar="N", help="different results for each"
@@ -35,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|FOLDER",
         help="for inpaint: white is painted anew, black is kept; a folder has a mask"
         " for each picture, of the same name",
+    )
+    parser.add_argument(
+        "--hints",
+        metavar="FILE",
+        help="for colorize: a picture whose opaque pixels have true colours",
     )
     parser.add_argument("--invert", action="store_true", help="paint what is black")
     parser.add_argument(
@@ -100,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"with {weights}; what it can do: {SHIPPED / 'README.md'}")
     _compare_weights(like, restorer)
     settings = _settings(args, like, restorer)
-    if (mask is None) == (settings.task == "inpaint"):
+    if (mask is None) == TASKS[settings.task].needs_mask:
         raise UserError(
             f"expected --mask with task inpaint and no other, got task {settings.task}"
             + (" without" if mask is None else f" and --mask={mask}")
@@ -202,7 +211,8 @@ class _Run:
             try:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
-                tasks.check_size(photo.pixels.shape, self._settings)
+                given = Given(hole, self._settings.extend)
+                TASKS[self._settings.task].degrade(photo.pixels, given)
             except UserError as error:
                 self._fail(job, error)
                 continue
@@ -222,7 +232,11 @@ class _Run:
 
         try:
             results = self._restorer.restore_many(
-                photos, self._settings, holes=holes, on_progress=advance
+                photos,
+                self._settings,
+                holes=holes,
+                hints=[self._args.hints] * len(photos) if self._args.hints else None,
+                on_progress=advance,
             )
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):

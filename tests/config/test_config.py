@@ -13,9 +13,16 @@ from palette_jax.config.values import (
     nearest,
     task_names,
 )
-from palette_jax.configs import colorize, inpaint, jpeg, multitask, paired, uncrop
+from palette_jax.configs import (
+    colorize,
+    inpaint,
+    jpeg,
+    multitask,
+    paired,
+    uncrop,
+)
 
-MODULES = [colorize, inpaint, jpeg, multitask, paired, uncrop]
+MODULES = (colorize, inpaint, jpeg, multitask, old_photo, paired, superres, uncrop)
 VARIANTS = ["paper", "small", "tiny"]
 EVERY_CONFIG = pytest.mark.parametrize(
     ("module", "variant"), [(m, v) for m in MODULES for v in VARIANTS]
