@@ -1,5 +1,5 @@
 # docker build -f launch/tpu.Dockerfile -t palette-jax:tpu .
-# docker run --rm --privileged --net=host palette-jax:tpu python main.py ...
+# docker run --rm --privileged --user=root --net=host palette-jax:tpu python main.py ...
 FROM python:3.12-slim
 
 RUN useradd --create-home --uid 1000 palette

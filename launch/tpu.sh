@@ -2,8 +2,9 @@
 # main.py on a TPU VM or pod, through queued resources. Needs gcloud, logged in.
 #   launch/tpu.sh create|sync|delete
 #   launch/tpu.sh run|watch --config=configs/uncrop.py --workdir=gs://BUCKET/uncrop
-# `watch` does it all: it creates what is missing, runs, recreates and resumes after a
-# preemption, and deletes the machine in the end or at the age of TPU_MAX_HOURS.
+# `watch` does it all: it creates the machine, runs, creates it again after a preemption,
+# restarts a run that failed, and deletes the machine at the end of the run or at the age
+# of TPU_MAX_HOURS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,12 +12,14 @@ usage() {
   cat >&2 <<'USAGE'
 usage: launch/tpu.sh create|sync|run|watch|delete [flags of main.py]
   TPU_NAME       name of the request and of the machine
-  TPU_ZONE       such as us-central2-b
-  TPU_TYPE       such as v5litepod-16                   (to create)
+  TPU_ZONE       such as us-west4-a
+  TPU_TYPE       such as v5litepod-16                       (to create)
   TPU_VERSION    of the image, such as v2-alpha-tpuv5-lite  (to create)
-  TPU_MAX_HOURS  whole hours until it is deleted        (to create)
+  TPU_MAX_HOURS  whole hours until it is deleted            (to create)
   TPU_SPOT       1 (default): may be preempted; 0: on demand
-  TPU_POLL       seconds between looks of watch; default 60
+  TPU_POLL       seconds between two checks of watch; default 60
+  TPU_SETTLE     seconds that a failure must last before watch restarts; default 300
+  TPU_RESTARTS   how often watch restarts a run that failed; default 5
 USAGE
 }
 
@@ -40,7 +43,12 @@ on_workers() { # WORKERS COMMAND
 }
 
 check_create() {
+  local name
   need TPU_TYPE TPU_VERSION TPU_MAX_HOURS
+  for name in TPU_SETTLE TPU_RESTARTS; do
+    [[ ${!name:-0} =~ ^[0-9]+$ ]] ||
+      fail "expected $name to be a whole number, got '${!name}'; do export $name=60"
+  done
   [[ $TPU_MAX_HOURS =~ ^[1-9][0-9]*$ ]] ||
     fail "expected TPU_MAX_HOURS to be a whole number above 0, got '$TPU_MAX_HOURS'; do export TPU_MAX_HOURS=24"
   [[ ${TPU_SPOT:-1} == [01] ]] ||
@@ -77,42 +85,94 @@ sync_code() {
     return 1
   }
   rm -f "$archive"
+  # The images are Ubuntu 22.04 with Python 3.10, which is too old: uv brings its own.
   on_workers all "mkdir -p palette_jax && tar -xzf palette.tar.gz -C palette_jax &&
-    cd palette_jax && python3 -m venv .venv && .venv/bin/pip install -q -e '.[tpu]'"
+    cd palette_jax && python3 -m pip install -q --user -c requirements.txt uv &&
+    { [ -e .venv ] || python3 -m uv venv -q --python 3.12 .venv; } &&
+    python3 -m uv pip install -q --python .venv/bin/python -c requirements.txt -e '.[tpu]'"
 }
+
+# After a reboot, another process may have the number.
+# shellcheck disable=SC2016  # For the shell of the host.
+ALIVE='[ -e run.pid ] && grep -q main.py /proc/$(cat run.pid)/cmdline 2>/dev/null'
 
 run() {
   local flags
   printf -v flags '%q ' "$@"
-  # 75 is a run that was told to stop and has saved: it goes on where it was.
-  local loop="code=75; while [ \$code = 75 ]; do
+  # 75 is a run that was told to stop and has saved: it goes on where it was. The pid
+  # tells a run that a reboot ended from one that goes on.
+  local loop="echo \$\$ > run.pid; code=75; while [ \$code = 75 ]; do
     .venv/bin/python main.py $flags; code=\$?; done; echo \$code > run.exit"
-  on_workers all "cd palette_jax && rm -f run.exit &&
+  on_workers all "cd palette_jax && if $ALIVE; then
+    group=\$(cat run.pid); kill -- -\$group; for _ in \$(seq 60); do
+    kill -0 -- -\$group 2>/dev/null || break; sleep 1; done
+    kill -9 -- -\$group 2>/dev/null; fi; rm -f run.exit run.pid
     (setsid nohup bash -c $(printf %q "$loop") >run.log 2>&1 </dev/null &)"
 }
 
-state() { # Of the request; MISSING where there is none.
-  local answer
-  if answer=$(queued describe "$TPU_NAME" --format='value(state.state)' 2>&1); then
-    echo "$answer"
-  elif [[ $answer == *NOT_FOUND* ]]; then
+answer() { # FORMAT COMMAND... : what the service says; MISSING or UNKNOWN.
+  local format=$1 said
+  shift
+  if said=$(gcloud compute tpus "$@" --zone="$TPU_ZONE" --quiet \
+    --format="value($format)" 2>&1); then
+    echo "$said"
+  elif [[ $said == *NOT_FOUND* ]]; then
     echo MISSING
   else
-    echo "$answer" >&2
+    echo "$said" >&2
     echo UNKNOWN # The network, or the service: ask again.
   fi
 }
 
-delete() { queued delete "$TPU_NAME" --force; }
-
-# Says how the run ended: its exit code, nothing while it runs, `none` if none began.
-ended() {
-  on_workers 0 "cd palette_jax 2>/dev/null && cat run.exit 2>/dev/null ||
-    { [ -e palette_jax/run.log ] || [ -e run.log ] || echo none; }" || true
+# The request stays ACTIVE when one host of the machine is taken away: ask for both.
+# Prints WAITING, MISSING, LOST, READY, UNHEALTHY or UNKNOWN.
+state() {
+  local request node
+  request=$(answer state.state queued-resources describe "$TPU_NAME")
+  case $request in
+  MISSING | UNKNOWN) echo "$request" ;;
+  SUSPENDED | FAILED | PREEMPTED) echo LOST ;;
+  ACTIVE)
+    node=$(answer "state,health" tpu-vm describe "$TPU_NAME")
+    case $node in
+    UNKNOWN) echo UNKNOWN ;;
+    READY*UNHEALTHY* | READY*TIMEOUT*) echo UNHEALTHY ;;
+    READY*) echo READY ;;
+    PREEMPTED* | TERMINATED* | STOPPED* | MISSING) echo LOST ;;
+    *) echo WAITING ;; # STARTING, RESTARTING, REPAIRING.
+    esac
+    ;;
+  *) echo WAITING ;;
+  esac
 }
 
+delete() { queued delete "$TPU_NAME" --force; }
+
+# Prints how the run is on the hosts, as one word: none (nothing was started), alive,
+# finished, failed (it ended with an error somewhere, or died with its host), or
+# unreachable.
+progress() {
+  local said
+  # One word from each host, whatever gcloud prints around it.
+  said=$(on_workers all "cd palette_jax 2>/dev/null || { echo run=none; exit 0; }
+    if [ -e run.exit ]; then echo run=exit-\$(cat run.exit)
+    elif [ ! -e run.pid ]; then echo run=none
+    elif $ALIVE; then echo run=alive
+    else echo run=dead; fi") || { echo unreachable; return; }
+  said=$(grep -o 'run=[a-z0-9-]*' <<<"$said" | sort -u | tr '\n' ' ') || true
+  case $said in
+  "run=none ") echo none ;;
+  "run=alive " | "run=alive run=exit-0 ") echo alive ;;
+  "run=exit-0 ") echo finished ;;
+  "") echo unreachable ;;
+  *) echo failed ;;
+  esac
+}
+
+start() { sync_code && run "$@"; }
+
 watch() {
-  local deadline now code
+  local deadline now since=0 restarts=0 limit=${TPU_RESTARTS:-5} machine how
   deadline=$(($(date +%s) + TPU_MAX_HOURS * 3600))
   while true; do
     now=$(date +%s)
@@ -120,31 +180,40 @@ watch() {
       delete || true
       fail "expected the run to end within $TPU_MAX_HOURS hours, got none; the machine is deleted: start again to go on"
     fi
-    case $(state) in
-    MISSING) create $((deadline - now)) || echo "cannot create it yet" >&2 ;;
-    ACTIVE)
-      code=$(ended)
-      case $code in
-      "") ;;
-      none) sync_code && run "$@" || echo "cannot start yet" >&2 ;;
-      0)
-        delete
-        echo "finished; the machine is deleted"
-        return
-        ;;
-      *)
-        on_workers 0 "tail -n 40 palette_jax/run.log" || true
-        delete
-        fail "expected the run to end with 0, got $code; its last lines are above, the machine is deleted"
-        ;;
-      esac
-      ;;
-    SUSPENDED | FAILED | PREEMPTED)
-      echo "preempted: it is created anew, and the run goes on" >&2
+    machine=$(state) how=""
+    if [[ $machine == READY || $machine == UNHEALTHY ]]; then how=$(progress); fi
+    case $machine-$how in
+    MISSING-) create $((deadline - now)) || echo "cannot create it yet" >&2 ;;
+    LOST- | UNHEALTHY-failed | UNHEALTHY-unreachable)
+      echo "preempted: creating it again; the run goes on" >&2
       delete || true
+      since=0
       continue
       ;;
+    *-none) start "$@" || restarts=$((restarts + 1)) ;;
+    *-alive | WAITING-) since=0 ;;
+    *-finished)
+      delete
+      echo "finished; the machine is deleted"
+      return
+      ;;
+    READY-*)
+      # A host that was taken away ends the others before the service says so.
+      ((since)) || since=$now
+      if ((now - since >= ${TPU_SETTLE:-300})); then
+        since=0 restarts=$((restarts + 1))
+        if ((restarts <= limit)); then
+          echo "the run is $how: restart $restarts of $limit" >&2
+          if [[ $how == unreachable ]]; then delete || true; else start "$@" || true; fi
+        fi
+      fi
+      ;;
     esac
+    if ((restarts > limit)); then
+      on_workers 0 "tail -n 40 palette_jax/run.log" || true
+      delete
+      fail "expected the run to end with 0, got '$how' after $limit restarts; its last lines are above, the machine is deleted"
+    fi
     sleep "${TPU_POLL:-60}"
   done
 }

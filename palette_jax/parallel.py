@@ -7,37 +7,67 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from palette_jax.errors import UserError
 from palette_jax.types import Params
 
 PMAP_AXIS = "devices"
 _AXES = ("data", "fsdp")
 
+MIN_SHARDED = 2**16  # Elements of a leaf that `fsdp` splits.
+
 Step = Callable[[Any, Any], tuple[Any, Any]]
 """`step(state, batch) -> state, metrics`."""
 
 
-def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+class MeshError(UserError):
+    """Devices that cannot be arranged as the config asks."""
+
+
+def make_mesh(
+    *, fsdp: int = 1, slices: int = 0, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """Arranges devices as data x fsdp; one device is a mesh of one.
 
     Args:
-      fsdp: how many neighbours share one copy of the parameters.
+      fsdp: how many neighbours share one copy of the parameters, all in one slice. So
+        what goes between slices, over the slower network, is a gradient of each
+        parameter once a step.
+      slices: of TPUs; 0: as many as the devices say.
       devices: all devices of all hosts, unless given.
 
     Raises:
-      ValueError: if `fsdp` does not divide the number of devices.
+      MeshError: if the devices are of another number of slices, or `fsdp` does not
+        divide the devices of a slice.
     """
-    # Host by host, which the ids of a TPU slice are not: so the rows that a host
-    # brings of a batch stay together, and an image has the same place on any machine.
-    devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
-    if len(devices) % fsdp:
-        raise ValueError(
-            f"expected parallel.fsdp to divide the {len(devices)} devices, got {fsdp};"
-            " set it to 1 to keep the parameters whole on each device"
+    # Slice by slice and host by host, which the ids of a TPU slice are not: so the rows
+    # that a host brings of a batch stay together, and an image has the same place on
+    # any machine.
+    devices = sorted(
+        devices or jax.devices(), key=lambda d: (_slice(d), d.process_index, d.id)
+    )
+    found = len({_slice(device) for device in devices})
+    slices = slices or found
+    if found not in (1, slices) or len(devices) % slices:
+        raise MeshError(
+            f"expected parallel.slices to be that of the devices, {len(devices)} in"
+            f" {found} slices, got {slices}; set it to 0, which asks them"
+        )
+    if len(devices) // slices % fsdp:
+        raise MeshError(
+            f"expected parallel.fsdp to divide the {len(devices) // slices} devices of"
+            f" a slice, got {fsdp}; set it to 1 to keep the parameters whole on each"
+            " device"
         )
     return Mesh(np.array(devices).reshape(-1, fsdp), _AXES)
+
+
+def _slice(device: jax.Device) -> int:
+    # Of GPUs it tells hosts apart, over which `fsdp` may go.
+    return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -53,6 +83,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def param_shardings(mesh: Mesh, tree: Params) -> Params:
     """Returns a sharding for each leaf: its longest divisible axis over `fsdp`.
 
+    Leaves below `MIN_SHARDED` elements stay whole: to gather one takes longer than what
+    it saves, and more than half of the leaves of a U-Net are that small.
+
     Args:
       mesh: the devices.
       tree: parameters, or anything that contains them (their moments, their average),
@@ -63,7 +96,7 @@ def param_shardings(mesh: Mesh, tree: Params) -> Params:
     def sharding(leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         spec: list[str | None] = [None] * len(leaf.shape)
         divisible = [i for i, size in enumerate(leaf.shape) if size % fsdp == 0]
-        if fsdp > 1 and divisible:
+        if fsdp > 1 and divisible and math.prod(leaf.shape) >= MIN_SHARDED:
             spec[max(divisible, key=lambda i: leaf.shape[i])] = "fsdp"
         return NamedSharding(mesh, PartitionSpec(*spec))
 
@@ -96,6 +129,15 @@ def to_host(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
 
 
+def compiler_options(mesh: Mesh) -> dict[str, str]:
+    """Returns what XLA is told when it compiles a network for these devices."""
+    if mesh.devices.flat[0].platform != "tpu":
+        return {}
+    # With four images on a chip or fewer, this pass cuts every activation of a U-Net
+    # into tiles with padding: three times the memory traffic (docs/performance.md).
+    return {"xla_disable_hlo_passes": "space-to-batch-converter"}
+
+
 def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
     """Compiles a training step for a state and global batches of these shardings.
 
@@ -105,7 +147,10 @@ def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
       state_shardings: of each leaf of the state, which is donated.
     """
     return jax.jit(
-        step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh))
+        step,
+        donate_argnums=0,
+        out_shardings=(state_shardings, replicated(mesh)),
+        compiler_options=compiler_options(mesh),
     )
 
 
@@ -129,13 +174,20 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
     local = [device for device in devices if device.process_index == here]
     on_host = replicated(Mesh(np.array(local), PMAP_AXIS))
 
+    compiled: Any = None
+
     def run(state: Any, host_batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
         stacked = {
             name: value.reshape(len(local), -1, *value.shape[1:])
             for name, value in host_batch.items()
         }
         # With several hosts, pmap takes and returns the copies of this host alone.
-        results = mapped(_relabel(state, on_host), stacked)
+        state = _relabel(state, on_host)
+        nonlocal compiled
+        if compiled is None:  # It takes compiler options in no other way.
+            lowered = mapped.lower(state, stacked)
+            compiled = lowered.compile(compiler_options=compiler_options(mesh))
+        results = compiled(state, stacked)
         return _relabel(results, replicated(mesh))
 
     return run
@@ -192,8 +244,15 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def cache_compilations() -> None:
-    """Keeps compiled programs for the next start, unless a place for them is set."""
+def cache_compilations(*, workdir: str | None = None) -> None:
+    """Keeps compiled programs for the next start, unless a place for them is set.
+
+    Args:
+      workdir: of a run on machines that may be taken away, whose homes go with them;
+        local or gs://. Else they are kept in the user's home.
+    """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")
+        if workdir:
+            directory = str(epath.Path(workdir) / "compiled")
         jax.config.update("jax_compilation_cache_dir", directory)

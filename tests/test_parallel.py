@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -173,16 +174,42 @@ def test_the_devices_do_not_change_what_is_sampled() -> None:
 
 
 def test_a_mesh_goes_host_by_host() -> None:
-    class Device:
-        def __init__(self, process_index: int, number: int):
-            self.process_index, self.id = process_index, number
-
     # As on a slice of TPU v3: the first host has 0 to 3 and 8 to 11.
-    devices: Any = [Device(n // 4 % 2, n) for n in range(16)]
-    order = [d.id for d in sorted(devices, key=lambda d: (d.process_index, d.id))]
+    devices = [_device(n // 4 % 2, n) for n in range(16)]
+    order = [d.id for d in parallel.make_mesh(devices=devices).devices.flat]
     assert order == [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15]
-    with pytest.raises(ValueError, match="divide the 4 devices, got 3"):
+    with pytest.raises(parallel.MeshError, match="divide the 4 devices of a slice"):
         parallel.make_mesh(fsdp=3)
+
+
+def _device(
+    process_index: int, number: int, *, slice_index: int = 0, platform: str = "tpu"
+) -> Any:
+    device = mock.Mock(spec=jax.Device)
+    device.configure_mock(
+        process_index=process_index,
+        id=number,
+        slice_index=slice_index,
+        platform=platform,
+    )
+    return device
+
+
+@pytest.mark.parametrize("slices", [0, 2])
+def test_fsdp_stays_within_a_slice_and_data_goes_over_all(slices: int) -> None:
+    # Ids and hosts of one slice between those of the other.
+    devices = [_device(n % 4, n, slice_index=n % 2) for n in range(16)]
+    mesh = parallel.make_mesh(fsdp=4, slices=slices, devices=devices)
+    assert mesh.shape == {"data": 4, "fsdp": 4}
+    for group in mesh.devices:
+        assert len({device.slice_index for device in group}) == 1
+    with pytest.raises(parallel.MeshError, match="divide the 8 devices of a slice"):
+        parallel.make_mesh(fsdp=16, slices=slices, devices=devices)
+    with pytest.raises(parallel.MeshError, match="16 in 2 slices, got 4"):
+        parallel.make_mesh(slices=4, devices=devices)
+    # The hosts of GPUs are no slices: `fsdp` may go over them.
+    gpus = [_device(n, n, slice_index=n, platform="gpu") for n in range(16)]
+    assert parallel.make_mesh(fsdp=16, devices=gpus).shape["fsdp"] == 16
 
 
 if __name__ == "__main__":

@@ -149,6 +149,7 @@ def _paper() -> ml_collections.ConfigDict:
 
     config.parallel = ml_collections.ConfigDict()
     config.parallel.fsdp = 1  # Devices that share one copy of the parameters.
+    config.parallel.slices = 0  # Of TPUs; 0: as the devices say. fsdp stays in one.
     config.parallel.compile = "jit"  # pmap: whole copies on all devices, so fsdp = 1.
     return config
 

@@ -5,7 +5,7 @@ is touched or a picture is read.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -171,6 +171,16 @@ def make_optimizer(
     )
 
 
+def make_mesh(
+    config: ml_collections.ConfigDict,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> jax.sharding.Mesh:
+    """Arranges all devices, or those given, as `parallel` says."""
+    layout = config.parallel
+    return parallel.make_mesh(fsdp=layout.fsdp, slices=layout.slices, devices=devices)
+
+
 def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
@@ -190,6 +200,7 @@ def make_restore(
                 arrays["hole"],
                 sampler,
                 clip=config.sample.clip,
+                compiler_options=parallel.compiler_options(mesh),
             )
         )
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
 
 from palette_jax.config.values import task_names
 from palette_jax.data import pipeline, sources, tasks
@@ -50,7 +52,7 @@ def _train_sources(
     """Returns the training sources with their weights."""
     data = config.data
     if data.source == "tfds":
-        train = tfds(data.tfds_name, data.train_split, data_dir=data.tfds_dir or None)
+        train = _tfds(config, data.tfds_name, data.train_split)
     elif data.eval_folder:
         train = _pictures(config)
     else:
@@ -60,9 +62,7 @@ def _train_sources(
         if data.extra_folder:
             extra = sources.folder(data.extra_folder)
         else:
-            extra = tfds(
-                data.extra_tfds_name, data.train_split, data_dir=data.tfds_dir or None
-            )
+            extra = _tfds(config, data.extra_tfds_name, data.train_split)
         weight = data.extra_weight
         weighted = [(train, 1.0 - weight), (extra, weight)]
     return weighted
@@ -92,6 +92,22 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
     }
 
 
+def _tfds(config: ml_collections.ConfigDict, name: str, split: str) -> sources.Source:
+    """Returns a split of a data set; all hosts call it, and the first indexes it."""
+    compiled = jax.config.jax_compilation_cache_dir
+    index_dir = epath.Path(compiled).parent / "index" if compiled else None
+    data_dir = config.data.tfds_dir or None
+
+    def make() -> sources.Source:
+        return tfds(name, split, data_dir=data_dir, index_dir=index_dir)
+
+    if jax.process_count() == 1:
+        return make()
+    source = make() if jax.process_index() == 0 else None
+    multihost_utils.sync_global_devices(f"index of {name} {split}")
+    return source or make()
+
+
 def _pictures(config: ml_collections.ConfigDict) -> sources.Source:
     """Returns all pictures of a source without splits."""
     data = config.data
@@ -112,7 +128,7 @@ def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
     if data.eval_folder:
         return sources.folder(data.eval_folder)
     if data.source == "tfds":
-        return tfds(data.tfds_name, data.eval_split, data_dir=data.tfds_dir or None)
+        return _tfds(config, data.tfds_name, data.eval_split)
     return _hold_out(config)[1]
 
 

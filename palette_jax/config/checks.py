@@ -42,7 +42,7 @@ _RANGES = {
     (0, 10): ("sample.spacing",),
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
-        "optim.clip_norm",
+        *("optim.clip_norm", "parallel.slices"),
         *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
     (1, math.inf): (
@@ -169,9 +169,16 @@ def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
             "expected parallel.fsdp=1 with parallel.compile=pmap, which keeps the"
             f" parameters whole on each device, got {fsdp}; use parallel.compile=jit"
         )
-    if fsdp < 1 or num_devices % fsdp:
+    slices = config.parallel.slices or 1
+    if num_devices % slices:
         raise ConfigError(
-            f"expected parallel.fsdp to divide the {num_devices} devices, got {fsdp}"
+            f"expected parallel.slices to divide the {num_devices} devices, got"
+            f" {slices}; set it to 0, which asks the devices"
+        )
+    if fsdp < 1 or num_devices // slices % fsdp:
+        raise ConfigError(
+            f"expected parallel.fsdp to divide the {num_devices // slices} devices of a"
+            f" slice, got {fsdp}; set it to 1"
         )
     for key, parts in (
         ("train.batch_size", num_devices * accumulate),

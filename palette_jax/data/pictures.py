@@ -20,8 +20,8 @@ def load(encoded: dict[str, tf.Tensor], min_side: int) -> dict[str, tf.Tensor]:
     return picture
 
 
-def diagnose(source: Source, index: int, min_side: int) -> str:
-    """Returns in words why a picture fails to load."""
+def diagnose(source: Source, index: int, min_side: int) -> str | None:
+    """Returns in words why a picture fails to load; None if it does not, this time."""
     try:
         encoded = source.read(tf.constant(index, tf.int64))
     except tf.errors.OpError as error:
@@ -40,7 +40,7 @@ def diagnose(source: Source, index: int, min_side: int) -> str:
     except tf.errors.OpError:
         x_height, x_width = shapes["x"][:2]
         return f"a pair of two shapes: {x_width} x {x_height} and {width} x {height}"
-    return "could not be read at first, and was read now"
+    return None
 
 
 def _fit(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -22,6 +22,8 @@ Batch = dict[str, np.ndarray]
 
 # A broken picture is replaced by the next in the order of the epoch, this many times.
 _ATTEMPTS = 16
+# A store that did not answer once may do so the next time.
+_READS = 2
 
 
 class BrokenDataError(UserError):
@@ -207,8 +209,11 @@ class _Account:
         name = str(source.names[index])
         if name in self.reasons:
             return
-        self.reasons[name] = pictures.diagnose(source, index, self._min_side)
-        logging.warning("Left out %s: %s.", name, self.reasons[name])
+        reason = pictures.diagnose(source, index, self._min_side)
+        logging.warning("Left out %s: %s.", name, reason or "it was read only later")
+        if reason is None:
+            return  # Not broken: the store did not answer.
+        self.reasons[name] = reason
         if len(self.reasons) > self._limit or len(self.reasons) == self._total:
             self.fail(f"{len(self.reasons)}")
 
@@ -227,10 +232,11 @@ def _first_good(
 ) -> tuple[Picture, tf.Tensor]:
     """Returns the first picture that loads and the number of attempts that failed.
 
-    If all fail the picture is black. A nested dataset is what can catch an error in a
-    graph.
+    Each is tried twice. If all fail the picture is black. A nested dataset is what can
+    catch an error in a graph.
     """
-    tries = tf.data.Dataset.range(attempts).map(lambda a: (load(a), a)).ignore_errors()
+    reads = tf.data.Dataset.range(attempts * _READS)
+    tries = reads.map(lambda n: (load(n // _READS), n // _READS)).ignore_errors()
     black, _ = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), tries.element_spec
     )

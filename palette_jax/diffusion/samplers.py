@@ -6,7 +6,7 @@ one loop runs them all.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -203,6 +203,7 @@ def sample(
     clip: bool = False,
     callback: Callback | None = None,
     every: int = 0,
+    compiler_options: Mapping[str, str] | None = None,
 ) -> Float[Array, "b h w c"]:
     """Paints the mask, from pure noise, and keeps the rest of `x`.
 
@@ -219,6 +220,7 @@ def sample(
       callback: called with the number of steps done and the present estimate of the
         clean picture; returning False ends the sampling.
       every: the number of steps between two calls.
+      compiler_options: what XLA is told; not inside another compiled function.
 
     Returns:
       One picture for each row of `x`, not clipped to [-1, 1]; where the mask is 0 it
@@ -245,9 +247,10 @@ def sample(
     oldest = max((i for columns in used for i in columns), default=0)
     carry = _start(keys, x, mask, max(oldest - 1, 1))
     chunk = every if callback and every else num_steps
+    advance = _compiled(tuple(sorted((compiler_options or {}).items())))
     for start in range(0, num_steps, chunk):
         rows = {name: column[start : start + chunk] for name, column in table.items()}
-        carry = _advance(keys, predict, x, mask, carry, rows, clip, used)
+        carry = advance(keys, predict, x, mask, carry, rows, clip, used)
         done = min(start + chunk, num_steps)
         if callback and callback(done, carry.estimates[0]) is False:
             break
@@ -267,7 +270,16 @@ def _start(keys: Array, x: Array, mask: Array, count: int) -> _Carry:
     return _Carry(y_t, y_t, (jnp.zeros_like(x),) * count)
 
 
-@jax.jit(static_argnames=("clip", "used"))
+@functools.cache
+def _compiled(options: tuple[tuple[str, str], ...]) -> Callable[..., _Carry]:
+    # One object for each set of options, which remembers what it compiled.
+    return jax.jit(
+        _advance,
+        static_argnames=("clip", "used"),
+        compiler_options=dict(options) or None,
+    )
+
+
 def _advance(
     keys: Array,
     predict: Partial,

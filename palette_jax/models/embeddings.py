@@ -1,5 +1,6 @@
 """How the network is told the noise level."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from palette_jax.models.layers import Dense
 
 _MAX_LOG_SNR = 15.0  # Beyond what float32 keeps of a gamma near 1.
 
@@ -71,9 +74,10 @@ class LevelEmbedding(nn.Module):
         }
         position = positions[self.position](gamma)
         h = sinusoids(position, self.base_features, freq_shift=self.freq_shift)
-        h = nn.Dense(4 * self.base_features, dtype=self.dtype, name="dense_0")(
-            h.astype(self.dtype)
+        dense = functools.partial(
+            Dense,
+            4 * self.base_features,
+            self.dtype,
+            nn.initializers.lecun_normal(),
         )
-        return nn.Dense(4 * self.base_features, dtype=self.dtype, name="dense_1")(
-            nn.silu(h)
-        )
+        return dense(name="dense_1")(nn.silu(dense(name="dense_0")(h)))

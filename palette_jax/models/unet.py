@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from palette_jax.models import blocks
 from palette_jax.models.embeddings import LevelEmbedding
+from palette_jax.models.layers import Conv
 
 # For `more_blocks`: how many blocks on the way down and on the way up make up for the
 # attention of the largest resolution, the next, and all others.
@@ -107,9 +108,7 @@ class UNet(nn.Module):
 
         h = jnp.concatenate([x, y_t], axis=-1).astype(self.dtype)
         h = blocks.pixel_unshuffle(h, self.patch_size)
-        conv = functools.partial(
-            nn.Conv, dtype=self.dtype, kernel_init=blocks.kernel_init
-        )
+        conv = functools.partial(Conv, dtype=self.dtype)
         h = conv(features[0], (3, 3), name="conv_in")(h)
         skips = [h]
         for level in range(len(features)):
@@ -132,7 +131,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = resize(h, level, "up")
 
-        h = nn.silu(self._norm()(name="norm_out")(h)).astype(self.dtype)
+        h = self._norm()(name="norm_out")(h, silu=True)
         zeros = nn.initializers.zeros
         channels = y_t.shape[-1] * self.patch_size**2
         h = conv(channels, (3, 3), kernel_init=zeros, name="conv_out")(h)

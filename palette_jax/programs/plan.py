@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import ml_collections
@@ -40,7 +40,11 @@ class Load(NamedTuple):
 
 
 def plan(
-    config: ml_collections.ConfigDict, topology_name: str, *, search_batch: bool = False
+    config: ml_collections.ConfigDict,
+    topology_name: str,
+    *,
+    search_batch: bool = False,
+    effort: Literal["quick", "full"] = "quick",
 ) -> int:
     """Prints parameters, memory, operations, communication, time and what to change.
 
@@ -48,12 +52,15 @@ def plan(
       config: of the run.
       topology_name: of the machine, as `--topology` names it.
       search_batch: also looks for the largest training batch that fits.
+      effort: of the compiler for a TPU.
 
     Returns:
       0 if training and sampling fit, 1 if they do not.
     """
-    topology = find(topology_name)
+    topology = find(topology_name, effort=effort)
     count = len(topology.devices)
+    with config.unlocked():
+        config.parallel.slices = config.parallel.slices or topology.slices
     build.check(config, num_devices=count)
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
@@ -129,7 +136,11 @@ def _print_load(step: Step, topology: Topology) -> Load:
     compiled = None
     if topology.compiles:
         compiled = plan_steps.compile_step(step, topology)
-        print(f"  compiled by {topology.compiler} in {compiled.seconds:.0f} s")
+        quick = topology.platform == "tpu" and topology.effort == "quick"
+        print(
+            f"  compiled by {topology.compiler} in {compiled.seconds:.0f} s"
+            + (", with little effort: see --effort" if quick else "")
+        )
     load = measure(step, own, compiled, topology)
     print("  memory of each chip:")
     for kind, size in load.memory.items():
@@ -198,8 +209,9 @@ def advice(config: ml_collections.ConfigDict, num_devices: int, load: Any) -> st
     """
     fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
     batch_size = config.train.batch_size
-    can_split = config.parallel.compile == "jit" and fsdp < num_devices
-    divisors = [n for n in range(fsdp + 1, num_devices + 1) if num_devices % n == 0]
+    in_slice = num_devices // (config.parallel.slices or 1)
+    can_split = config.parallel.compile == "jit" and fsdp < in_slice
+    divisors = [n for n in range(fsdp + 1, in_slice + 1) if in_slice % n == 0]
     wider = min((n for n in divisors if n % fsdp == 0), default=fsdp)
     split = f"try --config.parallel.fsdp={wider}, which splits the state over chips"
     if can_split and load.memory.get("arguments", 0) > load.needed / 2:

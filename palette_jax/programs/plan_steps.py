@@ -23,6 +23,9 @@ from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.training.state import make_state
 from palette_jax.types import Params
 
+_O0 = 9  # As `jax_optimization_level` counts.
+_FORMAT = "2"  # Of what is stored: raise it when a number is counted in another way.
+
 
 class Step(NamedTuple):
     """A step, traced with its shardings.
@@ -30,10 +33,12 @@ class Step(NamedTuple):
     Attributes:
       traced: by JAX; lowers to a program.
       arguments: what it is called with, shapes with shardings.
+      options: of the compiler.
     """
 
     traced: Any
     arguments: tuple
+    options: dict[str, Any]
 
 
 @dataclasses.dataclass
@@ -59,7 +64,7 @@ class Compiled:
 
 def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step:
     """Traces the training step of a config."""
-    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp, devices=topology.devices)
+    mesh = build.make_mesh(config, devices=topology.devices)
     optimizer = build.make_optimizer(config)
     shapes = jax.eval_shape(
         lambda key: make_state(build.init_params(key, config), optimizer),
@@ -90,12 +95,13 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
         step = parallel.jit_step(
             train.make_step(config, platform=platform), mesh, shardings
         )
-    return Step(step.trace(state, batch), (state, batch))
+    options = parallel.compiler_options(mesh)
+    return Step(step.trace(state, batch), (state, batch), options)
 
 
 def sampling_step(config: ml_collections.ConfigDict, topology: Topology) -> Step:
     """Traces the sampler of a config, over all its steps, for an evaluation batch."""
-    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp, devices=topology.devices)
+    mesh = build.make_mesh(config, devices=topology.devices)
     predictor, sampler = build.make_predictor(config), build.make_sampler(config)
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     params = parallel.with_shardings(shapes, parallel.param_shardings(mesh, shapes))
@@ -119,7 +125,8 @@ def sampling_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
         jax.ShapeDtypeStruct((count,), jnp.uint32, sharding=sharding),
     )
     jitted = jax.jit(restore, out_shardings=sharding)
-    return Step(jitted.trace(*arguments), arguments)
+    options = parallel.compiler_options(mesh)
+    return Step(jitted.trace(*arguments), arguments, options)
 
 
 def _batch(
@@ -137,8 +144,12 @@ def _batch(
 def compile_step(step: Step, topology: Topology) -> Compiled:
     """Compiles a step, or says again what was found when it was."""
     lowered = step.traced.lower()
+    options = dict(step.options)
+    if topology.platform == "tpu" and topology.effort == "quick":
+        options["optimization_level"] = _O0
     flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
-    described = [jax.__version__, topology.name, topology.compiler, *flags]
+    described = [_FORMAT, jax.__version__, topology.name, topology.compiler, *flags]
+    described.append(json.dumps(options, sort_keys=True))
     text = "\n".join([*described, lowered.as_text()])
     parent = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/palette_jax")
     cache = epath.Path(parent).expanduser() / "plans"
@@ -147,7 +158,7 @@ def compile_step(step: Step, topology: Topology) -> Compiled:
         return Compiled(**json.loads(stored.read_text()))
     start = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         needed = _needed(str(error))
         if not needed:

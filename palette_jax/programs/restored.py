@@ -32,7 +32,7 @@ class Restored:
         self._config = config
         self.source = build_data.eval_source(config)
         self._stop = processes.StopFlag()
-        mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
+        mesh = build.make_mesh(config)
         shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
         abstract = parallel.with_shardings(
             shapes, parallel.param_shardings(mesh, shapes)

@@ -145,7 +145,8 @@ _CALLED = re.compile(
 )
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _LIMIT = re.compile(r" = s32\[\]\S* constant\((\d+)\)")
-_CHANNEL = re.compile(r"channel_id=\d+")
+_CHAIN = re.compile(r"chain_id=\"(\d+)\"")
+_FUSED_SCATTER = "all-reduce-scatter"  # libtpu's name of the computation.
 _TRIPS = re.compile(r"known_trip_count\"?[=:]\{\"?n\"?[=:]\"?(\d+)")
 
 
@@ -169,18 +170,24 @@ def count_collectives(hlo: str) -> dict[str, Collective]:
         how often; once where it does not.
     """
     bodies, entry = _computations(hlo)
-    # By channel: one that goes on while others compute is in the text several times.
-    found: dict[str, tuple[str, Collective]] = {}
+    found: dict[tuple[str, ...], tuple[str, Collective]] = {}
 
     def visit(name: str, times: int) -> None:
         for line in bodies.get(name, ()):
             operation = _OPERATION.search(line)
             kind = operation.group(2).removesuffix("-start") if operation else ""
             if operation and kind in _COLLECTIVES:
-                channel = _CHANNEL.search(line)
-                key = channel.group() if channel else line
                 size = _result_bytes(*operation.groups())
-                found[key] = (kind, Collective(times, times * size))
+                if kind == "all-reduce" and name.startswith(_FUSED_SCATTER):
+                    kind, size = "reduce-scatter", _root_bytes(bodies[name])
+                # One that goes on while others compute is in the text several times,
+                # with one chain; channels are shared by several of them.
+                chain = _CHAIN.search(line)
+                key = (kind, chain.group(1)) if chain else (name, line)
+                runs = times
+                if key in found and not chain:
+                    runs += found[key][1].count
+                found[key] = (kind, Collective(runs, runs * size))
                 continue  # What it calls adds two numbers.
             inner = times * _num_runs(line, bodies) if kind == "while" else times
             for called in _CALLED.findall(line):
@@ -193,6 +200,12 @@ def count_collectives(hlo: str) -> dict[str, Collective]:
         count, traffic = totals.get(kind, (0, 0))
         totals[kind] = Collective(count + one.count, traffic + one.traffic)
     return totals
+
+
+def _root_bytes(lines: list[str]) -> int:
+    (root,) = [line for line in lines if line.lstrip().startswith("ROOT ")]
+    operation = _OPERATION.search(root)
+    return _result_bytes(*operation.groups()) if operation else 0
 
 
 def _num_runs(loop: str, bodies: dict[str, list[str]]) -> int:

@@ -1,6 +1,7 @@
 """`palette-jax train|sample|evaluate|plan`: what to do with a run, from its config."""
 
 import argparse
+import functools
 import importlib.util
 import os
 
@@ -39,12 +40,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology",
         default="",
         metavar="MACHINE",
-        help="of plan: the machine, such as v5e:4x4, cpu or gpu:80GB",
+        help="of plan: the machine, such as v5e:4x4, 2*v5e:4x4, cpu or gpu:80GB",
+    )
+    parser.add_argument(
+        "--effort",
+        choices=("quick", "full"),
+        default="quick",
+        help="of plan: how hard the compiler for a TPU tries; a run gets full, which"
+        " takes ten times as long or more",
     )
     parser.add_argument(
         *("--search-batch", "--search_batch"),
         action="store_true",
         help="of plan: look for the largest training batch that fits",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_steps,
+        metavar="START:STOP",
+        help="of train: trace these steps (the last one not) into DIR/profile, which"
+        " TensorBoard and XProf open",
     )
     parser.add_argument(
         "--coordinator",
@@ -70,6 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for the other processes (default %(default)s)",
     )
+
+
+def _steps(text: str) -> tuple[int, int]:
+    start, _, stop = text.partition(":")
+    if not (start.isdigit() and stop.isdigit() and 0 < int(start) < int(stop)):
+        raise argparse.ArgumentTypeError(
+            f"expected two steps such as 100:110, got {text!r}"
+        )
+    return int(start), int(stop)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -143,27 +167,32 @@ def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     _use_cpu_cores(config)
     from palette_jax.programs import plan
 
-    return plan.plan(config, args.topology, search_batch=args.search_batch)
+    return plan.plan(
+        config, args.topology, search_batch=args.search_batch, effort=args.effort
+    )
 
 
 def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     build.check(config, num_devices=jax.device_count())
-    parallel.cache_compilations()
+    workdir = str(epath.Path(args.workdir).expanduser())
+    on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"
+    parallel.cache_compilations(workdir=workdir if on_pod else None)
 
     # Before TensorFlow is imported: nothing that is not about the run. The programs
     # import it: seconds that a wrong config should not cost.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # For gs://: by default each picture is opened with a buffer of 64 MB.
+    os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")
     from palette_jax.programs import describe, evaluate, sample, train
 
     if args.dry_run:
         return describe.describe(config)
     programs = {
-        "train": train.train,
+        "train": functools.partial(train.train, profile=args.profile),
         "sample": sample.sample,
         "evaluate": evaluate.evaluate,
     }
-    workdir = str(epath.Path(args.workdir).expanduser())
     try:
         return programs[args.command](config, workdir)
     except processes.Stopped:

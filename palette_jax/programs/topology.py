@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,23 +36,25 @@ class Chip:
     memory: float
 
 
-# Rates: docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e, read in November 2026.
-# Memory: the limit that the compiler of libtpu 0.0.42 states when a program exceeds it;
-# of 32, 16, 95 and 32 GB. What else libtpu needs: its name of the chip's configuration,
-# and the chips of a host in a slice of several hosts.
+# Rates: docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e and /tpu7x, read in
+# November 2026. Memory: the limit that the compiler of libtpu 0.0.42 states when a
+# program exceeds it; of 32, 16, 95 and 32 GB. A chip of TPU7x is two devices, each with
+# half of its rates and 96 of its 192 GB.
 _GIB = 2.0**30
-_TPUS = {
+TPUS = {
     "v4": Chip("TPU v4", 275e12, 1200e9, 30.75 * _GIB),
     "v5e": Chip("TPU v5e", 197e12, 819e9, 15.75 * _GIB),
     "v5p": Chip("TPU v5p", 459e12, 2765e9, 95e9),
     "v6e": Chip("TPU v6e", 918e12, 1638e9, 31.25 * _GIB),
+    "tpu7x": Chip("half of a TPU7x", 1153.5e12, 3690e9, 94.75 * _GIB),
 }
-_WITH_TWO_CORES = ("v4", "v5p")  # Which JAX sees as one device: "megacore".
+_WITH_TWO_CORES = ("v4", "v5p")  # One device of JAX, which libtpu calls "megacore".
+_IN_THREE_DIMENSIONS = (*_WITH_TWO_CORES, "tpu7x")
 
 # Dense bfloat16 rates of NVIDIA's data sheets: L4 (24 GB), A100 40 GB, L40S (48 GB),
 # A100 80 GB SXM, H200 SXM (141 GB). Of each size the slowest that is common, so that
 # an H100 (80 GB, 989e12, 3350e9) does better. A twentieth is left to the driver.
-_GPUS = {
+GPUS = {
     24: Chip("GPU of 24 GB, as an L4", 121e12, 300e9, 0.95 * 24e9),
     40: Chip("GPU of 40 GB, as an A100", 312e12, 1555e9, 0.95 * 40e9),
     48: Chip("GPU of 48 GB, as an L40S", 362e12, 864e9, 0.95 * 48e9),
@@ -61,9 +63,31 @@ _GPUS = {
 }
 _VALID = (
     "cpu, "
-    + ", ".join(f"gpu:{size}GB" for size in _GPUS)
-    + ", v5e:AxB and v6e:AxB (such as v5e:4x4), v4:AxBxC and v5p:AxBxC (v4:2x2x4)"
+    + ", ".join(f"gpu:{size}GB" for size in GPUS)
+    + ", v5e:AxB and v6e:AxB (such as v5e:4x4), v4:AxBxC, v5p:AxBxC and tpu7x:AxBxC"
+    " (v4:2x2x4), each also as several slices (2*v5e:4x4)"
 )
+
+
+# By the start of what JAX calls them; the longer names first.
+_KINDS = {
+    "TPU v5 lite": TPUS["v5e"].flops,
+    "TPU v6 lite": TPUS["v6e"].flops,
+    "TPU v4": TPUS["v4"].flops,
+    "TPU v5": TPUS["v5p"].flops,
+    "TPU7x": TPUS["tpu7x"].flops,
+    "NVIDIA A100": GPUS[80].flops,
+    "NVIDIA H100": GPUS[141].flops,
+    "NVIDIA H200": GPUS[141].flops,
+    "NVIDIA L40S": GPUS[48].flops,
+    "NVIDIA L4": GPUS[24].flops,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Returns the operations a second of a device in bfloat16; None of unknown ones."""
+    found = [rate for name, rate in _KINDS.items() if device_kind.startswith(name)]
+    return found[0] if found else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,17 +99,26 @@ class Topology:
       chip: what each of the devices can do.
       devices: of JAX, to compile for; one of this machine's CPU stands for a GPU.
       compiles: whether there is a compiler for them here; if not, all is estimated.
+      effort: of a TPU's compiler. `quick` takes a tenth of the time of `full`, which a
+        run has, and schedules worse: more memory, a little more traffic.
     """
 
     name: str
     chip: Chip
     devices: list[Any]
     compiles: bool
+    effort: Literal["quick", "full"] = "quick"
+
+    @property
+    def slices(self) -> int:
+        """How many slices of TPUs the devices are in; 1 of others."""
+        slices, _, _ = _parts(self.name)
+        return slices
 
     @property
     def platform(self) -> str:
         """What JAX calls such devices."""
-        kind = self.name.partition(":")[0]
+        _, kind, _ = _parts(self.name)
         return kind if kind in ("cpu", "gpu") else "tpu"
 
     @property
@@ -95,28 +128,38 @@ class Topology:
         return f"{package} {importlib.metadata.version(package)}"
 
 
-def find(name: str) -> Topology:
+def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
     """Returns the devices of a name; nothing of them need be there.
 
     Raises:
       TopologyError: if it is unknown, or the package that compiles for it is missing.
     """
-    kind, _, size = name.partition(":")
+    slices, kind, size = _parts(name)
     if name == "cpu":
         return Topology(name, _measured_cpu(), jax.devices("cpu"), True)
     if kind == "gpu":
         gigabytes = size.removesuffix("GB")
-        if size.endswith("GB") and gigabytes.isdigit() and int(gigabytes) in _GPUS:
-            chip = _GPUS[int(gigabytes)]
+        if size.endswith("GB") and gigabytes.isdigit() and int(gigabytes) in GPUS:
+            chip = GPUS[int(gigabytes)]
             return Topology(name, chip, jax.devices("cpu")[:1], False)
-    elif kind in _TPUS:
-        sides = 3 if kind in _WITH_TWO_CORES else 2
+    elif kind in TPUS:
+        sides = 3 if kind in _IN_THREE_DIMENSIONS else 2
         if re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (sides - 1), size):
-            return Topology(name, _TPUS[kind], _tpus(name, kind, size), True)
+            devices = _tpus(slices, kind, size)
+            return Topology(name, TPUS[kind], devices, True, effort)
     raise TopologyError(f"expected --topology out of {_VALID}, got {name!r}")
 
 
-def _tpus(name: str, kind: str, size: str) -> list[Any]:
+def _parts(name: str) -> tuple[int, str, str]:
+    """Returns the number of slices, the kind of chip and the size of a slice."""
+    several = re.fullmatch(r"([1-9]\d*)\*(\w+:\d+(?:x\d+)+)", name)
+    slices, one = several.groups() if several else (1, name)
+    kind, _, size = one.partition(":")
+    return int(slices), kind, size
+
+
+def _tpus(slices: int, kind: str, size: str) -> list[Any]:
+    name = f"{kind}:{size}"
     try:
         import libtpu  # noqa: F401  # pyrefly: ignore[missing-import]
     except ImportError as error:
@@ -135,14 +178,14 @@ def _tpus(name: str, kind: str, size: str) -> list[Any]:
     try:
         return list(
             topologies.get_topology_desc(
-                platform="tpu", topology_name=name, **options
+                platform="tpu", topology_name=name, num_slices=slices, **options
             ).devices
         )
     except jax.errors.JaxRuntimeError as error:
         raise TopologyError(
             f"expected a slice that there is, of whole hosts of 2 x 2 chips, got"
             f" {name!r}: {str(error).splitlines()[0]}; take e.g. {kind}:"
-            + ("2x2x4" if kind in _WITH_TWO_CORES else "4x4")
+            + ("2x2x4" if kind in _IN_THREE_DIMENSIONS else "4x4")
         ) from error
 
 

@@ -23,15 +23,26 @@ from palette_jax.config.values import flatten, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.pictures import sheets
-from palette_jax.training import checkpoints, logs
+from palette_jax.programs import roofline, topology
+from palette_jax.training import checkpoints, logs, pace
 from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
 
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> int:
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    *,
+    profile: tuple[int, int] | None = None,
+) -> int:
     """Trains to the last step, or until told to stop.
+
+    Args:
+      config: of the run.
+      workdir: where it is kept.
+      profile: the first step to trace and the one after the last.
 
     Returns:
       0 when the run is complete, 75 when a signal stopped it: the checkpoint is
@@ -40,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     stop = processes.StopFlag()
     with contextlib.ExitStack() as held:
         lock = held.enter_context(RunLock(workdir)) if _is_host_0() else None
-        return _train(config, workdir, stop, lock)
+        return _train(config, workdir, stop, lock, pace.Profile(workdir, profile))
 
 
 def _train(
@@ -48,11 +59,12 @@ def _train(
     workdir: str,
     stop: processes.StopFlag,
     lock: RunLock | None,
+    profile: pace.Profile,
 ) -> int:
     directory = epath.Path(workdir) / "checkpoints"
     config, about = _identify(config, directory)
     processes.agree({"config": dict(flatten(config.to_dict())), **about})
-    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
+    mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 
     manager = checkpoints.open_manager(directory, keep=config.train.keep)
@@ -68,37 +80,48 @@ def _train(
         num_steps=config.train.num_steps,
         batch_size=config.train.batch_size,
         log_every=config.train.log_every,
+        best_step_seconds=_best_step_seconds(config),
     )
     due = _Due(config)
     if start_step < config.train.num_steps:
         logging.info("compiling the training step; the first one takes a while")
     for step in range(start_step + 1, config.train.num_steps + 1):
-        state, metrics = compiled_step(state, next(batches))
+        profile.before(step)
+        log.clock.watch()
+        with log.clock.waiting():
+            batch = next(batches)
+        state, metrics = compiled_step(state, batch)
         log.add(step, metrics)
         last = step == config.train.num_steps
         stop.poll()
         if last or stop.is_set or due.is_due(step):
             log.flush()
-            loss = None if stop.is_set else held_out.loss(state.ema_params, stop)
-            if loss is not None:
-                log.scalars(step, {"held_out_loss": loss})
-            if lock:
-                lock.check()
-            if is_sound(state, loss):
-                checkpoints.save(manager, state, config.to_dict(), loss, about=about)
-            else:
-                logging.warning("step %d is not saved: it is not finite", step)
+            with log.clock.paused():
+                loss = None if stop.is_set else held_out.loss(state.ema_params, stop)
+                if loss is not None:
+                    log.scalars(step, {"held_out_loss": loss})
+                if lock:
+                    lock.check()
+                if is_sound(state, loss):
+                    saved = config.to_dict()
+                    checkpoints.save(manager, state, saved, loss, about=about)
+                else:
+                    logging.warning("step %d is not saved: it is not finite", step)
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
-            sheet = held_out.preview(state.ema_params)
-            log.image(step, "preview", sheet)
-            sheets.save_png(
-                epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
-            )
+            log.flush()
+            with log.clock.paused():
+                sheet = held_out.preview(state.ema_params)
+                log.image(step, "preview", sheet)
+                sheets.save_png(
+                    epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
+                )
         if stop.is_set:
             break
     log.flush()
-    checkpoints.wait(manager)
-    manager.close()
+    profile.stop()
+    with log.clock.paused():
+        checkpoints.wait(manager)
+        manager.close()
     newest = max(checkpoints.committed_steps(directory), default=0)
     logging.info("the last checkpoint is step %d in %s", newest, directory)
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
@@ -137,6 +160,27 @@ def make_step(
     )
 
 
+def _best_step_seconds(config: ml_collections.ConfigDict) -> float | None:
+    """Returns what a step takes of devices that do the network's arithmetic at peak.
+
+    Forward and backward, three times the work forward; what `model.remat` computes
+    twice counts once. None for devices whose peak is not known.
+    """
+    rate = topology.peak_flops(jax.devices()[0].device_kind)
+    if rate is None:
+        return None
+    size = config.data.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    level = jax.ShapeDtypeStruct((1,), jnp.float32)
+    params = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    network = build.make_network(config)
+    forward = jax.make_jaxpr(
+        lambda params, *args: network.apply({"params": params}, *args)
+    )(params, image, image, level)
+    flops = 3 * config.train.batch_size * roofline.count_work(forward).flops
+    return flops / rate / jax.device_count()
+
+
 class _Due:
     """When a checkpoint is due: every so many steps, and every so many minutes."""
 
@@ -173,7 +217,8 @@ class _HeldOut:
                 build.make_schedule(config),
                 build.make_loss(config),
                 config.diffusion.loss_norm,
-            )
+            ),
+            compiler_options=parallel.compiler_options(mesh),
         )
 
     def loss(self, params: Params, stop: processes.StopFlag) -> float | None:

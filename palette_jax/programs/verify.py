@@ -63,7 +63,7 @@ def _repeat(
     from palette_jax.config import build_data
     from palette_jax.programs import train
 
-    mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
+    mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
     abstract, shardings = train.abstract_state(config, optimizer, mesh)
     expected = checkpoints.restore_step(directory, stop, abstract)

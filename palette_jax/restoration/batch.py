@@ -1,7 +1,7 @@
 """Restores a batch of degraded pictures with a trained network."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +102,7 @@ def restore_batch(
     clip: bool = False,
     callback: samplers.Callback | None = None,
     every: int = 0,
+    compiler_options: Mapping[str, str] | None = None,
 ) -> UInt8[Array, "b h w 3"]:
     """Restores pictures; the known pixels come back as they are.
 
@@ -114,6 +115,7 @@ def restore_batch(
       clip: keeps the estimates of the clean picture in [-1, 1].
       callback: see `samplers.sample`.
       every: the number of steps between two calls of it.
+      compiler_options: see `samplers.sample`.
     """
     key_hole, key_sample = _split(keys)
     filled = process.fill_hole(key_hole, process.to_float(x), hole)
@@ -127,6 +129,7 @@ def restore_batch(
         clip=clip,
         callback=callback,
         every=every,
+        compiler_options=compiler_options,
     )
     return jnp.where(mask > 0, process.to_bytes(y), x)
 

@@ -287,6 +287,7 @@ class Restorer:
             clip=self._clip,
             callback=callback,
             every=1,
+            compiler_options=parallel.compiler_options(self._mesh),
         )
 
     def _put(self, tree: Any) -> Any:

@@ -3,7 +3,6 @@
 import logging as stdlib_logging
 import struct
 import sys
-import time
 from collections import deque
 from typing import Any
 
@@ -15,6 +14,7 @@ from jaxtyping import UInt8
 
 from palette_jax import atomic
 from palette_jax.errors import UserError
+from palette_jax.training.pace import Clock
 from palette_jax.training.step import NUM_LEVELS, Metrics
 
 MAX_BAD_STEPS = 10
@@ -70,8 +70,21 @@ class TrainingLog:
         num_steps: int,
         batch_size: int,
         log_every: int,
+        best_step_seconds: float | None = None,
     ):
-        """Opens the log; hosts other than 0 only watch for a diverging run."""
+        """Opens the log; hosts other than 0 only watch for a diverging run.
+
+        Args:
+          workdir: of the run.
+          start_step: the last step that is done.
+          num_steps: of the whole run.
+          batch_size: over all devices.
+          log_every: steps between two lines.
+          best_step_seconds: see `pace.Clock`, which the log keeps as `clock`.
+        """
+        self.clock = Clock(
+            workdir, start_step=start_step, best_step_seconds=best_step_seconds
+        )
         is_host_0 = jax.process_index() == 0
         self._writer = _open_writer(workdir, start_step) if is_host_0 else None
         self._num_steps = num_steps
@@ -80,7 +93,6 @@ class TrainingLog:
         self._waiting: deque[tuple[int, Metrics]] = deque()
         self._since: list[Metrics] = []
         self._start_step = start_step
-        self._last = (time.monotonic(), start_step)
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Takes the metrics of a step, counted from 1.
@@ -127,33 +139,40 @@ class TrainingLog:
         if step % self._log_every == 0 or step == self._num_steps:
             self._write(step)
         elif step == self._start_step + 1:
-            # It waited for the compiler, which says nothing of the speed.
-            self._last = (time.monotonic(), step)
+            self.clock.compiled(step)
 
     def _write(self, step: int) -> None:
-        now = time.monotonic()
-        then, last_step = self._last
-        self._last = (now, step)
-        seconds = (now - then) / max(step - last_step, 1)
+        pace = self.clock.lap(step)
+        seconds = pace.step_seconds
         good = [metrics for metrics in self._since if not metrics.bad_steps]
         values = {
             "loss": float(np.mean([m.loss for m in good])) if good else float("nan"),
             "grad_norm": float(np.mean([m.grad_norm for m in good] or [np.nan])),
             "skipped_steps": len(self._since) - len(good),
             "images_per_second": self._batch_size / seconds,
+            "data_share": pace.data_share,
+            "goodput": pace.goodput,
         }
+        shares = f"data {pace.data_share:.0%}  goodput {pace.goodput:.0%}"
+        if pace.utilization is not None:
+            values["model_flops_utilization"] = pace.utilization
+            shares = f"MFU {pace.utilization:.0%}  {shares}"
+        if pace.memory is not None:
+            values["peak_memory_gib"] = pace.memory / 2**30
+            shares += f"  {values['peak_memory_gib']:.1f} GiB"
         count = np.sum([m.level_count for m in good] or np.zeros((1, NUM_LEVELS)), 0)
         loss = np.sum([m.level_loss for m in good] or np.zeros((1, NUM_LEVELS)), 0)
         for level in np.flatnonzero(count):
             values[f"loss_at_level/{level}"] = loss[level] / count[level]
         self._since.clear()
         self._say(
-            "step %d/%d  loss %.4f  %.0f ms/step  %.1f images/s  %s left",
+            "step %d/%d  loss %.4f  %.0f ms/step  %.1f images/s  %s  %s left",
             step,
             self._num_steps,
             values["loss"],
             1000 * seconds,
             values["images_per_second"],
+            shares,
             _duration(seconds * (self._num_steps - step)),
         )
         if self._writer:

@@ -1,5 +1,6 @@
 """Tests of the order, the randomness and the gaps of batches."""
 
+import dataclasses
 import shutil
 import zlib
 from collections.abc import Callable
@@ -194,6 +195,26 @@ def test_broken_pictures_move_no_other_example(photos, tmp_path):
         damaged[:place] + damaged[place + 1 :], whole[:place] + whole[place + 1 :]
     )
     assert_same(epoch(), damaged)
+
+
+def test_a_read_that_fails_once_changes_nothing_and_breaks_no_picture(source):
+    failed = set()
+
+    def read_later(index: tf.Tensor) -> tf.Tensor:
+        if int(index) % 3 == 0 and int(index) not in failed:
+            failed.add(int(index))
+            raise OSError("503: the store does not answer")
+        return index
+
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        index = tf.py_function(read_later, [index], tf.int64)
+        return source.read(tf.ensure_shape(index, []))
+
+    shaky = dataclasses.replace(source, read=read)
+    batches = pipeline.train_batches([(shaky, 1.0)], TASK, **OPTIONS)
+    steady = pipeline.train_batches([(source, 1.0)], TASK, **OPTIONS)
+    assert_same(list(islice(batches, 6)), list(islice(steady, 6)))
+    assert failed and not batches.broken
 
 
 def test_too_many_broken_pictures_stop_training(broken):

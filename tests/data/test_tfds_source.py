@@ -1,5 +1,7 @@
 """Tests that data sets of TFDS are read at random in both of its file formats."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -113,3 +115,21 @@ def test_a_data_set_without_images_is_refused(tmp_path, make_photo):
     build(str(tmp_path), make_photo, "numbers_only", "tfrecord", features)
     with pytest.raises(ValueError, match="numbers_only with the features label"):
         tfds_source.tfds("numbers_only", "train", data_dir=str(tmp_path))
+
+
+def test_the_index_of_records_is_made_once_and_kept(
+    tmp_path, make_photo, monkeypatch, data_dir
+):
+    def read() -> list[int]:
+        source = tfds_source.tfds(
+            "with_names", "train", data_dir=data_dir, index_dir=tmp_path / "index"
+        )
+        return numbers(source, make_photo)
+
+    first = read()
+    kept = list((tmp_path / "index").glob("*"))
+    has_own = bool(list(pathlib.Path(data_dir).glob("**/*.array_record*")))
+    assert len(kept) == (0 if has_own else 1)
+    # Whoever comes next, on this host or another, reads no record to find them.
+    monkeypatch.setattr(tfds_source, "_record_offsets", None)
+    assert read() == first

@@ -73,11 +73,39 @@ def test_every_host_has_a_pod_that_may_save_and_ends_some_day(path):
     assert job["completionMode"] == "Indexed"
     assert job["activeDeadlineSeconds"] > 0
     assert pod["terminationGracePeriodSeconds"] >= 300
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert container["command"] == ["python", "main.py"]
     for arg in container["args"]:
         if arg.startswith("--num_processes="):
             assert arg == f"--num_processes={job['completions']}"
+
+
+def test_a_gpu_pod_is_not_root_and_a_tpu_pod_is_unprivileged():
+    _, job = _job(LAUNCH / "gke-gpu.yaml")
+    pod = job["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["command"] == ["python", "main.py"]
+    _, job = _job(LAUNCH / "gke-tpu.yaml")
+    (container,) = job["template"]["spec"]["containers"]
+    security = container["securityContext"]
+    # Only root may open the device nodes and lock memory for them.
+    assert security["runAsUser"] == 0 and security["privileged"] is False
+    assert security["capabilities"]["add"] == ["SYS_RESOURCE"]
+
+
+def test_the_command_of_the_tpu_pod_locks_memory_and_keeps_its_arguments(tmp_path):
+    _, job = _job(LAUNCH / "gke-tpu.yaml")
+    (container,) = job["template"]["spec"]["containers"]
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    bash, option, script, *rest = container["command"]
+    script = script.replace("ulimit -l 68719476736;", "echo locked;")
+    done = subprocess.run(
+        [bash, option, script, *rest, "--a=b c", "--d"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "locked\nmain.py\n--a=b c\n--d\n", done.stderr
 
 
 def test_the_tpu_slice_has_the_chips_of_its_topology():
@@ -120,7 +148,7 @@ def test_a_job_of_skypilot_goes_on_after_75_and_every_node_knows_its_place(
         capture_output=True,
         text=True,
     )
-    said = "main.py --config=configs/uncrop.py --workdir=gs://bucket/run"
+    said = f"main.py --config={job['envs']['CONFIG']} --workdir=gs://bucket/run"
     if nodes == 2:
         said += " --coordinator=10.0.0.1:1234 --num_processes=2 --process_id=1"
     assert (done.returncode, done.stdout) == (3, f"{said}\n" * 2), done.stderr

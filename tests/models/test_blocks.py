@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from palette_jax.models import blocks
+from palette_jax.models import blocks, layers
 
 
 def _draw(count: int, shape: tuple[int, ...]) -> list[jax.Array]:
@@ -80,15 +80,57 @@ def test_the_norm_computes_in_float32_whatever_it_is_given() -> None:
     norm = blocks.GroupNorm()
     params = norm.init(jax.random.key(0), h)
     out = norm.apply(params, h)
-    assert out.dtype == jnp.float32
+    assert out.dtype == jnp.bfloat16
+    exact = norm.apply(params, h.astype(jnp.float32))
+    np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("silu", [False, True])
+def test_the_gradient_of_the_norm_is_that_of_its_formula(silu: bool) -> None:
+    h, cotangent = _draw(2, (2, 6, 4, 64))
+    scale, shift = _draw(2, (2, 64))
+    norm = blocks.GroupNorm()
+    params = norm.init(jax.random.key(0), h)
+
+    def formula(params: dict, *args: jax.Array) -> jax.Array:
+        h, scale, shift = args
+        grouped = h.reshape(2, -1, 32, 2)
+        mean, var = grouped.mean((1, 3)), grouped.var((1, 3))
+        mean, var = (jnp.repeat(a, 2, 1)[:, None, None] for a in (mean, var))
+        gain, bias = (params["params"]["norm"][name] for name in ("scale", "bias"))
+        out = (h - mean) / jnp.sqrt(var + norm.epsilon)
+        out = out * gain[None, None, None] + bias[None, None, None]
+        out = out * (1 + scale[:, None, None]) + shift[:, None, None]
+        return jax.nn.silu(out) if silu else out
+
+    args = params, h + 0.5, scale, shift
+    _, theirs = jax.vjp(formula, *args)
+    _, ours = jax.vjp(lambda *args: norm.apply(*args, silu=silu), *args)
+    for found, expected in zip(
+        jax.tree.leaves(ours(cotangent)),
+        jax.tree.leaves(theirs(cotangent)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_two_ways_to_halve_a_picture_agree(dtype: jnp.dtype) -> None:
+    (h,) = _draw(1, (2, 8, 6, 5))
+    h = h.astype(dtype)
+    by_reshaping = blocks._downsample_by_reshaping(h)
+    # In bfloat16, a last digit may be rounded the other way.
     np.testing.assert_allclose(
-        out, norm.apply(params, h.astype(jnp.float32)), rtol=1e-6, atol=1e-6
+        blocks._downsample_by_convolution(h).astype(jnp.float32),
+        by_reshaping.astype(jnp.float32),
+        rtol=2**-7 if dtype == jnp.bfloat16 else 1e-6,
+        atol=1e-6,
     )
 
 
 def test_a_pointwise_convolution_is_a_convolution() -> None:
     (h,) = _draw(1, (2, 3, 5, 8))
-    convolution, pointwise = nn.Conv(6, (1, 1)), blocks.Pointwise(6)
+    convolution, pointwise = nn.Conv(6, (1, 1)), layers.Pointwise(6)
     (weights,) = _draw(1, (2, 3, 5, 6))
     params = convolution.init(jax.random.key(1), h)
     params["params"]["bias"] = jnp.arange(6.0)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Counting operations, bytes and communication: closed forms, and XLA's own count."""
 
 import jax
@@ -131,13 +132,13 @@ def test_communication_is_counted_by_kind_bytes_and_runs(length: int) -> None:
 
 
 def test_what_libtpu_writes_is_read() -> None:
-    # One that goes on beside computing: in the text twice, one channel. And a loop.
+    # One that goes on beside computing: in the text twice, one chain. And a loop.
     text = """HloModule step
 %begin (p: bf16[8,32]) -> bf16[32,32] {
-  ROOT %g = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
+  ROOT %g = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, frontend_attributes={chain_id="0"}
 }
 %end (p: bf16[8,32]) -> bf16[32,32] {
-  ROOT %g2 = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, dimensions={0}
+  ROOT %g2 = bf16[32,32]{1,0:T(8,128)} all-gather(%p), channel_id=7, frontend_attributes={chain_id="0"}
 }
 %less (p: (s32[], f32[8])) -> pred[] {
   %n = s32[]{:T(128)} constant(50)
@@ -157,4 +158,34 @@ ENTRY %main (p: bf16[8,32]) -> bf16[32,32] {
         "all-gather": (1, 2 * 32 * 32),
         "all-reduce": (50, 50 * 4 * 8),
         "reduce-scatter": (1, 4 * 4 * 8),
+    }
+
+
+def test_a_channel_of_several_and_a_reduction_that_is_scattered_are_told_apart() -> (
+    None
+):
+    # As libtpu 0.0.42 writes the gradients of `fsdp`: all of them channel 1, each an
+    # all-reduce of which a chip keeps its part.
+    text = """HloModule step
+%all-reduce-scatter.1 (p: bf16[32,8], q: bf16[64]) -> (bf16[8,8], bf16[16]) {
+  %r = (bf16[32,8]{1,0:T(8,128)}, bf16[64]{0}) all-reduce(%p, %q), channel_id=1, to_apply=%add
+  %s = bf16[8,8]{1,0:T(8,128)} dynamic-slice(%r0, %i, %z), dynamic_slice_sizes={8,8}
+  %t = bf16[16]{0} dynamic-slice(%r1, %i), dynamic_slice_sizes={16}
+  ROOT %u = (bf16[8,8]{1,0:T(8,128)}, bf16[16]{0}) tuple(%s, %t)
+}
+%all-reduce-scatter.2 (p: bf16[32,8]) -> bf16[8,8] {
+  %r = bf16[32,8]{1,0:T(8,128)} all-reduce(%p), channel_id=1, to_apply=%add
+  ROOT %s = bf16[8,8]{1,0:T(8,128)} dynamic-slice(%r, %i, %z), dynamic_slice_sizes={8,8}
+}
+ENTRY %main (p: bf16[32,8]) -> bf16[8,8] {
+  %a = (bf16[8,8], bf16[16]) fusion(%p, %q), kind=kCustom, calls=%all-reduce-scatter.1
+  %b = bf16[8,8] fusion(%p), kind=kCustom, calls=%all-reduce-scatter.2
+  %c = f32[128]{0} all-reduce(%v), channel_id=1, to_apply=%add
+  %d = f32[128]{0} all-reduce(%w), channel_id=1, to_apply=%add
+  ROOT %e = bf16[8,8] add(%b, %b)
+}
+"""
+    assert roofline.count_collectives(text) == {
+        "all-reduce": (2, 2 * 4 * 128),
+        "reduce-scatter": (2, 2 * (8 * 8 + 16) + 2 * 8 * 8),
     }

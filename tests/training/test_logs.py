@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from palette_jax.training import logs, step
+from palette_jax.training import logs, pace, step
 
 LEVELS = step.NUM_LEVELS
 
@@ -96,15 +96,36 @@ def test_the_progress_line_says_how_fast_and_how_long(
     # A step of compiling, 40 seconds, and then 0.25 seconds each.
     clock = itertools.chain([0.0, 40.0], itertools.count(41.0, 1.25))
     monkeypatch.setattr(
-        logs, "time", types.SimpleNamespace(monotonic=lambda: next(clock))
+        pace,
+        "time",
+        types.SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0),
     )
     log = _log(tmp_path, num_steps=20_000)
     for number in range(1, 12):
         log.add(number, _metrics(0.125))
     assert caplog.messages == [
-        "step 5/20000  loss 0.1250  250 ms/step  32.0 images/s  1h23m left",
-        "step 10/20000  loss 0.1250  250 ms/step  32.0 images/s  1h23m left",
+        f"step {number}/20000  loss 0.1250  250 ms/step  32.0 images/s  data 0%"
+        "  goodput 100%  1h23m left"
+        for number in (5, 10)
     ]
+
+
+def test_utilization_and_memory_are_told_where_the_device_does(
+    tmp_path, caplog, monkeypatch
+) -> None:
+    found = pace.Pace(0.5, 0.02, 0.41, 0.93, 3 * 2**29)
+    monkeypatch.setattr(pace.Clock, "lap", lambda self, step: found)
+    log = _log(tmp_path, num_steps=5)
+    for number in range(1, 6):
+        log.add(number, _metrics())
+    log.flush()
+    (said,) = caplog.messages
+    assert "  MFU 41%  data 2%  goodput 93%  1.5 GiB  " in said
+    curves = _curves(tmp_path)
+    assert curves["model_flops_utilization"][5] == pytest.approx(0.41)
+    assert curves["data_share"][5] == pytest.approx(0.02)
+    assert curves["goodput"][5] == pytest.approx(0.93)
+    assert curves["peak_memory_gib"][5] == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +136,9 @@ def test_the_time_left_is_short_to_read(
 ) -> None:
     clock = itertools.count(0.0, 5.0)  # Of each line; a step takes a second.
     monkeypatch.setattr(
-        logs, "time", types.SimpleNamespace(monotonic=lambda: next(clock))
+        pace,
+        "time",
+        types.SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0),
     )
     # Going on at step 4: what came before says nothing of the speed now.
     log = _log(tmp_path, start_step=4, num_steps=10 + steps_left)
@@ -123,7 +146,8 @@ def test_the_time_left_is_short_to_read(
         log.add(number, _metrics())
     log.flush()
     said = caplog.messages[-1]
-    assert said.endswith(f"  1000 ms/step  8.0 images/s  {says} left")
+    assert said.endswith(f" images/s  data 0%  goodput 100%  {says} left")
+    assert "  1000 ms/step  8.0 images/s" in said
 
 
 def test_what_is_still_under_way_is_written_at_the_end(tmp_path) -> None:

@@ -1,0 +1,145 @@
+"""How fast a run goes: what of its time are steps, what waits, and what hangs."""
+
+import contextlib
+import faulthandler
+import re
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+from absl import logging
+from etils import epath
+
+# Of no step for so many times the usual one, and at least so many seconds, a run hangs.
+_HANGS_AFTER, _AT_LEAST = 20, 300
+_TO_COMPILE = 3600
+
+
+class Pace(NamedTuple):
+    """The speed of the steps since the last time it was asked for.
+
+    Attributes:
+      step_seconds: of a step, evaluation, previews and checkpoints left out.
+      data_share: of that time, spent waiting for a batch.
+      utilization: the network's operations by what the devices could do at best; None
+        where that is not known.
+      goodput: of the time since the run was first started, restarts and what lay
+        between included, what its steps took that were kept, at the present speed.
+      memory: most bytes used at once on a device; None where it does not say.
+    """
+
+    step_seconds: float
+    data_share: float
+    utilization: float | None
+    goodput: float
+    memory: int | None
+
+
+class Clock:
+    """Measures a run; the parts of the loop that are no steps are named to it."""
+
+    def __init__(
+        self, workdir: str, *, start_step: int, best_step_seconds: float | None = None
+    ):
+        """Starts the clock.
+
+        Args:
+          workdir: of the run, whose curves tell when it was first started.
+          start_step: the last step that is done.
+          best_step_seconds: what a step would take if the devices did nothing but the
+            network's arithmetic, at their peak.
+        """
+        self._first_start = _first_start(workdir)
+        self._best = best_step_seconds
+        self._usual: float | None = None
+        self._begin(start_step, time.monotonic())
+
+    def _begin(self, step: int, now: float) -> None:
+        self._since, self._step = now, step
+        self._paused = self._waited = 0.0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out what is done meanwhile, such as to evaluate and to save."""
+        faulthandler.cancel_dump_traceback_later()
+        start = time.monotonic()
+        yield
+        self._paused += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts what is done meanwhile as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
+
+    def compiled(self, step: int) -> None:
+        """Forgets the time until now: the first step waited for the compiler."""
+        self._begin(step, time.monotonic())
+
+    def watch(self) -> None:
+        """Expects the next step, and writes where all threads are if it never comes.
+
+        That goes to the standard error; the run itself is not ended.
+        """
+        seconds = _TO_COMPILE
+        if self._usual is not None:
+            seconds = max(_HANGS_AFTER * self._usual, _AT_LEAST)
+        faulthandler.dump_traceback_later(seconds)
+
+    def lap(self, step: int) -> Pace:
+        """Returns the pace of the steps since the last lap."""
+        now = time.monotonic()
+        seconds = max(now - self._since - self._paused, 1e-9)
+        usual = self._usual = seconds / max(step - self._step, 1)
+        waited = self._waited
+        self._begin(step, now)
+        age = max(time.time() - self._first_start, 1e-9)
+        return Pace(
+            step_seconds=usual,
+            data_share=min(waited / seconds, 1.0),
+            utilization=self._best / usual if self._best else None,
+            goodput=min(step * usual / age, 1.0),
+            memory=_peak_memory(),
+        )
+
+
+def _first_start(workdir: str) -> float:
+    """Returns when the oldest file of curves was opened; now if there is none."""
+    names = [p.name for p in epath.Path(workdir).glob("events.out.tfevents.*")]
+    found = [re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names]
+    return min([float(match.group(1)) for match in found if match], default=time.time())
+
+
+def _peak_memory() -> int | None:
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use")
+
+
+class Profile:
+    """Traces some steps of a run; TensorBoard and XProf open what it writes."""
+
+    def __init__(self, workdir: str, steps: tuple[int, int] | None):
+        """Takes the first step to trace and the one after the last."""
+        self._folder = str(epath.Path(workdir) / "profile")
+        self._steps = steps
+        self._running = False
+
+    def before(self, step: int) -> None:
+        """Starts or stops the trace, before a step is taken."""
+        if self._steps is None:
+            return
+        start, stop = self._steps
+        if not self._running and start <= step < stop:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+        if self._running and step >= stop:
+            self.stop()
+
+    def stop(self) -> None:
+        """Writes the trace, if one is running."""
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running, self._steps = False, None
+            logging.info("the trace is in %s", self._folder)

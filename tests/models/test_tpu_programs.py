@@ -1,0 +1,127 @@
+"""What libtpu makes of a block: copies, float32 in memory, bytes moved; no TPU needed.
+
+The limits are a tenth above what libtpu 0.0.42 gave on 2026-11-27 with little effort
+(`optimization_level` O0). A change that breaks one costs memory traffic on every TPU.
+"""
+
+import importlib.util
+import math
+import re
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from palette_jax import parallel
+from palette_jax.models import blocks
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None,
+        reason="expected the package libtpu, which compiles for TPUs without them;"
+        " install the extra: pip install 'palette-jax[tpu]'",
+    ),
+]
+
+PICTURES = 4  # Where XLA's space-to-batch pass would cut activations up.
+BLOCKS = {
+    "residual": blocks.ResBlock(256, dtype=jnp.bfloat16),
+    "up": blocks.ResBlock(256, resize="up", dtype=jnp.bfloat16),
+    "down": blocks.ResBlock(256, resize="down", dtype=jnp.bfloat16),
+    "attention": blocks.AttentionBlock(dtype=jnp.bfloat16),
+}
+_SIDES = {"residual": 64, "up": 64, "down": 64, "attention": 32}
+
+# Of each block, forward and backward: copies of whole features, float32 of that size in
+# memory, megabytes a picture. The float32 of attention are its logits, until a kernel
+# keeps them out of memory; that of v4 is half of a norm's gradient, which its compiler
+# computes at the end of a convolution (to forbid it costs the others more).
+_LIMITS = {
+    ("residual", "v4"): (2, 1, 90),
+    ("residual", "v5e"): (2, 0, 71),
+    ("residual", "v6e"): (2, 0, 71),
+    ("up", "v4"): (3, 1, 320),
+    ("up", "v5e"): (3, 0, 265),
+    ("up", "v6e"): (3, 0, 265),
+    ("down", "v4"): (2, 1, 47),
+    ("down", "v5e"): (2, 0, 44),
+    ("down", "v6e"): (2, 0, 44),
+    ("attention", "v4"): (3, 1, 169),
+    ("attention", "v5e"): (3, 1, 178),
+    ("attention", "v6e"): (3, 1, 179),
+}
+
+
+class Program(NamedTuple):
+    """What is read in the text of a compiled program."""
+
+    copies: int
+    wide: list[str]
+    megabytes: float
+
+
+@pytest.mark.parametrize(("name", "chip"), list(_LIMITS))
+def test_a_block_moves_no_more_bytes_than_it_did(name: str, chip: str) -> None:
+    program = compile_block(name, chip)
+    copies, wide, megabytes = _LIMITS[name, chip]
+    assert program.copies <= copies
+    assert len(program.wide) <= wide, program.wide
+    assert program.megabytes <= megabytes
+
+
+def compile_block(name: str, chip: str) -> Program:
+    """Compiles a block with its gradients for one chip, as a training step does."""
+    from palette_jax.programs import topology
+
+    machine = topology.find(f"{chip}:" + ("1x1x1" if chip == "v4" else "1x1"))
+    mesh = parallel.make_mesh(devices=machine.devices)
+    whole = parallel.replicated(mesh)
+    side, block = _SIDES[name], BLOCKS[name]
+
+    def on_chip(tree: Any) -> Any:
+        return parallel.with_shardings(tree, jax.tree.map(lambda _: whole, tree))
+
+    features = jax.ShapeDtypeStruct((PICTURES, side, side, 256), jnp.bfloat16)
+    level = jax.ShapeDtypeStruct((PICTURES, 1024), jnp.bfloat16)
+    inputs = on_chip((features,) if name == "attention" else (features, level))
+    weights = on_chip(jax.eval_shape(block.init, jax.random.key(0), *inputs))
+    cotangent = on_chip(jax.eval_shape(block.apply, weights, *inputs))
+
+    def both_ways(weights: Any, inputs: tuple, cotangent: jax.Array) -> Any:
+        out, pull_back = jax.vjp(nn.apply(_call, block), weights, *inputs)
+        return out, pull_back(cotangent)
+
+    options: Any = parallel.compiler_options(mesh) | {"optimization_level": 9}
+    lowered = jax.jit(both_ways).lower(weights, inputs, cotangent)
+    compiled = lowered.compile(compiler_options=options)
+    text = compiled.as_text()
+    entry = text[text.index("\nENTRY ") :].splitlines()
+    size = min(math.prod(features.shape), math.prod(cotangent.shape))
+    copies = [line for line in entry if re.search(r" copy\(", line)]
+    return Program(
+        copies=sum(_largest(line, "bf16") >= size for line in copies),
+        wide=[line for line in entry if _largest(line, "f32") >= size],
+        megabytes=compiled.cost_analysis()["bytes accessed"] / PICTURES / 1e6,
+    )
+
+
+def _call(block: nn.Module, *inputs: jax.Array) -> jax.Array:
+    return block(*inputs)
+
+
+def _largest(line: str, kind: str) -> int:
+    """Returns the elements of the largest result of a type that is in main memory."""
+    made = re.match(r"\s+(?:ROOT )?%\S+ = (.+?) ([a-z][\w\-]*)\(", line)
+    if not made or made.group(2) in ("get-tuple-element", "bitcast", "parameter"):
+        return 0
+    sizes = [
+        math.prod(int(n) for n in dims.split(","))
+        for dims, layout in re.findall(
+            kind + r"\[([\d,]+)\](\{[^}]*\})?", made.group(1)
+        )
+        if "S(1)" not in layout  # The chip's own memory.
+    ]
+    return max(sizes, default=0)
