@@ -29,7 +29,7 @@ from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictFn
 
 # The exponent that a sampler's steps are spaced by, unless the config has another one.
-SPACING = {"ddpm": 1.0, "ddim": 2.0, "dpmpp_2m": 2.0, "unipc_2": 2.0, "unipc_3": 2.0}
+SPACING = {"ddpm": 1.0, "ddim": 1.5, "dpmpp_2m": 1.5, "unipc_2": 1.5, "unipc_3": 1.5}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _LOSSES = {

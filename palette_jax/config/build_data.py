@@ -94,7 +94,7 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _tfds(config: ml_collections.ConfigDict, name: str, split: str) -> sources.Source:
     """Returns a split of a data set; all hosts call it, and the first indexes it."""
-    compiled = jax.config.jax_compilation_cache_dir
+    compiled = getattr(jax.config, "jax_compilation_cache_dir", None)
     index_dir = epath.Path(compiled).parent / "index" if compiled else None
     data_dir = config.data.tfds_dir or None
 

@@ -16,6 +16,8 @@ from palette_jax.tasks import TASKS
 
 _SAMPLERS = [
     ("of the quality", ""),
+    ("UniPC, order 2", "unipc_2"),
+    ("UniPC, order 3", "unipc_3"),
     ("DPM-Solver++ (2M)", "dpmpp_2m"),
     ("DDIM", "ddim"),
     ("DDPM", "ddpm"),

@@ -18,7 +18,9 @@ from palette_jax.configs import (
     inpaint,
     jpeg,
     multitask,
+    old_photo,
     paired,
+    superres,
     uncrop,
 )
 
