@@ -133,7 +133,7 @@ def test_eight_devices_train_as_one_under_jit_fsdp_and_pmap() -> None:
 def test_each_device_holds_its_share_of_every_large_leaf(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parallel, "MIN_SHARDED", 64)  # The network of a test is small.
+    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)  # The network of a test is small.
     current = _start()
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(current))
     for fsdp in (1, 2, 4):
@@ -142,8 +142,8 @@ def test_each_device_holds_its_share_of_every_large_leaf(
         here = sum(
             leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed)
         )
-        # All but the smallest leaves is divided.
-        assert whole / fsdp <= here < whole / fsdp * 1.1
+        # All but the counts and the three values of the last bias is divided.
+        assert whole / fsdp <= here < whole / fsdp * 1.02
         kernel = placed.params["conv_in"]["kernel"]
         moment = placed.opt_state[0].trace["conv_in"]["kernel"]
         average = placed.ema_params["conv_in"]["kernel"]

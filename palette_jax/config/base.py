@@ -168,7 +168,8 @@ def _small(config: ml_collections.ConfigDict) -> None:
     config.train.preview_every = 2000
     config.sample.schedule = "trimmed"
     config.sample.clip = True
-    config.sample.num_steps = 100
+    config.sample.sampler = "unipc_2"
+    config.sample.num_steps = 16
 
 
 def _tiny(config: ml_collections.ConfigDict) -> None:
@@ -192,7 +193,7 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
     config.train.preview_every = 300
     config.sample.schedule = "trimmed"
     config.sample.clip = True
-    config.sample.sampler = "ddim"
-    config.sample.num_steps = 25
+    config.sample.sampler = "unipc_2"
+    config.sample.num_steps = 16
     config.eval.batch_size = 32
     config.data.num_eval = 32

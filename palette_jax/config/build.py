@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from absl import logging
 from jaxtyping import Array
 
 from palette_jax import parallel
@@ -25,6 +26,7 @@ from palette_jax.restoration.batch import (
     predictor,
     restore_batch,
 )
+from palette_jax.restoration.settings import FEWEST_DDPM_STEPS
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictFn
 
@@ -58,6 +60,17 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         raise ConfigError(
             "expected a sampling schedule that starts from noise, a first gamma below"
             f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
+        )
+    if (
+        config.sample.sampler == "ddpm"
+        and config.sample.variance == "large"
+        and config.sample.num_steps < FEWEST_DDPM_STEPS
+    ):
+        logging.warning(
+            "sample.sampler=ddpm with %d steps and the large variance leaves colour"
+            " noise; take --config.sample.sampler=unipc_2, or %d steps or more",
+            config.sample.num_steps,
+            FEWEST_DDPM_STEPS,
         )
     if num_devices is not None:
         checks.check_batch(config, num_devices)

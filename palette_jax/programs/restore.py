@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import json
 import pathlib
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from palette_jax import parallel
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
@@ -77,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="png",
         choices=("png", "jpg"),
         help="png keeps known pixels to the bit (default); jpg does not",
+    )
+    parser.add_argument(
+        "--check-steps",
+        action="store_true",
+        help="print how far each result is from one of twice as many steps",
     )
     parser.add_argument(
         "--json", action="store_true", help="print what became of the pictures as JSON"
@@ -244,6 +251,8 @@ class _Run:
             for job in read:
                 self._fail(job, "the device has too little memory; give --large=shrink")
             return
+        if self._args.check_steps:
+            self._check_steps(photos, holes, read, results)
         for job, result in zip(read, results, strict=True):
             try:
                 self._save(job, result)
@@ -253,6 +262,25 @@ class _Run:
             self._done += 1
             for warning in result.warnings:
                 bar.console.print(f"{job.path}: {warning}", markup=False)
+
+    def _check_steps(
+        self,
+        photos: Sequence[Any],
+        holes: Sequence[Any],
+        jobs: Sequence[Job],
+        results: Sequence[Result],
+    ) -> None:
+        """Prints how far results are from those of twice as many steps."""
+        count = self._settings.steps["num_steps"]
+        twice = dataclasses.replace(self._settings, num_steps=2 * count)
+        finer = self._restorer.restore_many(photos, twice, holes=holes)
+        for job, result, fine in zip(jobs, results, finer, strict=True):
+            a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))
+            error = np.sqrt(np.mean((a - b) ** 2))
+            print(
+                f"{job.path}: {count} steps are {error:.2f} of 255 (root mean square)"
+                f" from {2 * count} steps"
+            )
 
     def _save(self, job: Job, result: Result) -> None:
         about = job.about()

@@ -205,11 +205,15 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
+        said = settings.warnings()
         if settings.task in self.task_names:
-            return []
+            return said
         trained = ", ".join(self.task_names)
         if TASKS[settings.task].like in self.task_names:
-            return [f"the network was trained for {trained}, not for {settings.task}"]
+            return [
+                *said,
+                f"the network was trained for {trained}, not for {settings.task}",
+            ]
         raise UserError(
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from palette_jax.errors import UserError
 from palette_jax.tasks import TASKS, Sides
 
+# With fewer steps, the paper's large variance leaves noise in the picture.
+FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
 
 # How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
@@ -86,6 +88,16 @@ class Settings:
         """Returns for each sample the settings that give it alone."""
         return [
             dataclasses.replace(self, seed=seed, num_samples=1) for seed in self.seeds
+        ]
+
+    def warnings(self) -> list[str]:
+        """Returns what is to be said of the steps."""
+        sampler, count = self.steps["sampler"], self.steps["num_steps"]
+        if sampler != "ddpm" or count >= FEWEST_DDPM_STEPS:
+            return []
+        return [
+            f"ddpm with {count} steps leaves colour noise; take --sampler=unipc_2, or"
+            f" {FEWEST_DDPM_STEPS} steps or more"
         ]
 
     @property
