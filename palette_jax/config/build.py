@@ -53,13 +53,15 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     if schedule_end(config) > 1e-4:
         raise ConfigError(
             "expected a training schedule that ends in noise, a last gamma below 1e-4,"
-            f" got {schedule_end(config):.2g}; raise diffusion.beta_max or num_steps"
+            f" got {schedule_end(config):.2g}; take e.g. --config.diffusion.beta_max="
+            f"{_enough(config.diffusion.num_steps)} or more diffusion.num_steps"
         )
     sampler = make_sampler(config)
     if sampler.gamma[0] > 1e-4:
         raise ConfigError(
             "expected a sampling schedule that starts from noise, a first gamma below"
-            f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
+            f" 1e-4, got {sampler.gamma[0]:.2g}; take e.g."
+            " --config.sample.beta_max=0.09"
         )
     if (
         config.sample.sampler == "ddpm"
@@ -74,6 +76,11 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         )
     if num_devices is not None:
         checks.check_batch(config, num_devices)
+
+
+def _enough(num_steps: int) -> float:
+    """Returns a beta_max with which so many steps end in noise: gamma below 1e-4."""
+    return min(round(25 / num_steps, 4), 0.999)
 
 
 def schedule_end(config: ml_collections.ConfigDict) -> float:

@@ -43,6 +43,11 @@ _NOT_PROTOCOL = (
 )
 
 
+# Of the code that restores and measures: raise it where numbers change, so that nothing
+# which older code made is taken for new.
+CODE = 2
+
+
 def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns what the weights of a run mean: architecture, objective, schedule, tasks.
 
