@@ -32,13 +32,20 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
 def _paper() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.task = "uncrop"  # colorize, inpaint, uncrop, jpeg, paired or multitask.
+    config.task = "uncrop"  # A name out of palette_jax/tasks, or multitask.
     config.variant = "paper"
 
     # Weights of the tasks of `multitask`, need not add up to 1; 0 leaves one out. The
     # paper mixes three; it does not say in what shares.
     config.mix = ml_collections.ConfigDict(
-        {"colorize": 1.0, "inpaint": 1.0, "uncrop": 0.0, "jpeg": 1.0}
+        {
+            "colorize": 1.0,
+            "inpaint": 1.0,
+            "uncrop": 0.0,
+            "jpeg": 1.0,
+            "superres": 0.0,
+            "old_photo": 0.0,
+        }
     )
 
     config.data = ml_collections.ConfigDict()
@@ -64,6 +71,7 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.min_scale = (
         1.0  # Smallest training crop, of the short side; 1: largest.
     )
+    config.data.hints = False  # Colorization also learns from a few true colours.
     config.data.min_side = 32  # Pixels; smaller pictures are skipped as broken.
     config.data.max_broken_share = 0.01  # Of a source; more stop the run.
 
@@ -160,7 +168,8 @@ def _small(config: ml_collections.ConfigDict) -> None:
     config.train.preview_every = 2000
     config.sample.schedule = "trimmed"
     config.sample.clip = True
-    config.sample.num_steps = 100
+    config.sample.sampler = "unipc_2"
+    config.sample.num_steps = 16
 
 
 def _tiny(config: ml_collections.ConfigDict) -> None:
@@ -184,7 +193,7 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
     config.train.preview_every = 300
     config.sample.schedule = "trimmed"
     config.sample.clip = True
-    config.sample.sampler = "ddim"
-    config.sample.num_steps = 25
+    config.sample.sampler = "unipc_2"
+    config.sample.num_steps = 16
     config.eval.batch_size = 32
     config.data.num_eval = 32

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from absl import logging
 from jaxtyping import Array
 
 from palette_jax import parallel
@@ -25,11 +26,12 @@ from palette_jax.restoration.batch import (
     predictor,
     restore_batch,
 )
+from palette_jax.restoration.settings import FEWEST_DDPM_STEPS
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictFn
 
 # The exponent that a sampler's steps are spaced by, unless the config has another one.
-SPACING = {"ddpm": 1.0, "ddim": 2.0, "dpmpp_2m": 2.0, "unipc_2": 2.0, "unipc_3": 2.0}
+SPACING = {"ddpm": 1.0, "ddim": 1.5, "dpmpp_2m": 1.5, "unipc_2": 1.5, "unipc_3": 1.5}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _LOSSES = {
@@ -51,16 +53,34 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
     if schedule_end(config) > 1e-4:
         raise ConfigError(
             "expected a training schedule that ends in noise, a last gamma below 1e-4,"
-            f" got {schedule_end(config):.2g}; raise diffusion.beta_max or num_steps"
+            f" got {schedule_end(config):.2g}; take e.g. --config.diffusion.beta_max="
+            f"{_enough(config.diffusion.num_steps)} or more diffusion.num_steps"
         )
     sampler = make_sampler(config)
     if sampler.gamma[0] > 1e-4:
         raise ConfigError(
             "expected a sampling schedule that starts from noise, a first gamma below"
-            f" 1e-4, got {sampler.gamma[0]:.2g}; raise sample.beta_max"
+            f" 1e-4, got {sampler.gamma[0]:.2g}; take e.g."
+            " --config.sample.beta_max=0.09"
+        )
+    if (
+        config.sample.sampler == "ddpm"
+        and config.sample.variance == "large"
+        and config.sample.num_steps < FEWEST_DDPM_STEPS
+    ):
+        logging.warning(
+            "sample.sampler=ddpm with %d steps and the large variance leaves colour"
+            " noise; take --config.sample.sampler=unipc_2, or %d steps or more",
+            config.sample.num_steps,
+            FEWEST_DDPM_STEPS,
         )
     if num_devices is not None:
         checks.check_batch(config, num_devices)
+
+
+def _enough(num_steps: int) -> float:
+    """Returns a beta_max with which so many steps end in noise: gamma below 1e-4."""
+    return min(round(25 / num_steps, 4), 0.999)
 
 
 def schedule_end(config: ml_collections.ConfigDict) -> float:

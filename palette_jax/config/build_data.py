@@ -23,10 +23,12 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
         weights = [config.mix[name] for name in names]
         return tasks.multitask([_task(config, name) for name in names], weights)
     makers = {
-        "colorize": tasks.colorize,
+        "colorize": lambda: tasks.colorize(hints=config.data.hints),
         "inpaint": tasks.inpaint,
         "uncrop": tasks.uncrop,
         "jpeg": tasks.jpeg,
+        "superres": tasks.superres,
+        "old_photo": tasks.old_photo,
         "paired": tasks.paired,
     }
     return makers[name]()
@@ -36,6 +38,7 @@ def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the form of a task that results are compared on."""
     quality = config.eval.jpeg_quality
     makers = {
+        "colorize": tasks.colorize,
         "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
         "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
         "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
@@ -91,7 +94,7 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _tfds(config: ml_collections.ConfigDict, name: str, split: str) -> sources.Source:
     """Returns a split of a data set; all hosts call it, and the first indexes it."""
-    compiled = jax.config.jax_compilation_cache_dir
+    compiled = getattr(jax.config, "jax_compilation_cache_dir", None)
     index_dir = epath.Path(compiled).parent / "index" if compiled else None
     data_dir = config.data.tfds_dir or None
 

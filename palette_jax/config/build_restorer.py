@@ -18,7 +18,8 @@ from palette_jax.config.values import from_dict, task_names
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
 from palette_jax.interop.safetensors_file import import_safetensors
-from palette_jax.restoration.restorer import ALIKE, Restorer
+from palette_jax.restoration.restorer import Restorer
+from palette_jax.tasks import TASKS
 from palette_jax.training import checkpoints
 from palette_jax.types import Params
 
@@ -80,6 +81,7 @@ def load_restorer(
         image_size=config.data.image_size,
         task_names=task_names(config),
         clip=config.sample.clip,
+        knows_hints=config.data.hints,
         about={**named, "step": step, "weights_crc32": _crc32(params)},
     )
 
@@ -111,7 +113,7 @@ def find_shipped(task: str | None) -> pathlib.Path:
     there = list(shipped())
     if task is None and there:
         return max(there, key=lambda entry: len(entry[1]))[0]
-    for wanted in (task, ALIKE.get(task or "")):
+    for wanted in (task, TASKS[task].like if task else None):
         fitting = [entry for entry in there if wanted in entry[1]]
         if fitting:
             return min(fitting, key=lambda entry: len(entry[1]))[0]

@@ -1,10 +1,13 @@
 """What can be known to be wrong from the values of a config alone."""
 
 import math
+import re
 
 import ml_collections
 
-from palette_jax.config.values import TASKS, ConfigError, flatten, nearest
+from palette_jax.config.values import ConfigError, flatten, nearest
+from palette_jax.restoration.settings import SAMPLERS
+from palette_jax.tasks import TASKS
 
 # Keys by the values that there are.
 NAMES = {
@@ -18,7 +21,7 @@ NAMES = {
     "diffusion.loss_norm": ("l1", "l2"),
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
-    "sample.sampler": ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3"),
+    "sample.sampler": SAMPLERS,
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
     "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),
@@ -38,6 +41,7 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, 10): ("sample.spacing",),
+    (-(2**31), 2**32 - 1): ("seed",),  # Others would be one of these once more.
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
         *("optim.clip_norm", "parallel.slices"),
@@ -67,9 +71,11 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
     values = dict(flatten(config.to_dict()))
     for key, valid in NAMES.items():
         if values[key] not in valid:
+            guess = nearest(str(values[key]), valid)
+            take = re.findall("'(.+)'", guess) or [valid[0]]
             raise ConfigError(
-                f"expected {key} out of {', '.join(valid)}, got"
-                f" {values[key]!r}{nearest(str(values[key]), valid)}"
+                f"expected {key} out of {', '.join(valid)}, got {values[key]!r}{guess};"
+                f" take e.g. --config.{key}={take[0]}"
             )
 
 
@@ -128,8 +134,8 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
             f"expected data.image_size to be a multiple of {multiple}, since"
             f" {levels} levels halve it {levels - 1} times (and model.patch_size is"
             f" {model.patch_size}), got {size}; take"
-            f" {max(round(size / multiple), 1) * multiple}, or fewer"
-            " model.feature_multipliers"
+            f" --config.data.image_size={max(round(size / multiple), 1) * multiple}, or"
+            " fewer model.feature_multipliers"
         )
     for key in ("feature_multipliers", "attn_resolutions"):
         if not all(isinstance(number, int | float) for number in model[key]):
@@ -149,13 +155,22 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
     if model.num_heads and any(count % model.num_heads for count in attended):
         raise ConfigError(
             f"expected model.num_heads to divide {attended}, the channels of the"
-            f" levels with attention, got {model.num_heads}"
+            f" levels with attention, got {model.num_heads}; take"
+            f" --config.model.num_heads={math.gcd(model.num_heads, *attended)}"
+        )
+    odd = [c for c in attended if c % max(c // model.head_features, 1)]
+    if not model.num_heads and odd:
+        raise ConfigError(
+            f"expected heads of {model.head_features} channels (model.head_features)"
+            f" that divide {attended}, the channels of the levels with attention, got"
+            f" {odd[0]}; take --config.model.head_features={math.gcd(*attended)}"
         )
     for resolution in model.attn_resolutions:
         if resolution not in sizes:
             raise ConfigError(
                 f"expected model.attn_resolutions out of {sizes}, the sizes of the"
-                f" levels in pixels, got {resolution}"
+                f" levels in pixels, got {resolution}; take e.g."
+                f" --config.model.attn_resolutions={sizes[-1]}"
             )
 
 
@@ -165,7 +180,8 @@ def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
     if fsdp > 1 and config.parallel.compile == "pmap":
         raise ConfigError(
             "expected parallel.fsdp=1 with parallel.compile=pmap, which keeps the"
-            f" parameters whole on each device, got {fsdp}; use parallel.compile=jit"
+            f" parameters whole on each device, got {fsdp}; take"
+            " --config.parallel.compile=jit"
         )
     slices = config.parallel.slices or 1
     if num_devices % slices:
@@ -176,7 +192,7 @@ def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
     if fsdp < 1 or num_devices // slices % fsdp:
         raise ConfigError(
             f"expected parallel.fsdp to divide the {num_devices // slices} devices of a"
-            f" slice, got {fsdp}; set it to 1"
+            f" slice, got {fsdp}; take --config.parallel.fsdp=1"
         )
     for key, parts in (
         ("train.batch_size", num_devices * accumulate),
@@ -188,5 +204,6 @@ def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
             enough = math.ceil(batch_size / parts) * parts
             raise ConfigError(
                 f"expected {key} to be a multiple of {parts} (devices x accumulated"
-                f" parts), got {batch_size}; take {enough}"
+                f" parts), got {batch_size}; take"
+                f" --config.{key}={enough}"
             )

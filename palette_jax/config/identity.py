@@ -15,7 +15,7 @@ from palette_jax.config.values import ConfigError, flatten, task_names
 
 # Of the groups that say what the weights mean, the keys that change only the cost or
 # the regularization of a step.
-_MEANING = ("model.", "diffusion.", "data.image_size")
+_MEANING = ("model.", "diffusion.", "data.hints", "data.image_size")
 _NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
 
 # Keys that no result of a given set of weights follows from. Pictures are identified by
@@ -24,6 +24,7 @@ _NOT_PROTOCOL = (
     "data.eval_folder",
     "data.extra_",
     "data.folder",
+    "data.hints",
     "data.input_folder",
     "data.max_broken_share",
     "data.min_scale",
@@ -40,6 +41,11 @@ _NOT_PROTOCOL = (
     "train.",
     "variant",
 )
+
+
+# Of the code that restores and measures: raise it where numbers change, so that nothing
+# which older code made is taken for new.
+CODE = 2
 
 
 def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:

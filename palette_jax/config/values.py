@@ -7,14 +7,15 @@ from typing import Any
 import ml_collections
 
 from palette_jax.errors import UserError
-
-TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
-
+from palette_jax.tasks import TASKS
 
 # Keys that older runs do not have, with the value that means what those did.
 _ADDED_LATER = {
     "data.eval_folder": "",
     "data.held_out_below": 0,
+    "data.hints": False,
+    "mix.superres": 0.0,
+    "mix.old_photo": 0.0,
     "diffusion.objective": "denoise",
     "model.patch_size": 1,
     "optim.decay_steps": 0,

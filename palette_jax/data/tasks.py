@@ -10,22 +10,30 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from palette_jax.data import images, masks
+from palette_jax.data import degradations, images, masks
 
 Picture = dict[str, tf.Tensor]
 Task = Callable[[tf.Tensor, Picture], Picture]
 
 
-def colorize() -> Task:
-    """Returns the task of colouring a picture given its luma, repeated three times."""
+def colorize(*, hints: bool = False) -> Task:
+    """Returns the task of colouring a picture given its luma, repeated three times.
+
+    Args:
+      hints: lets a few small squares keep their colours in one half of the examples, so
+        that a user can say what colours are.
+    """
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        del seed
         # The fixed-point numbers of Pillow's convert("L").
         red, green, blue = tf.unstack(tf.cast(picture["y"], tf.int32), axis=-1)
         luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
         luma = tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
-        return _whole(tf.repeat(luma[..., None], 3, -1), picture["y"])
+        gray = tf.repeat(luma[..., None], 3, -1)
+        if hints:
+            is_hint = masks.hints(seed, _size(picture))
+            gray = tf.where(is_hint > 0, picture["y"], gray)
+        return _whole(gray, picture["y"])
 
     return task
 
@@ -44,7 +52,7 @@ def inpaint(*, mask: str = "mixed") -> Task:
         "center": lambda seed, size: tf.constant(masks.center(size)),
     }
     if mask not in draws:
-        raise ValueError(f"Expected a mask out of {', '.join(draws)}, got {mask!r}.")
+        raise ValueError(f"expected a mask out of {', '.join(draws)}, got {mask!r}.")
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
         return _cut_out(draws[mask](seed, _size(picture)), picture["y"])
@@ -81,7 +89,7 @@ def jpeg(*, min_quality: int = 5, max_quality: int = 30) -> Task:
     """
     if not 1 <= min_quality <= max_quality <= 100:
         raise ValueError(
-            "Expected 1 <= min_quality <= max_quality <= 100, got"
+            "expected 1 <= min_quality <= max_quality <= 100, got"
             f" {min_quality} and {max_quality}."
         )
     cumulated = np.cumsum(np.exp(-np.arange(min_quality, max_quality + 1) / 10))
@@ -94,6 +102,27 @@ def jpeg(*, min_quality: int = 5, max_quality: int = 30) -> Task:
             picture["y"], min_quality + above, dct_method=images.JPEG_DCT
         )
         return _whole(x, picture["y"])
+
+    return task
+
+
+def superres() -> Task:
+    """Returns the task of four times the resolution; the small picture is enlarged."""
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        del seed
+        size = _size(picture)
+        small = images.resize(picture["y"], max(size // 4, 1), max(size // 4, 1))
+        return _whole(images.resize(small, size, size), picture["y"])
+
+    return task
+
+
+def old_photo() -> Task:
+    """Returns the task of mending an old photograph; see `degradations.old_photo`."""
+
+    def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        return _whole(degradations.old_photo(seed, picture["y"]), picture["y"])
 
     return task
 
@@ -112,7 +141,7 @@ def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
     """Returns the task that is one of several, drawn anew for each picture."""
     if len(tasks) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
         raise ValueError(
-            f"Expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"
+            f"expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"
             f" got {tuple(weights)}."
         )
     bounds = (np.cumsum(weights) / np.sum(weights))[:-1].astype(np.float32)

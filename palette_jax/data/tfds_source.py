@@ -4,7 +4,6 @@ import concurrent.futures
 import hashlib
 import io
 import json
-import os
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.data.sources import Source
 from palette_jax.errors import UserError
 
@@ -141,11 +141,10 @@ def _index(shards: list[Any], index_dir: epath.PathLike | None) -> list[np.ndarr
         offsets = list(pool.map(_record_offsets, shards))
     if kept:
         file = io.BytesIO()
-        np.savez_compressed(file, **{str(i): o for i, o in enumerate(offsets)})
+        arrays: dict[str, Any] = {str(i): o for i, o in enumerate(offsets)}
+        np.savez_compressed(file, **arrays)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.parent / f"{name}.{os.getpid()}.tmp"
-        unfinished.write_bytes(file.getvalue())
-        unfinished.replace(kept)
+        atomic.write_bytes(kept, file.getvalue())
     return offsets
 
 

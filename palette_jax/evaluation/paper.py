@@ -7,6 +7,8 @@ the pictures, the size and the degradation that they are of.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from palette_jax.tasks import TASKS
+
 Values = dict[str, float]
 
 
@@ -139,7 +141,7 @@ def find(
         return None, f"{pictures} pictures, and the paper has all {expected:,}"
     if size != _SIZE:
         return None, f"pictures of {size} pixels, and the paper's have {_SIZE}"
-    keys = {"inpaint": "inpaint_mask", "uncrop": "uncrop_side", "jpeg": "jpeg_quality"}
+    keys = {name: task.eval_key for name, task in TASKS.items() if task.eval_key}
     value = degradation[keys[task]] if task in keys else None
     if (protocol, task, value) not in _TABLES:
         what = f"{task} with {keys[task]}={value}" if task in keys else task

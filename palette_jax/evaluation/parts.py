@@ -5,10 +5,9 @@ may be another, and all must do the same.
 """
 
 import concurrent.futures
-import hashlib
 import io
 import itertools
-import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,12 +23,6 @@ STATISTICS_FOLDER = "~/.cache/palette_jax/statistics"
 """Of the pictures that Fréchet distances refer to, by their hash."""
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-
-
-def short_hash(settings: Mapping[str, Any]) -> str:
-    """Returns 8 digits that are others for other settings."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
@@ -62,12 +55,12 @@ class Parts:
 
     def has(self, index: int) -> bool:
         """Returns whether a batch is done; all hosts must ask equally often."""
-        return on_host_0(self._path(index).exists)
+        return on_host_0(lambda: _is_whole(self._path(index)))
 
     def are_complete(self) -> bool:
         """Returns whether all batches are done; all hosts must ask."""
         paths = map(self._path, range(self._count))
-        return on_host_0(lambda: all(path.exists() for path in paths))
+        return on_host_0(lambda: all(map(_is_whole, paths)))
 
     def save(self, index: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keeps the arrays of a batch: whole or not at all."""
@@ -157,6 +150,14 @@ class Pictures:
 
     def _path(self, kind: str, name: str) -> epath.Path:
         return self.folder / kind / f"{self._files[name]}.png"
+
+
+def _is_whole(path: epath.Path) -> bool:
+    """Returns whether a file of arrays is there and was not cut off."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(file)
 
 
 def on_host_0(is_so: Any) -> bool:

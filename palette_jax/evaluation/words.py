@@ -9,6 +9,7 @@ from etils import epath
 from palette_jax.evaluation import table
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import structure
+from palette_jax.tasks import TASKS
 
 CROP = "central square"
 QUANTISATION = "8 bits, rounded"
@@ -71,12 +72,7 @@ def protocol_lines(values: Mapping[str, Any]) -> dict[str, str]:
 
 def degradation(task: str, config: ml_collections.ConfigDict) -> str:
     """Returns how pictures of a task were degraded."""
-    return {
-        "colorize": "gray: luma, repeated three times",
-        "inpaint": f"hole: {config.eval.inpaint_mask}",
-        "uncrop": f"missing half: {config.eval.uncrop_side}",
-        "jpeg": f"JPEG of quality {config.eval.jpeg_quality}",
-    }.get(task, "pairs")
+    return TASKS[task].degradation(config.eval.to_dict())
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:
@@ -141,16 +137,17 @@ def paper_lines(found: Mapping[str, Any] | None) -> list[str]:
 def _summary(results: Mapping[str, Any]) -> list[str]:
     sample = results["sample"]
     lines = [
-        f"\nStep {results['step']}, PSNR over the mask in dB, mean of"
-        f" {sample['num_samples']} samples, {sample['num_steps']} steps of"
-        f" {sample['sampler']}",
-        f"{'task':<10}{'pictures':>10}{'trivial':>10}{'model':>10}{'gain':>10}",
+        f"\nStep {results['step']}, PSNR over the mask in dB, {sample['num_samples']}"
+        f" samples, {sample['num_steps']} steps of {sample['sampler']}; PSNR is that of"
+        " one sample, gain that of the samples' mean over trivial",
+        f"{'task':<10}{'pictures':>10}{'trivial':>10}{'PSNR':>10}"
+        f"{'PSNR of the mean':>18}{'gain':>10}",
     ]
     for task, row in results["tasks"].items():
-        gain = row["model_psnr"] - row["trivial_psnr"]
+        gain = row["model_psnr_of_mean"] - row["trivial_psnr"]
         lines.append(
             f"{task:<10}{row['pictures']:>10}{row['trivial_psnr']:>10.2f}"
-            f"{row['model_psnr']:>10.2f}{gain:>+10.2f}"
+            f"{row['model_psnr']:>10.2f}{row['model_psnr_of_mean']:>18.2f}{gain:>+10.2f}"
         )
     return [*lines, "trivial: the mean known colour in a hole, the source elsewhere"]
 

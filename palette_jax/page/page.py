@@ -12,16 +12,12 @@ from palette_jax.page import work
 from palette_jax.page.visitors import Limits, Line, Visitors
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import QUALITY_PRESETS
+from palette_jax.tasks import TASKS
 
-_LABELS = {
-    "colorize": "Colorize",
-    "inpaint": "Fill in",
-    "uncrop": "Extend",
-    "jpeg": "Clean a JPEG",
-    "paired": "Translate",
-}
 _SAMPLERS = [
     ("of the quality", ""),
+    ("UniPC, order 2", "unipc_2"),
+    ("UniPC, order 3", "unipc_3"),
     ("DPM-Solver++ (2M)", "dpmpp_2m"),
     ("DDIM", "ddim"),
     ("DDPM", "ddpm"),
@@ -86,7 +82,7 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
         with gr.Row():
             with gr.Column(min_width=340):
                 task = gr.Radio(
-                    [(_LABELS[name], name) for name in restorer.task_names],
+                    [(TASKS[name].title, name) for name in restorer.task_names],
                     value=restorer.task_names[0],
                     label="What to do",
                     elem_id="task",
@@ -188,7 +184,7 @@ def _settings(limits: Limits) -> list[gr.components.Component]:
 
 
 def _heading(restorer: Restorer) -> str:
-    labels = [_LABELS[name] for name in restorer.task_names]
+    labels = [TASKS[name].title for name in restorer.task_names]
     names = [label[0].lower() + label[1:] for label in labels]
     size = restorer.image_size
     return (

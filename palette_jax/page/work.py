@@ -21,10 +21,11 @@ from PIL import Image
 from palette_jax.errors import UserError
 from palette_jax.page.visitors import Limits, Line, Visitor, inline
 from palette_jax.pictures import files
-from palette_jax.restoration import masks, tasks
+from palette_jax.restoration import masks
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
 from palette_jax.restoration.result import Result
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides, colorize, uncrop
 
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
@@ -192,9 +193,9 @@ def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
     """Returns what the network was given, at the size of the result."""
     pixels = result.photo.pixels
     if result.settings.task == "colorize":
-        return np.repeat(tasks.luma(pixels), 3, -1)
+        return np.repeat(colorize.luma(pixels), 3, -1)
     if result.settings.task == "uncrop":
-        edges = tasks.margins(pixels.shape, result.settings.extend)
+        edges = uncrop.margins(pixels.shape, result.settings.extend)
         return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
     return pixels
 

@@ -5,12 +5,18 @@ import math
 import jax
 import ml_collections
 
-from palette_jax.config import build
+from palette_jax.config import build, build_data
 from palette_jax.config.values import flatten
 
 
 def describe(config: ml_collections.ConfigDict) -> int:
     """Prints the resolved config, the network's size and how a batch is split."""
+    if config.data.source in ("folder", "paired"):
+        counts = build_data.identity(config)
+        print(
+            f"pictures: {sum(source['pictures'] for source in counts['train'])} to train"
+            f" on, {counts['held_out']['pictures']} held out"
+        )
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     devices, hosts = jax.device_count(), jax.process_count()

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax.config import build_data
+from palette_jax.config import build_data, identity
 from palette_jax.config.values import task_names
 from palette_jax.evaluation import originals, paper, report, table, words
 from palette_jax.evaluation.judge import PIXELS, Judge
@@ -17,7 +17,6 @@ from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.parts import (
     Parts,
     Pictures,
-    short_hash,
     write_whole,
 )
 from palette_jax.pictures import image_list, sheets
@@ -86,8 +85,12 @@ class Evaluation:
     def measure_originals(self) -> None:
         """Measures the original pictures, and what Fréchet distances refer to."""
         config, judge = self._config, self._judge
-        order = {"names": self._names, "batch_size": config.eval.batch_size}
-        folder = self._root / "originals" / f"{self._hash}_{short_hash(order)}"
+        order = {
+            "names": self._names,
+            "batch_size": config.eval.batch_size,
+            "code": identity.CODE,
+        }
+        folder = self._root / "originals" / f"{self._hash}_{identity.digest(order)}"
         check_stop = self._restored.check_stop
         source = self._restored.source
         self._originals = originals.measure(config, source, judge, folder, check_stop)
@@ -122,7 +125,7 @@ class Evaluation:
         how = f"{sample.sampler}_{sample.num_steps}_seed_{self._config.seed}"
         if self._config.diffusion.objective == "regress":
             how = "one_pass"
-        folder = self.out / task / f"{how}_{short_hash(settings)}"
+        folder = self.out / task / f"{how}_{identity.digest(settings)}"
         kept = Pictures(folder, self._all_names, sample.num_samples)
         count = -(-len(self._all_names) // self._config.eval.batch_size)
         parts = {
@@ -160,11 +163,10 @@ class Evaluation:
             "task": task,
             "checkpoint": self._restored.fingerprint,
             "pictures": self._hash,
-            "names": short_hash({"names": self._all_names}),
-            "seed": self._config.seed,
-            "image_size": self._config.data.image_size,
-            "sample": self._config.sample.to_dict(),
-            "eval": self._config.eval.to_dict(),
+            "names": identity.digest(self._all_names),
+            "batch_size": self._config.eval.batch_size,
+            "code": identity.CODE,
+            "protocol": identity.protocol(self._config),
         }
 
     def _measure_batches(
@@ -224,7 +226,8 @@ class Evaluation:
         return {
             "pictures": len(self._names),
             "trivial_psnr": rows["trivial baseline"]["PSNR"],
-            "model_psnr": list(rows.values())[-1]["PSNR"],
+            "model_psnr": rows["model"]["PSNR"],
+            "model_psnr_of_mean": list(rows.values())[-1]["PSNR"],
             "rows": rows,
             "samples": samples,
             "paper": expected._asdict() if expected else None,

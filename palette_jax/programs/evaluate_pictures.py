@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from palette_jax import parallel
+from palette_jax.config import identity
 from palette_jax.errors import UserError
 from palette_jax.evaluation import folders, paper, report, table, words
 from palette_jax.evaluation.judge import PIXELS, Judge
@@ -17,10 +18,10 @@ from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.parts import (
     STATISTICS_FOLDER,
     Parts,
-    short_hash,
     write_whole,
 )
 from palette_jax.pictures import image_list, match
+from palette_jax.programs import photo_files
 
 _BATCH = 64
 # What the paper has figures of, as its tasks and what the config says of them.
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
             f"expected two pictures or more, got {len(pairs)}:"
             f" {', '.join(str(pair.result) for pair in pairs.values())}"
         )
+    out = pathlib.Path(args.out)
+    photo_files.make_out(out)
     paths = [path for pair in pairs.values() for path in pair]
     if args.size is None:
         height, width = folders.check_sizes(paths)
@@ -85,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
         batch_size=min(_BATCH, len(pairs)),
         has_labels=names is not None and bool(names.labels),
     )
-    out = pathlib.Path(args.out)
     measured = _measure(pairs, judge, args.size, out / "measured")
     for row, of in (("results", results), ("originals", reference)):
         gray = measured[PIXELS][f"{row}/gray"]
@@ -110,7 +112,7 @@ def _measure(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Measures all pairs, batch by batch, and goes on where it was stopped."""
     names = list(pairs)
-    key = short_hash(
+    key = identity.digest(
         {
             "results": folders.checksums({n: p.result for n, p in pairs.items()}),
             "reference": folders.checksums({n: p.reference for n, p in pairs.items()}),

@@ -12,10 +12,11 @@ from etils import epath
 
 from palette_jax.config import base as base_config
 from palette_jax.config import build
-from palette_jax.config.values import TASKS, from_dict
+from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.mapping import Imported
+from palette_jax.tasks import TASKS
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 

@@ -13,7 +13,7 @@ from palette_jax.programs import photo_files, photo_flags
 from palette_jax.programs.photo_files import Job
 from palette_jax.restoration import panorama
 from palette_jax.restoration.restorer import Progress
-from palette_jax.restoration.settings import Sides
+from palette_jax.tasks import Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from palette_jax.restoration.settings import QUALITY_PRESETS, Settings
+from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS, Settings
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,10 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         choices=QUALITY_PRESETS,
         help=f"{presets} (default: balanced)",
     )
-    parser.add_argument("--sampler", choices=("ddpm", "ddim", "dpmpp_2m"))
-    parser.add_argument("--num-steps", type=int, metavar="N")
+    parser.add_argument("--sampler", choices=SAMPLERS, help="instead of the preset's")
+    parser.add_argument(
+        "--num-steps", type=int, metavar="N", help="instead of the preset's"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument(
         "--large",

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import json
 import pathlib
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from palette_jax import parallel
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
@@ -16,16 +18,20 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import tasks
 from palette_jax.restoration.restorer import Progress, Restorer
 from palette_jax.restoration.result import Result
-from palette_jax.restoration.settings import TASKS, Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, Given, Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
-    parser.add_argument("--task", choices=TASKS)
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        help=" ".join(f"{task.name}: {task.sentence}" for task in TASKS.values()),
+    )
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--num-samples", type=int, metavar="N", help="different results for each"
@@ -35,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|FOLDER",
         help="for inpaint: white is painted anew, black is kept; a folder has a mask"
         " for each picture, of the same name",
+    )
+    parser.add_argument(
+        "--hints",
+        metavar="FILE",
+        help="for colorize: a picture whose opaque pixels have true colours",
     )
     parser.add_argument("--invert", action="store_true", help="paint what is black")
     parser.add_argument(
@@ -70,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="png keeps known pixels to the bit (default); jpg does not",
     )
     parser.add_argument(
+        "--check-steps",
+        action="store_true",
+        help="print how far each result is from one of twice as many steps",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print what became of the pictures as JSON"
     )
     photo_files.add_arguments(parser)
@@ -100,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"with {weights}; what it can do: {SHIPPED / 'README.md'}")
     _compare_weights(like, restorer)
     settings = _settings(args, like, restorer)
-    if (mask is None) == (settings.task == "inpaint"):
+    if (mask is None) == TASKS[settings.task].needs_mask:
         raise UserError(
             f"expected --mask with task inpaint and no other, got task {settings.task}"
             + (" without" if mask is None else f" and --mask={mask}")
@@ -202,7 +218,8 @@ class _Run:
             try:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
-                tasks.check_size(photo.pixels.shape, self._settings)
+                given = Given(hole, self._settings.extend)
+                TASKS[self._settings.task].degrade(photo.pixels, given)
             except UserError as error:
                 self._fail(job, error)
                 continue
@@ -222,7 +239,11 @@ class _Run:
 
         try:
             results = self._restorer.restore_many(
-                photos, self._settings, holes=holes, on_progress=advance
+                photos,
+                self._settings,
+                holes=holes,
+                hints=[self._args.hints] * len(photos) if self._args.hints else None,
+                on_progress=advance,
             )
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -230,6 +251,8 @@ class _Run:
             for job in read:
                 self._fail(job, "the device has too little memory; give --large=shrink")
             return
+        if self._args.check_steps:
+            self._check_steps(photos, holes, read, results)
         for job, result in zip(read, results, strict=True):
             try:
                 self._save(job, result)
@@ -239,6 +262,25 @@ class _Run:
             self._done += 1
             for warning in result.warnings:
                 bar.console.print(f"{job.path}: {warning}", markup=False)
+
+    def _check_steps(
+        self,
+        photos: Sequence[Any],
+        holes: Sequence[Any],
+        jobs: Sequence[Job],
+        results: Sequence[Result],
+    ) -> None:
+        """Prints how far results are from those of twice as many steps."""
+        count = self._settings.steps["num_steps"]
+        twice = dataclasses.replace(self._settings, num_steps=2 * count)
+        finer = self._restorer.restore_many(photos, twice, holes=holes)
+        for job, result, fine in zip(jobs, results, finer, strict=True):
+            a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))
+            error = np.sqrt(np.mean((a - b) ** 2))
+            print(
+                f"{job.path}: {count} steps are {error:.2f} of 255 (root mean square)"
+                f" from {2 * count} steps"
+            )
 
     def _save(self, job: Job, result: Result) -> None:
         about = job.about()

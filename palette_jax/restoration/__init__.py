@@ -4,6 +4,7 @@
 `palette_jax.config.build_restorer` loads, does it.
 """
 
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides
 
 __all__ = ["Settings", "Sides"]

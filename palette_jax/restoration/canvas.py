@@ -8,7 +8,7 @@ from PIL import Image
 
 from palette_jax.restoration import tiles
 from palette_jax.restoration.settings import Settings
-from palette_jax.restoration.tasks import Degraded
+from palette_jax.tasks import TASKS, Degraded
 
 
 class Canvas(NamedTuple):
@@ -46,7 +46,7 @@ def choose(
     wide = _is_wide(degraded.hole, size)
     if settings.large == "auto":
         # Tiles that do not see each other get colours that do not match.
-        return "shrink" if wide or settings.task == "colorize" else "tiles", []
+        return "shrink" if wide or TASKS[settings.task].shrinks else "tiles", []
     if settings.large == "shrink" or not wide:
         return settings.large, []
     return "tiles", [

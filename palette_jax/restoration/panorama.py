@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import OnProgress, Progress, Restorer
 from palette_jax.restoration.result import Result
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides
 
 
 def turns(

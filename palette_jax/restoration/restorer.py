@@ -10,24 +10,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
+from PIL import Image
 
 from palette_jax import parallel
 from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.restoration import canvas, masks, tasks, tiles
+from palette_jax.pictures.files import Photo
+from palette_jax.restoration import canvas, masks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, Degraded, Given, colorize, inpaint
 from palette_jax.types import PredictFn
 
 # How many tiles a device computes at once, where a picture has many.
 _TILES_AT_ONCE = 8
 
 # Tasks that fill a hole: a network that was trained for one can do the other.
-ALIKE = {"inpaint": "uncrop", "uncrop": "inpaint"}
 
 
 class Stopped(Exception):
@@ -91,6 +93,7 @@ class Restorer:
         image_size: int,
         task_names: Sequence[str],
         clip: bool = False,
+        knows_hints: bool = False,
         about: Mapping[str, Any] | None = None,
     ):
         """Copies the weights to all devices.
@@ -101,8 +104,10 @@ class Restorer:
           image_size: of the pictures that it was trained on.
           task_names: what it was trained for.
           clip: keeps the estimates of the clean picture in [-1, 1].
+          knows_hints: whether it was trained with colour hints.
           about: said of the network in the files of results.
         """
+        self.knows_hints = knows_hints
         self.image_size = image_size
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
@@ -133,6 +138,7 @@ class Restorer:
         settings: Settings,
         *,
         holes: Sequence[Any] | None = None,
+        hints: Sequence[Any] | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
@@ -142,6 +148,7 @@ class Restorer:
             `files.as_photo`.
           settings: the task and how to carry it out.
           holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
+          hints: of `colorize`, pictures whose opaque pixels have true colours.
           on_progress: called after each step.
 
         Raises:
@@ -151,18 +158,31 @@ class Restorer:
         warnings = self.check(settings)
         works: list[_Work] = []
         results: list[Result] = []
-        for source, hole in zip(photos, holes or [None] * len(photos), strict=True):
+        task, none = TASKS[settings.task], [None] * len(photos)
+        if hints and not self.knows_hints:
+            raise UserError(
+                "expected a network that was trained with colour hints, got another;"
+                " leave --hints out, or train with --config.data.hints=True"
+            )
+        for source, hole, hint in zip(
+            photos, holes or none, hints or none, strict=True
+        ):
             photo, about_hole = files.as_photo(source), []
-            if settings.task == "colorize" or (
-                settings.task == "paired" and photo.is_gray
-            ):
+            if task.shrinks or (task.brings_colour and photo.is_gray):
                 photo = files.in_colour(photo)
             if hole is not None:
                 hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
-            degraded = tasks.degrade(photo.pixels, settings, hole=hole)
+            if hole is not None and not task.needs_mask:
+                raise UserError(
+                    "expected a mask with task inpaint alone, got one with"
+                    f" {task.name}; leave it out"
+                )
+            colours = None if hint is None else _fit_hints(hint, photo)
+            given = Given(hole, settings.extend, colours)
+            degraded = task.degrade(photo.pixels, given)
             large, doubts = canvas.choose(degraded, settings, self.image_size)
             prepared = canvas.prepare(degraded, self.image_size, large=large)
-            if settings.task in ("inpaint", "uncrop") and not degraded.hole.any():
+            if (task.needs_mask or task.extends) and not degraded.hole.any():
                 prepared = prepared._replace(tiles=[])  # There is nothing to paint.
             image_id = _image_id(degraded)
             works += [
@@ -171,8 +191,8 @@ class Restorer:
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
             said = [*photo.warnings, *about_hole, *warnings, *doubts]
-            if photo.alpha is not None and settings.task == "inpaint":
-                said += tasks.unseen(degraded.hole, photo.alpha)
+            if photo.alpha is not None and task.needs_mask:
+                said += inpaint.unseen(degraded.hole, photo.alpha)
             results.append(Result(photo, settings, [], degraded.hole, said, about))
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
@@ -185,11 +205,15 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
+        said = settings.warnings()
         if settings.task in self.task_names:
-            return []
+            return said
         trained = ", ".join(self.task_names)
-        if ALIKE.get(settings.task) in self.task_names:
-            return [f"the network was trained for {trained}, not for {settings.task}"]
+        if TASKS[settings.task].like in self.task_names:
+            return [
+                *said,
+                f"the network was trained for {trained}, not for {settings.task}",
+            ]
         raise UserError(
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
@@ -274,6 +298,24 @@ class Restorer:
         return jax.device_put(tree, parallel.replicated(self._mesh))
 
 
+def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
+    """Returns the hints of a photo, at its size.
+
+    Raises:
+      UserError: if all or none of the picture is opaque.
+    """
+    read = files.as_photo(hints)
+    if read.alpha is None or not read.alpha.any():
+        raise UserError(
+            "expected hints that are opaque where a colour is true and transparent"
+            " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
+            " strokes alone as PNG"
+        )
+    both = Image.fromarray(np.dstack([read.pixels, read.alpha]))
+    height, width = photo.pixels.shape[:2]
+    return np.asarray(both.resize((width, height), Image.Resampling.NEAREST))
+
+
 def _batches(works: Sequence[_Work], num_devices: int) -> Iterator[list[_Work]]:
     """Puts together works of one shape, until there is a tile for each device."""
 
@@ -291,16 +333,17 @@ def _finished(
     work: _Work, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     picture = canvas.paste(work.canvas, sampled)
-    if settings.task == "colorize":
+    task = TASKS[settings.task]
+    if task.shrinks:
         # A shrunk picture has lost its details, and they are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:
-            return tasks.with_luma(picture, work.canvas.whole.x[..., :1])
-    elif work.is_gray and settings.task != "paired":
-        return np.repeat(tasks.luma(picture), 3, -1)
+            return colorize.with_luma(picture, work.canvas.whole.x[..., :1])
+    elif work.is_gray and not task.brings_colour:
+        return np.repeat(colorize.luma(picture), 3, -1)
     return picture
 
 
-def _image_id(degraded: tasks.Degraded) -> int:
+def _image_id(degraded: Degraded) -> int:
     """Returns a number that follows from what is given, whatever its file is called."""
     start = zlib.crc32(repr(degraded.x.shape).encode())
     return zlib.crc32(degraded.hole.tobytes(), zlib.crc32(degraded.x.tobytes(), start))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from palette_jax.pictures import files
+from palette_jax.pictures import files, resize
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import tasks
 from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, uncrop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +48,17 @@ class Result:
     @property
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
         """The opacity of the photo; what is painted beside it is opaque."""
-        if self.photo.alpha is None or self.settings.task != "uncrop":
-            return self.photo.alpha
-        edges = tasks.margins(self.photo.pixels.shape, self.settings.extend)
-        return np.pad(self.photo.alpha, edges, constant_values=255)
+        alpha, task = self.photo.alpha, TASKS[self.settings.task]
+        if alpha is None:
+            return None
+        if task.scale > 1:
+            height, width = alpha.shape
+            larger = (task.scale * height, task.scale * width)
+            return resize.resize(alpha[..., None], *larger)[..., 0]
+        if not task.extends:
+            return alpha
+        edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
+        return np.pad(alpha, edges, constant_values=255)
 
     def as_photo(self, *, index: int = 0) -> Photo:
         """Returns one of the pictures as a photo, to go on from."""
@@ -94,15 +101,15 @@ class Result:
 
     @property
     def _is_gray(self) -> bool:
-        brings_colour = self.settings.task in ("colorize", "paired")
-        return self.photo.is_gray and not brings_colour
+        return self.photo.is_gray and not TASKS[self.settings.task].brings_colour
 
     def _deep(self, index: int) -> UInt16[np.ndarray, "h w"] | None:
         """Returns a picture in 16 bits, if what is known of it has as many."""
-        if self.photo.deep is None or self.settings.task not in ("inpaint", "uncrop"):
+        task = TASKS[self.settings.task]
+        if self.photo.deep is None or not (task.needs_mask or task.extends):
             return None
         values = self.pictures[index][..., 0].astype(np.uint16) * 257
         edges = ((0, 0), (0, 0))
-        if self.settings.task == "uncrop":
-            edges = tasks.margins(self.photo.pixels.shape, self.settings.extend)
+        if task.extends:
+            edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
         return np.where(self.hole[..., 0] > 0, values, np.pad(self.photo.deep, edges))

@@ -2,39 +2,22 @@
 
 import dataclasses
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from palette_jax.errors import UserError
+from palette_jax.tasks import TASKS, Sides
 
-TASKS = ("colorize", "inpaint", "uncrop", "jpeg", "paired")
+# With fewer steps, the paper's large variance leaves noise in the picture.
+FEWEST_DDPM_STEPS = 250
+SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
 
 # How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
-# The step counts are the fewest that keep the quality of more, by docs/results.md.
+# By the distance to the result of many steps (docs/results.md).
 QUALITY_PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"sampler": "ddim", "num_steps": 8, "schedule": "trimmed"},
-    "balanced": {"sampler": "ddim", "num_steps": 25, "schedule": "trimmed"},
+    "fast": {"sampler": "unipc_2", "num_steps": 8, "schedule": "trimmed"},
+    "balanced": {"sampler": "unipc_2", "num_steps": 16, "schedule": "trimmed"},
     "paper": {"sampler": "ddpm", "num_steps": 1000, "schedule": "paper"},
 }
-
-
-class Sides(NamedTuple):
-    """How far a picture is extended: shares of its width (left, right) or height."""
-
-    left: float = 0.0
-    right: float = 0.0
-    top: float = 0.0
-    bottom: float = 0.0
-
-    @classmethod
-    def of(cls, side: str, share: float) -> "Sides":
-        """Returns the extension by one share at a side, or at `all` of them."""
-        if side == "all":
-            return cls(share, share, share, share)
-        if side not in cls._fields:
-            raise UserError(
-                f"expected a side out of {', '.join(cls._fields)} or all, got {side!r}"
-            )
-        return cls(**{side: share})
 
 
 _NOWHERE = Sides()
@@ -45,11 +28,11 @@ class Settings:
     """What to do with a picture, and how.
 
     Attributes:
-      task: colorize, inpaint, uncrop, jpeg or paired.
+      task: a name out of `palette_jax.tasks`.
       seed: of the first sample; the next has seed + 1, and so on.
       num_samples: how many different results.
       quality: a name out of `QUALITY_PRESETS`.
-      sampler: ddpm, ddim or dpmpp_2m, instead of the preset's.
+      sampler: a name out of `SAMPLERS`, instead of the preset's.
       num_steps: instead of the preset's.
       extend: of `uncrop`, how far each side.
       keep_luminance: of `colorize`, gives the result the input's luma.
@@ -74,11 +57,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuses what is none of the valid values."""
-        _one_of("task", self.task, TASKS)
+        _one_of("task", self.task, tuple(TASKS))
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
         _one_of("large", self.large, ("auto", "tiles", "shrink"))
         if self.sampler is not None:
-            _one_of("sampler", self.sampler, ("ddpm", "ddim", "dpmpp_2m"))
+            _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:
             raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
         if not 0 <= self.seed <= 2**32 - self.num_samples:
@@ -90,7 +73,7 @@ class Settings:
                 "expected each side extended by 0 to 16 times the picture, got"
                 f" {tuple(self.extend)}; write 0.5 or 50% for half of it"
             )
-        if self.task == "uncrop" and max(self.extend) == 0:
+        if TASKS[self.task].extends and max(self.extend) == 0:
             raise UserError(
                 "expected a side to extend with task uncrop, got none; say which side"
                 " and how far"
@@ -105,6 +88,16 @@ class Settings:
         """Returns for each sample the settings that give it alone."""
         return [
             dataclasses.replace(self, seed=seed, num_samples=1) for seed in self.seeds
+        ]
+
+    def warnings(self) -> list[str]:
+        """Returns what is to be said of the steps."""
+        sampler, count = self.steps["sampler"], self.steps["num_steps"]
+        if sampler != "ddpm" or count >= FEWEST_DDPM_STEPS:
+            return []
+        return [
+            f"ddpm with {count} steps leaves colour noise; take --sampler=unipc_2, or"
+            f" {FEWEST_DDPM_STEPS} steps or more"
         ]
 
     @property

@@ -13,9 +13,18 @@ from palette_jax.config.values import (
     nearest,
     task_names,
 )
-from palette_jax.configs import colorize, inpaint, jpeg, multitask, paired, uncrop
+from palette_jax.configs import (
+    colorize,
+    inpaint,
+    jpeg,
+    multitask,
+    old_photo,
+    paired,
+    superres,
+    uncrop,
+)
 
-MODULES = [colorize, inpaint, jpeg, multitask, paired, uncrop]
+MODULES = (colorize, inpaint, jpeg, multitask, old_photo, paired, superres, uncrop)
 VARIANTS = ["paper", "small", "tiny"]
 EVERY_CONFIG = pytest.mark.parametrize(
     ("module", "variant"), [(m, v) for m in MODULES for v in VARIANTS]
@@ -139,7 +148,9 @@ def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
     for key, devices, enough in (("train", 3, "18"), ("eval", 16, "48")):
         config = uncrop.get_config("tiny")
         config.eval.batch_size = 33 if key == "eval" else 48
-        with pytest.raises(ConfigError, match=f"{key}.batch_size.*take {enough}"):
+        with pytest.raises(
+            ConfigError, match=f"{key}.batch_size.*train.batch_size={enough}"
+        ):
             build.check(config, num_devices=devices)
 
 

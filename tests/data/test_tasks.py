@@ -142,3 +142,42 @@ def test_settings_that_make_no_sense_are_refused():
         tasks.jpeg(min_quality=30, max_quality=5)
     with pytest.raises(ValueError, match="one weight"):
         tasks.multitask([tasks.colorize()], [0.5, 0.5])
+
+
+def test_hints_are_a_few_true_colours_in_one_half_of_the_examples() -> None:
+    y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    plain, hinted = tasks.colorize(), tasks.colorize(hints=True)
+    shares = []
+    for i in range(60):
+        seed = tf.constant([i, 7])
+        gray = plain(seed, {"y": tf.constant(y)})["x"].numpy()
+        x = hinted(seed, {"y": tf.constant(y)})["x"].numpy()
+        is_hint = (x != gray).any(-1)
+        np.testing.assert_array_equal(x[is_hint], y[is_hint])
+        shares.append(is_hint.mean())
+    without = sum(share == 0 for share in shares)
+    assert 15 <= without <= 45  # Five standard deviations of 60 coins, less a bit.
+    assert 0 < max(shares) < 0.1
+
+
+def test_old_photos_differ_by_seed_and_are_never_the_picture_itself() -> None:
+    y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    task = tasks.old_photo()
+    made = [
+        task(tf.constant([i, 1]), {"y": tf.constant(y)})["x"].numpy() for i in range(8)
+    ]
+    again = task(tf.constant([3, 1]), {"y": tf.constant(y)})["x"].numpy()
+    np.testing.assert_array_equal(again, made[3])
+    assert len({x.tobytes() for x in (*made, y)}) == 9
+    inside = tf.data.Dataset.range(8).map(
+        lambda i: task(tf.stack([tf.cast(i, tf.int32), 1]), {"y": tf.constant(y)})["x"]
+    )
+    for x, expected in zip(inside.as_numpy_iterator(), made, strict=True):
+        np.testing.assert_array_equal(x, expected)
+
+
+def test_superres_takes_the_details_and_keeps_the_means() -> None:
+    y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    x = tasks.superres()(tf.constant([0, 1]), {"y": tf.constant(y)})["x"].numpy()
+    assert x.shape == y.shape and x.std() < 0.5 * y.std()
+    assert abs(x.mean() - y.mean()) < 1

@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 
 from palette_jax.pictures import files
 from palette_jax.pictures.files import PictureError
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides
 from tests.restoration.oracle import constant, make_restorer, negative
 
 

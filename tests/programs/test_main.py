@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
         (["--config.train.num_steps=many"], ["whole number", "num_steps", "many"]),
         (["--config.optim.learning_rate=fast"], ["a number", "learning_rate", "fast"]),
         (["--config.model.remat=maybe"], ["true or false", "model.remat", "maybe"]),
-        (["--config.model.feature_multipliers=1,x"], ["numbers", "1,x"]),
+        (["--config.model.feature_multipliers=1,x"], ["numbers", "'x'"]),
         (["--config.train.num_steps"], ["value", "train.num_steps"]),
         (["--config.train.log_every=0"], ["train.log_every", ">= 1"]),
         (["--config.data.source=folder"], ["data.folder", "--config.data.folder="]),

@@ -12,10 +12,10 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import tasks
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, Given
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
 from palette_jax.page import visitors, work
@@ -33,7 +33,9 @@ class Counting(Restorer):
         self._num_steps, self._error = num_steps, error
 
     def restore(self, photo: Photo, settings: Settings, **options: Any) -> Result:
-        degraded = tasks.degrade(photo.pixels, settings, hole=options["hole"])
+        degraded = TASKS[settings.task].degrade(
+            photo.pixels, Given(options["hole"], settings.extend)
+        )
         for done in range(1, self._num_steps + 1):
             time.sleep(0.01)
             progress = Progress(done, self._num_steps, lambda: [(0, degraded.x)])

@@ -62,7 +62,8 @@ source = tfds_source.tfds(
 batches = pipeline.train_batches(
     [(source, 1.0)], tasks.colorize(), image_size=8, batch_size=4, seed=0, min_side=4
 )
-print("read", sum(int(next(batches)["y"].astype(int).sum()) for _ in range(4)), batches.broken)
+total = sum(int(next(batches)["y"].astype(int).sum()) for _ in range(4))
+print("read", total, batches.broken)
 """
 
 

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 
-from palette_jax.restoration import canvas, tasks
+from palette_jax.restoration import canvas
+from palette_jax.tasks import Degraded, Given, inpaint
 
 SIZE = 16
 
 
-def _degraded(height: int, width: int, hole: tuple[slice, slice]) -> tasks.Degraded:
+def _degraded(height: int, width: int, hole: tuple[slice, slice]) -> Degraded:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width, 1), np.uint8)
     mask[hole] = 1
-    return tasks.inpaint(picture, mask)
+    return inpaint.degrade(picture, Given(mask))
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (200, 300), (393, 593), (5, 400)])
@@ -48,7 +49,7 @@ def test_a_wide_hole_is_shrunk_with_as_much_around_it() -> None:
 
 def test_whole_pictures_are_worked_on_as_a_whole() -> None:
     picture = np.zeros((40, 50, 3), np.uint8)
-    degraded = tasks.Degraded(picture, np.zeros((40, 50, 1), np.uint8))
+    degraded = Degraded(picture, np.zeros((40, 50, 1), np.uint8))
     prepared = canvas.prepare(degraded, SIZE)
     assert prepared.box == (0, 40, 0, 50) and not prepared.is_shrunk
     assert len(prepared.tiles) == 3 * 4  # Every 12 pixels at most: a quarter shared.

@@ -7,7 +7,8 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import Progress, Stopped
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides
 from tests.restoration.oracle import (
     FILLED,
     constant,

@@ -8,8 +8,8 @@ from PIL import Image
 from palette_jax.data import masks as data_masks
 from palette_jax.data import tasks as data_tasks
 from palette_jax.errors import UserError
-from palette_jax.restoration import tasks
-from palette_jax.restoration.settings import Settings, Sides
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import TASKS, Given, Sides, colorize, inpaint, uncrop
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def _twin(task: data_tasks.Task, picture: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_colorize_is_the_twin_of_the_training_task(picture) -> None:
-    degraded = tasks.degrade(picture, Settings("colorize"))
+    degraded = colorize.degrade(picture, Given())
     twin = _twin(data_tasks.colorize(), picture)
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
@@ -31,7 +31,7 @@ def test_colorize_is_the_twin_of_the_training_task(picture) -> None:
 
 def test_inpaint_is_the_twin_of_the_training_task(picture) -> None:
     twin = _twin(data_tasks.inpaint(), picture)
-    degraded = tasks.degrade(picture, Settings("inpaint"), hole=twin["hole"])
+    degraded = inpaint.degrade(picture, Given(twin["hole"]))
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
@@ -49,45 +49,39 @@ def test_uncrop_is_the_twin_of_the_training_task(picture, side: str) -> None:
         top=top / height,
         bottom=(48 - bottom) / height,
     )
-    degraded = tasks.degrade(known, Settings("uncrop", extend=extend))
+    degraded = uncrop.degrade(known, Given(extend=extend))
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
 
 def test_jpeg_is_given_the_bytes_that_a_file_was_decoded_to(picture) -> None:
     twin = _twin(data_tasks.jpeg(min_quality=10, max_quality=10), picture)
-    degraded = tasks.degrade(twin["x"], Settings("jpeg"))
+    degraded = TASKS["jpeg"].degrade(twin["x"], Given())
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
 
 def test_a_share_is_of_the_side_that_grows() -> None:
-    degraded = tasks.uncrop(np.zeros((10, 20, 3), np.uint8), Sides.of("all", 0.5))
+    degraded = uncrop.degrade(
+        np.zeros((10, 20, 3), np.uint8), Given(extend=Sides.of("all", 0.5))
+    )
     assert degraded.x.shape == (20, 40, 3)
     assert degraded.hole.sum() == 20 * 40 - 10 * 20
 
 
 def test_the_luma_wanted_is_given_to_within_rounding(picture) -> None:
     wanted = np.random.default_rng(1).integers(0, 256, (48, 48, 1), dtype=np.uint8)
-    result = tasks.with_luma(picture, wanted)
+    result = colorize.with_luma(picture, wanted)
     luma = np.asarray(Image.fromarray(result).convert("L")).astype(int)
     assert np.abs(luma - wanted[..., 0]).max() <= 1
     # A picture that has that luma already stays as it is.
-    same = tasks.with_luma(picture, tasks.luma(picture)).astype(int)
+    same = colorize.with_luma(picture, colorize.luma(picture)).astype(int)
     assert np.abs(same - picture).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("settings", "hole", "words"),
-    [
-        (Settings("inpaint"), False, "expected a mask"),
-        (Settings("colorize"), True, "expected a mask with task inpaint alone"),
-    ],
-)
-def test_a_mask_goes_with_inpainting_only(picture, settings, hole, words) -> None:
-    mask = np.ones((48, 48, 1), np.uint8) if hole else None
-    with pytest.raises(UserError, match=words):
-        tasks.degrade(picture, settings, hole=mask)
+def test_inpainting_needs_a_mask(picture) -> None:
+    with pytest.raises(UserError, match="expected a mask"):
+        inpaint.degrade(picture, Given())
 
 
 @pytest.mark.parametrize(
@@ -111,3 +105,30 @@ def test_settings_survive_json() -> None:
     assert Settings.from_json(settings.to_json()) == settings
     with pytest.raises(UserError, match="expected settings"):
         Settings.from_json({"seed": 1})
+
+
+def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) -> None:
+    from palette_jax.pictures import resize
+
+    twin = _twin(data_tasks.superres(), picture)
+    small = resize.resize(picture, 12, 12)
+    degraded = TASKS["superres"].degrade(small, Given())
+    difference = np.abs(degraded.x.astype(int) - twin["x"])
+    assert degraded.x.shape == picture.shape
+    # TensorFlow reads the bicubic curve from a table of 1024 places.
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.05
+
+
+def test_hints_keep_their_colours_and_all_else_is_gray(picture) -> None:
+    hints = np.zeros((48, 48, 4), np.uint8)
+    hints[5:8, 10:14] = (200, 30, 40, 255)
+    degraded = colorize.degrade(picture, Given(hints=hints))
+    gray = colorize.degrade(picture, Given()).x
+    np.testing.assert_array_equal(degraded.x[5:8, 10:14], hints[5:8, 10:14, :3])
+    degraded.x[5:8, 10:14] = gray[5:8, 10:14]
+    np.testing.assert_array_equal(degraded.x, gray)
+
+
+def test_an_extension_of_less_than_a_pixel_is_refused(picture) -> None:
+    with pytest.raises(UserError, match=r"left 0\.10%; extend it further"):
+        uncrop.degrade(picture, Given(extend=Sides(left=0.001)))

@@ -1,0 +1,27 @@
+"""Old photographs: fading, blur, grain, scratches and compression are undone.
+
+    palette-jax train --config=old_photo:small --workdir=runs/old_photo
+    palette-jax evaluate --workdir=runs/old_photo
+
+The damage is drawn for each picture (palette_jax/data/degradations.py).
+
+The variants, and the machine that each is meant for:
+
+  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
+         days to weeks; counted, not run (docs/scaling.md).
+  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
+  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+
+The paper has no such task, so there is no number to expect.
+"""
+
+import ml_collections
+
+from palette_jax.config import base
+
+
+def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
+    """Returns the configuration of a variant: paper, small or tiny."""
+    config = base.get_config(variant)
+    config.task = "old_photo"
+    return config

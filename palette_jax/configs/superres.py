@@ -1,0 +1,28 @@
+"""Super-resolution: four times as many pixels on each side.
+
+    palette-jax train --config=superres:small --workdir=runs/superres
+    palette-jax evaluate --workdir=runs/superres
+
+The task of SR3 (Saharia et al. 2021), by authors of the paper; the network is given the
+small picture enlarged. Sizes are those of the large picture.
+
+The variants, and the machine that each is meant for:
+
+  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
+         days to weeks; counted, not run (docs/scaling.md).
+  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
+  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+
+The paper has no such task, so there is no number to expect.
+"""
+
+import ml_collections
+
+from palette_jax.config import base
+
+
+def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
+    """Returns the configuration of a variant: paper, small or tiny."""
+    config = base.get_config(variant)
+    config.task = "superres"
+    return config

@@ -1,0 +1,20 @@
+"""The tasks: what each is called, is given, keeps, and is judged by."""
+
+from palette_jax.tasks import (
+    colorize,
+    inpaint,
+    jpeg,
+    old_photo,
+    paired,
+    superres,
+    uncrop,
+)
+from palette_jax.tasks.task import Degraded, Given, Sides, Task
+
+TASKS: dict[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (colorize, inpaint, uncrop, jpeg, superres, old_photo, paired)
+}
+"""By name, in the order in which users see them."""
+
+__all__ = ["TASKS", "Degraded", "Given", "Sides", "Task"]

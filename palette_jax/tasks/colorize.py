@@ -1,0 +1,49 @@
+"""Colorization: the picture's luma is given (paper, section 5.1), and colour hints."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from palette_jax.tasks.task import Degraded, Given, Task, whole
+
+
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+    """Returns the picture in gray, with the colours that a user hinted at."""
+    gray = np.repeat(luma(picture), 3, -1)
+    if given.hints is None:
+        return whole(gray)
+    is_hint = given.hints[..., 3:] >= 128
+    return whole(np.where(is_hint, given.hints[..., :3], gray))
+
+
+def luma(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 1"]:
+    """Returns the luma, in the fixed-point numbers of Pillow's convert("L")."""
+    red, green, blue = np.moveaxis(picture.astype(np.int32), -1, 0)
+    total = 19595 * red + 38470 * green + 7471 * blue + 0x8000
+    return (total >> 16).astype(np.uint8)[..., None]
+
+
+def with_luma(
+    picture: UInt8[np.ndarray, "h w 3"], wanted: UInt8[np.ndarray, "h w 1"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Gives a picture the luma wanted, to within rounding.
+
+    The colour is what the picture has beside gray. Where it would leave the range of
+    bytes it is made paler, which leaves the luma alone.
+    """
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    color = picture - (picture @ weights)[..., None]
+    gray = wanted.astype(np.float32)
+    room = np.where(color > 0, 255.5 - gray, gray + 0.5)  # What rounds to a byte.
+    paler = np.min(room / np.maximum(np.abs(color), 1e-6), -1, keepdims=True)
+    return np.round(gray + color * np.minimum(paler, 1)).clip(0, 255).astype(np.uint8)
+
+
+TASK = Task(
+    name="colorize",
+    title="Colorize",
+    sentence="Gives a black-and-white photo colours; paint hints where you know them.",
+    degrade=degrade,
+    degradation=lambda options: "gray: luma, repeated three times",
+    brings_colour=True,
+    shrinks=True,
+)

@@ -1,0 +1,42 @@
+"""Inpainting: a hole that a mask names is filled in (paper, section 5.2)."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from palette_jax.errors import UserError
+from palette_jax.tasks.task import Degraded, Given, Task
+
+
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+    """Returns the picture with its hole cut out.
+
+    Raises:
+      UserError: if there is no hole.
+    """
+    if given.hole is None:
+        raise UserError("expected a mask with task inpaint, got none; give --mask=FILE")
+    return Degraded(np.where(given.hole > 0, 0, picture).astype(np.uint8), given.hole)
+
+
+def unseen(
+    hole: UInt8[np.ndarray, "h w 1"], alpha: UInt8[np.ndarray, "h w"]
+) -> list[str]:
+    """Returns what to say of a hole that lies where the picture is transparent."""
+    inside = alpha[hole[..., 0] > 0]
+    if not inside.size or (inside == 0).mean() < 0.5:
+        return []
+    return [
+        "most of the hole is transparent, and stays so: what is filled in is not seen"
+    ]
+
+
+TASK = Task(
+    name="inpaint",
+    title="Fill in",
+    sentence="Fills what you paint over with what could be there.",
+    degrade=degrade,
+    degradation=lambda options: f"hole: {options['inpaint_mask']}",
+    eval_key="inpaint_mask",
+    like="uncrop",
+    needs_mask=True,
+)

@@ -1,0 +1,12 @@
+"""JPEG restoration: a compressed picture is cleaned (paper, section 5.4)."""
+
+from palette_jax.tasks.task import Task, as_it_is
+
+TASK = Task(
+    name="jpeg",
+    title="Clean a JPEG",
+    sentence="Removes the blocks and ringing of a strongly compressed JPEG.",
+    degrade=as_it_is,
+    degradation=lambda options: f"JPEG of quality {options['jpeg_quality']}",
+    eval_key="jpeg_quality",
+)
