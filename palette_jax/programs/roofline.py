@@ -52,6 +52,11 @@ def _work(equation: Any) -> Work:
             terms = math.prod(right.shape) // features
         operands = [v.aval for v in (*equation.invars, *equation.outvars)]
         return Work(2.0 * out.size * terms, float(sum(map(_num_bytes, operands))))
+    platforms = params.get("branches_platforms")
+    if name == "cond" and platforms and None in platforms:
+        # Written in another way for some platform, which may do more to move less:
+        # what the plain one asks for is counted.
+        return count_work(params["branches"][platforms.index(None)])
     if name == "cond":
         return max(map(count_work, params["branches"]), key=lambda work: work.flops)
     times = params["length"] if name == "scan" else 1

@@ -107,6 +107,15 @@ def test_values_are_held_from_where_they_are_made_to_their_last_use() -> None:
     assert 8 * size <= held <= 11 * size
 
 
+def test_of_ways_for_several_platforms_the_plain_one_counts() -> None:
+    def square(matrix: jax.Array) -> jax.Array:
+        return jax.lax.platform_dependent(
+            matrix, tpu=lambda m: m @ m @ m, default=lambda m: m @ m
+        )
+
+    assert _work(square, _shape(6, 6)) == _work(jnp.matmul, _shape(6, 6), _shape(6, 6))
+
+
 @pytest.mark.parametrize("length", [0, 5])
 def test_communication_is_counted_by_kind_bytes_and_runs(length: int) -> None:
     mesh = Mesh(np.array(jax.devices()[:4]), "d")
