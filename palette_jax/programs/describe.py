@@ -13,10 +13,9 @@ def describe(config: ml_collections.ConfigDict) -> int:
     """Prints the resolved config, the network's size and how a batch is split."""
     if config.data.source in ("folder", "paired"):
         counts = build_data.identity(config)
-        print(
-            f"pictures: {sum(source['pictures'] for source in counts['train'])} to train"
-            f" on, {counts['held_out']['pictures']} held out"
-        )
+        train = sum(source["pictures"] for source in counts["train"])
+        held_out = counts["held_out"]["pictures"]
+        print(f"pictures: {train} to train on, {held_out} held out")
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     devices, hosts = jax.device_count(), jax.process_count()
