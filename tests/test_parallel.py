@@ -99,6 +99,7 @@ def _distance(tree: Any, other: Any) -> float:
 
 def _compare_all() -> None:
     """Prints how far each layout on 8 devices is from one device."""
+    parallel.MIN_SHARDED = 1  # The network is small.
     one, found = _train(1, 1), {}
     for name, options in {
         "jit": {},
@@ -130,10 +131,22 @@ def test_eight_devices_train_as_one_under_jit_fsdp_and_pmap() -> None:
         assert loss < 1e-5 and params < 1e-5, name
 
 
+def test_small_leaves_stay_whole() -> None:
+    mesh = parallel.make_mesh(fsdp=4)
+    limit = parallel.MIN_SHARDED
+    leaves = {
+        name: jax.ShapeDtypeStruct((count // 64, 64), jnp.float32)
+        for name, count in (("small", limit - 64), ("large", limit))
+    }
+    found = parallel.param_shardings(mesh, leaves)
+    assert found["small"].is_fully_replicated
+    assert not found["large"].is_fully_replicated
+
+
 def test_each_device_holds_its_share_of_every_large_leaf(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)  # The network of a test is small.
+    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)
     current = _start()
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(current))
     for fsdp in (1, 2, 4):

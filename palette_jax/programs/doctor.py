@@ -135,6 +135,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _devices() -> Iterator[Finding]:
+    yield from _device_nodes(pathlib.Path("/dev"))
     try:
         devices = jax.devices()
         kind = devices[0].platform
@@ -172,6 +173,18 @@ def _devices() -> Iterator[Finding]:
                     " no other program has it",
                 )
                 break
+
+
+def _device_nodes(folder: pathlib.Path) -> Iterator[Finding]:
+    """Says which nodes of TPUs this user may not open, as in a container."""
+    nodes = [*folder.glob("accel[0-9]*"), *folder.glob("vfio/*")]
+    closed = [str(node) for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if closed:
+        yield Finding(
+            "wrong",
+            f"user {os.getuid()} may not open {', '.join(sorted(closed))}",
+            "run as root, in a container too, as launch/gke-tpu.yaml does",
+        )
 
 
 def _room() -> Iterator[Finding]:

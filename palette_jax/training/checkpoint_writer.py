@@ -22,7 +22,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
 
     def __init__(self, directory: epath.PathLike, keep: int):
         """Removes what killed saves and deletions have left; see `open_manager`."""
-        self.directory = epath.Path(directory).absolute()
+        self.directory = manifest.absolute(directory)
         self._keep = keep
         self._saving: int | None = None
         # Orbax calls this on host 0 when all hosts have written, before it commits.

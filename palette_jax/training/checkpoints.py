@@ -117,7 +117,7 @@ def restore_step(
     Raises:
       CheckpointError: if it is damaged or of another network.
     """
-    path = epath.Path(directory).absolute() / str(step)
+    path = manifest.absolute(directory) / str(step)
     wrong = manifest.problem(path) if manifest.exists(path) else None
     if wrong:
         raise CheckpointError(f"expected a sound checkpoint in {path}, got: {wrong}")
@@ -208,7 +208,7 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
 
 def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
     """Returns what was asked for and the step it is of, None if there are no steps."""
-    root, found = root.absolute(), False
+    root, found = manifest.absolute(root), False
     for step in _on_all_hosts(iter(committed_steps(root))):
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)

@@ -71,6 +71,13 @@ def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
     )
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """Returns a local path from the root, as orbax needs it; gs:// as it is."""
+    path = epath.Path(path)
+    # `absolute` of etils would put the present folder before gs://.
+    return path if "://" in str(path) else path.absolute()
+
+
 def committed_steps(directory: epath.PathLike) -> list[int]:
     """Returns the steps that were finished and not deleted, the newest first."""
     root = epath.Path(directory)

@@ -101,8 +101,9 @@ def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
 def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
     tmp_path: pathlib.Path,
 ) -> None:
-    sharded = "--config.parallel.fsdp=2"
-    group = Group(tmp_path, 4, *ENDLESS, sharded)
+    # Of the kernels of the second level there is enough to be shared.
+    sharded = ("--config.parallel.fsdp=2", "--config.model.base_features=64")
+    group = Group(tmp_path, 4, *ENDLESS, *sharded)
     group.wait_for("step 2/")
     group.signal(2, signal.SIGUSR1)
     assert group.finish() == [75] * 4, group.output()
@@ -111,6 +112,7 @@ def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
     # On another number of processes, under pmap.
     step = int(saved.name)
     more = (f"--config.train.num_steps={step + 2}", "--config.parallel.compile=pmap")
+    more += ("--config.model.base_features=64",)
     pmapped = run(tmp_path, 2, *ENDLESS, *more)
     assert f"going on from step {step}" in pmapped.output()
     assert f"the last checkpoint is step {step + 2}" in pmapped.output()

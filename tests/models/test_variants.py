@@ -163,5 +163,5 @@ def test_gamma_itself_can_be_embedded() -> None:
 
 class _NoNorm(nn.Module):
     @nn.compact
-    def __call__(self, h: jax.Array) -> jax.Array:
+    def __call__(self, h: jax.Array, **_: object) -> jax.Array:
         return h

@@ -13,6 +13,7 @@ from PIL import Image
 
 from palette_jax.config import build_restorer
 from palette_jax.interop.safetensors_file import export_safetensors
+from palette_jax.programs import doctor
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command, save_run
 
@@ -101,3 +102,18 @@ def test_a_folder_of_pictures_is_looked_into(doctor, tmp_path) -> None:
     assert code == 0
     assert "of 4, 3 are pictures, shorter sides from 20 to 22" in said
     assert "cut.jpg: expected" in said and "training skips and counts them" in said
+
+
+def test_device_nodes_that_the_user_may_not_open_are_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vfio").mkdir()
+    for name in ("accel0", "vfio/0", "vfio/vfio", "null"):
+        (tmp_path / name).touch()
+    assert not list(doctor._device_nodes(tmp_path))
+    # Root may open what nobody may; the answer of the system stands in.
+    may = {tmp_path / "vfio/vfio"}
+    monkeypatch.setattr("os.access", lambda path, mode: pathlib.Path(path) in may)
+    (found,) = doctor._device_nodes(tmp_path)
+    assert "accel0" in found.what and "vfio/0" in found.what
+    assert "null" not in found.what and "vfio/vfio" not in found.what

@@ -3,12 +3,14 @@
 import importlib.util
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 
 import jax
 import ml_collections
 import pytest
 
+from palette_jax import parallel
 from palette_jax.config import build
 from palette_jax.configs import uncrop
 from palette_jax.programs import plan, plan_steps, roofline, topology
@@ -78,12 +80,24 @@ def test_an_unknown_machine_is_refused_with_those_known(
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@pytest.mark.skipif(HAS_LIBTPU, reason="libtpu is installed")
-def test_a_missing_compiler_names_its_extra(
-    main: Callable, tmp_path: pathlib.Path
-) -> None:
-    args = ("--mode=plan", "--topology=v5e:4x4", CONFIG)
-    assert "palette-jax[tpu]" in main(*args, folder=tmp_path).error
+def test_a_missing_compiler_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    with pytest.raises(topology.TopologyError, match=r"palette-jax\[tpu\]"):
+        topology.find("v5e:4x4")
+
+
+def test_rates_are_known_by_what_jax_calls_a_device() -> None:
+    rates = {
+        kind: topology.peak_flops(kind)
+        for kind in ("TPU v5 lite", "TPU v5", "TPU v6 lite", "NVIDIA L40S", "cpu")
+    }
+    assert rates == {
+        "TPU v5 lite": 197e12,
+        "TPU v5": 459e12,
+        "TPU v6 lite": 918e12,
+        "NVIDIA L40S": 362e12,
+        "cpu": None,
+    }
 
 
 @pytest.mark.skipif(
@@ -93,7 +107,8 @@ def test_a_missing_compiler_names_its_extra(
 )
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "chips"), [("v5e:2x2", 4), ("v4:2x2x1", 4), ("v6e:1x1", 1)]
+    ("name", "chips"),
+    [("v5e:2x2", 4), ("v4:2x2x1", 4), ("v6e:1x1", 1), ("2*v5e:2x2", 8)],
 )
 def test_the_step_compiles_for_a_tpu_that_is_not_there(name: str, chips: int) -> None:
     machine = topology.find(name)
@@ -102,6 +117,17 @@ def test_the_step_compiles_for_a_tpu_that_is_not_there(name: str, chips: int) ->
     found = plan_steps.compile_step(step, machine)
     assert found.memory["arguments"] >= roofline.tree_bytes(step.arguments)
     assert found.needed < machine.chip.memory
+
+
+def test_other_options_of_the_compiler_are_another_plan(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    cpu = topology.find("cpu")
+    step = plan_steps.sampling_step(_config(), cpu)
+    for options in ({}, {}, {"xla_cpu_enable_fast_math": True}):
+        plan_steps.compile_step(step._replace(options=options), cpu)
+    assert len(list((tmp_path / "plans").iterdir())) == 2
 
 
 def test_arguments_are_the_state_and_the_batch() -> None:
@@ -117,7 +143,10 @@ def test_arguments_are_the_state_and_the_batch() -> None:
 
 
 @pytest.mark.slow
-def test_fsdp_splits_the_state_and_pmap_does_not() -> None:
+def test_fsdp_splits_the_state_and_pmap_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)
     whole, split = _compiled(_config()), _compiled(_config(parallel={"fsdp": 4}))
     assert split.memory["arguments"] < 0.4 * whole.memory["arguments"]
     assert "all-gather" in split.collectives

@@ -253,7 +253,10 @@ def test_a_full_disk_is_said_and_costs_no_finished_checkpoint(
     _assert_is(_restore(two_steps), 2)
 
 
-def test_sharded_and_whole_are_the_same_checkpoint(tmp_path: pathlib.Path) -> None:
+def test_sharded_and_whole_are_the_same_checkpoint(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)
     layouts = [(4, 1), (4, 4), (1, 1), (4, 2), (2, 2)]  # Devices, fsdp.
     state, meshes = _state(1), {}
     for devices, fsdp in layouts:

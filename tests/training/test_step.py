@@ -76,7 +76,8 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
 
 
 @pytest.mark.slow
-def test_the_devices_do_not_change_the_step() -> None:
+def test_the_devices_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "MIN_SHARDED", 1)
     rule = optax.sgd(0.1)
     train_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE))
     results = []
