@@ -146,8 +146,10 @@ class _Affine(nn.Module):
 
 def _first_of_groups(h: Float[Array, "b *hw c"], groups: int) -> Float[Array, "b c"]:
     """Returns a number of each group, of its first pixel, in float32."""
-    pixel = h.reshape(len(h), -1, groups, h.shape[-1] // groups)[:, 0, :, :1]
-    pivot = jnp.broadcast_to(pixel, (*pixel.shape[:2], h.shape[-1] // groups))
+    # Cut out first: a reshape of all of it would be a copy on a TPU.
+    pixel = h[(slice(None), *(0 for _ in h.shape[1:-1]))]
+    first = pixel.reshape(len(h), groups, -1)[..., :1]
+    pivot = jnp.broadcast_to(first, (*first.shape[:2], h.shape[-1] // groups))
     return pivot.reshape(len(h), -1).astype(jnp.float32)
 
 
