@@ -200,7 +200,15 @@ def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
 
 
 def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
-    """Returns the tensors, or says what else the file holds."""
+    """Returns the tensors, or says what else the file holds.
+
+    Trainers save them below a key, and wrap networks, which adds a prefix to each name.
+    """
+    if isinstance(found, Mapping):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(found.get(key), Mapping):
+                found = found[key]
+                break
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path}: expected {_SUPPORTED}, got a {type(found)}")
     others = [k for k, v in found.items() if not isinstance(v, np.ndarray)]
@@ -211,4 +219,8 @@ def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
             f" are no tensors: {', '.join(map(repr, others[:5]))}"
             + (f"; in PyTorch, save {inside[0]!r} alone" if inside else "")
         )
-    return {str(name): value for name, value in found.items()}
+    state = {str(name): value for name, value in found.items()}
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): v for name, v in state.items()}
+    return state

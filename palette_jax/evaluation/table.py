@@ -94,6 +94,7 @@ def row(
     originals: Measured,
     reference: Mapping[str, frechet.Statistics],
     labels: Integer[np.ndarray, " n"] | None = None,
+    in_order: bool = False,
 ) -> Values:
     """Returns the metrics of one set of pictures by title.
 
@@ -105,6 +106,7 @@ def row(
         `originals`.
       reference: what the Fréchet distances refer to, by feature.
       labels: the class of each picture, -1 where it is not known.
+      in_order: whether the order of the pictures is that of a published list.
     """
     values: Values = {}
     arrays = measured.get("inception", {})
@@ -112,7 +114,7 @@ def row(
         values[fid_title(feature)] = frechet.distance(found, reference[feature])
     logits = arrays.get(f"{name}/logits")
     if logits is not None and len(logits) >= 10:
-        values["IS"], _ = scores.inception_score(logits, names)
+        values["IS"], _ = scores.inception_score(logits, names, in_order=in_order)
     logits = measured.get("resnet50", {}).get(f"{name}/logits")
     if logits is not None and labels is not None and (labels >= 0).any():
         known = labels >= 0

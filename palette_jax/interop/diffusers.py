@@ -53,8 +53,16 @@ def load_folder(
     for schedule in (folder / "scheduler", folder):
         if (schedule / "scheduler_config.json").exists():
             check_schedule(_read_json(schedule / "scheduler_config.json"))
-    if (folder / "unet").is_dir():
-        folder = folder / "unet"
+    latent = [name for name in ("vae", "vqvae", "movq") if (folder / name).is_dir()]
+    if latent:
+        raise WeightsError(
+            f"expected a network of pixels in {folder}, got one of latents, with"
+            f" {latent[0]}/ beside it; nothing here decodes them"
+        )
+    for name in ("unet_ema", "unet"):  # The averaged weights, where they are.
+        if (folder / name).is_dir():
+            folder = folder / name
+            break
     config = _read_json(folder / "config.json")
     return convert(
         _weights(folder), config, image_size=image_size, noisy_first=noisy_first
@@ -174,15 +182,26 @@ def _new_name(key: str) -> str:
 
 
 def _weights(folder: epath.Path) -> dict[str, np.ndarray]:
-    """Reads safetensors, or the PyTorch file that older models have."""
-    path = folder / f"{_FILE}.safetensors"
-    if path.exists():
-        return read_safetensors(path)[0]
-    path = folder / f"{_FILE}.bin"
-    if path.exists():
-        return read_torch(path)
+    """Reads safetensors, whole or in shards, or the PyTorch file of older models.
+
+    Where there is a variant in half precision alone, that one.
+    """
+    for variant in ("", ".fp16"):
+        path = folder / f"{_FILE}{variant}.safetensors"
+        if path.exists():
+            return read_safetensors(path)[0]
+        index = folder / f"{_FILE}.safetensors.index{variant}.json"
+        if index.exists():
+            shards = sorted(set(_read_json(index)["weight_map"].values()))
+            state: dict[str, np.ndarray] = {}
+            for shard in shards:
+                state |= read_safetensors(folder / shard)[0]
+            return state
+        path = folder / f"{_FILE}{variant}.bin"
+        if path.exists():
+            return read_torch(path)
     raise WeightsError(
-        f"{folder}: expected {_FILE}.safetensors (or .bin), in one piece, got"
+        f"{folder}: expected {_FILE}.safetensors (or .bin), got"
         f" {sorted(path.name for path in folder.iterdir())[:6]}"
     )
 

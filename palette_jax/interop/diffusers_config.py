@@ -19,7 +19,24 @@ _ONLY = {
     "time_embedding_dim": (None,),
     "time_embedding_type": ("positional",),
 }
+# Schedulers of a network that predicts the noise of a discrete schedule. They differ in
+# how they sample, which is not taken over.
+_SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 _SCHEDULE = {
+    "rescale_betas_zero_snr": (False, None),
+    "use_flow_sigmas": (False, None),
     "beta_end": (0.02,),
     "beta_schedule": ("linear",),
     "beta_start": (0.0001,),
@@ -68,7 +85,16 @@ class Network(NamedTuple):
 
 
 def check_schedule(config: Mapping[str, Any]) -> None:
-    """Raises if a scheduler's config is not that of the steps we bridge to."""
+    """Raises if a scheduler's config is not that of the steps we bridge to.
+
+    A key that is missing has the library's default; the class has to be there.
+    """
+    if config.get("_class_name") not in _SCHEDULERS:
+        raise WeightsError(
+            f"expected a scheduler out of {', '.join(_SCHEDULERS)}, got"
+            f" {config.get('_class_name')}: a network for it predicts something else"
+            " than the noise of a discrete schedule"
+        )
     _check(config, _SCHEDULE)
 
 

@@ -250,6 +250,7 @@ class Evaluation:
             originals=self._originals,
             reference=self._reference,
             labels=labels,
+            in_order=bool(self._list and self._list.protocol),
         )
 
     def _write_sheet(self, task: str, kept: Pictures) -> None:

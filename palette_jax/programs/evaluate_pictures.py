@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "originals": measured,
         "reference": found,
         "labels": _labels(names, list(pairs)),
+        "in_order": bool(names and names.protocol),
     }
     rows = {"original pictures": table.row("originals", measured, **options)}
     rows[str(results)] = table.row("results", measured, **options)

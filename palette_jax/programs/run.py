@@ -173,6 +173,10 @@ def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
 
 
 def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
+    share = config.parallel.fsdp * (config.parallel.slices or 1)
+    if args.command in ("sample", "evaluate") and jax.device_count() % share:
+        # Trained on another machine: whole copies of the parameters fit any number.
+        config.parallel.fsdp, config.parallel.slices = 1, 0
     build.check(config, num_devices=jax.device_count())
     workdir = str(epath.Path(args.workdir).expanduser())
     on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"

@@ -179,4 +179,7 @@ def _start_of(pid: int) -> str:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return f"{boot} {stat.rpartition(')')[2].split()[19]}"
+    state, *fields = stat.rpartition(")")[2].split()
+    if state == "Z":  # It ended, and its parent did not ask for its status yet.
+        return "ended"
+    return f"{boot} {fields[18]}"

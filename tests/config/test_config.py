@@ -148,9 +148,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
     for key, devices, enough in (("train", 3, "18"), ("eval", 16, "48")):
         config = uncrop.get_config("tiny")
         config.eval.batch_size = 33 if key == "eval" else 48
-        with pytest.raises(
-            ConfigError, match=f"{key}.batch_size.*train.batch_size={enough}"
-        ):
+        with pytest.raises(ConfigError, match=f"{key}.batch_size={enough}"):
             build.check(config, num_devices=devices)
 
 

@@ -3,6 +3,7 @@
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -87,13 +88,14 @@ def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
 ) -> None:
     seldom = "--config.train.checkpoint_every=1000"
     last = 0
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    # What schedulers send, a lost terminal, and Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         process = start(tmp_path, seldom)
         process.wait_for(" ms/step ", count=2)
         process.signal(number)
         run = process.finish()
         assert run.code == 75, run.output
-        assert f"got {number.name}" in run.output
+        assert f"got {number.name}" in run.output or "Ctrl-C" in run.output
         assert not last or f"going on from step {last}" in run.output
         newest = _steps(tmp_path)[0]
         assert last + 2 <= newest < NUM_STEPS
@@ -124,3 +126,72 @@ def test_a_full_disk_costs_no_finished_checkpoint(
     run = start(tmp_path).finish()
     assert run.code == 0, run.output
     assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once_and_costs_no_finished_checkpoint(
+    start: Callable[..., Process], tmp_path: pathlib.Path
+) -> None:
+    process = start(tmp_path, "--config.train.num_steps=100000")
+    process.wait_for("held_out_loss", count=3)
+    process.signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.signal(signal.SIGINT)
+    run = process.finish()
+    assert run.code in (75, 130) and "Traceback" not in run.output, run.output
+    assert _steps(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_workdir_is_refused(
+    start: Callable[..., Process], tmp_path: pathlib.Path
+) -> None:
+    first = start(tmp_path, "--config.train.num_steps=100000")
+    first.wait_for(" ms/step ", count=2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "run").symlink_to(tmp_path / "run")
+    error = start(elsewhere).finish().error
+    assert f"process {first.pid} on" in error and "--workdir" in error
+    first.signal(signal.SIGTERM)
+    assert first.finish().code == 75
+
+
+@pytest.mark.slow
+def test_a_diverged_run_goes_on_from_a_sound_state_with_the_advice(
+    start: Callable[..., Process], tmp_path: pathlib.Path
+) -> None:
+    wild = [f"--config.optim.{key}" for key in ("learning_rate=1e30", "clip_norm=0")]
+    wild.append("--config.optim.warmup_steps=0")
+    often = "--config.train.checkpoint_every=1"
+    error = start(tmp_path, *wild, often).finish().error
+    assert "not finite" in error and "learning_rate" in error
+    run = start(tmp_path, often).finish()  # With the sane rate of the config.
+    assert run.code == 0 and f"step {NUM_STEPS}/{NUM_STEPS}" in run.output, run.output
+
+
+@pytest.mark.slow
+def test_pictures_added_between_two_starts_move_none_to_the_other_side(
+    start: Callable[..., Process], photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    there = f"--config.data.folder={folder}"
+    assert start(tmp_path, there, "--config.train.num_steps=2").finish().code == 0
+    directory = tmp_path / "run" / "checkpoints"
+    before = set(checkpoints.load_about(directory)["data"]["held_out_names"])
+    for i in range(40):
+        shutil.copy(photos / "0.jpg", folder / f"added_{i}.jpg")
+    run = start(tmp_path, there, "--config.train.num_steps=4").finish()
+    assert run.code == 0, run.output
+    assert "pictures changed since the last checkpoint" in run.output
+    after = set(checkpoints.load_about(directory)["data"]["held_out_names"])
+    assert before <= after
+    assert all(name.startswith("added_") for name in after - before)
+
+
+def test_a_workdir_that_cannot_be_written_is_one_sentence(
+    start: Callable[..., Process], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "run").write_text("a file")
+    assert "expected to write to the workdir" in start(tmp_path).finish().error

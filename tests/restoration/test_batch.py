@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 from jax import Array
+from jax.tree_util import Partial
 
 from palette_jax import parallel
 from palette_jax.config import build
@@ -162,3 +163,22 @@ def test_a_network_is_never_asked_below_the_levels_it_knows() -> None:
     jax.effects_barrier()
     assert len(asked) == 10
     assert min(asked) == pytest.approx(floor) and max(asked) > 0.5
+
+
+def test_the_hole_and_the_start_have_noise_of_their_own() -> None:
+    seen = {}
+
+    def predict(x: Array, y_t: Array, gamma: Array) -> Array:
+        jax.debug.callback(lambda x, y_t: seen.update(x=x, y_t=y_t), x, y_t)
+        return jnp.zeros_like(x)
+
+    sampler = samplers.ddim(schedules.linear_schedule(1, 0.9999, 0.9999))
+    keys = image_keys(0, jnp.arange(4, dtype=jnp.uint32))
+    x = jnp.zeros((4, 16, 16, 3), jnp.uint8)
+    restore_batch(
+        keys, Partial(predict), x, jnp.ones((4, 16, 16, 1), jnp.uint8), sampler
+    )
+    jax.effects_barrier()
+    correlation = np.corrcoef(seen["x"].ravel(), seen["y_t"].ravel())[0, 1]
+    # Five standard errors of a correlation of independent numbers.
+    assert abs(correlation) < 5 / np.sqrt(seen["x"].size)

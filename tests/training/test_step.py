@@ -141,3 +141,36 @@ def test_the_step_is_compiled_once() -> None:
     for _ in range(3):
         current, _ = train_step(current, _batch())
     assert train_step._cache_size() == 1
+
+
+def test_dropout_is_drawn_again_at_every_step() -> None:
+    dropped = NETWORK.clone(dropout=0.5)
+    rule = optax.sgd(0.0)  # The weights stay, so all that changes is what is drawn.
+    train_step = jax.jit(step.make_train_step(KEY, dropped, rule, SCHEDULE))
+    plain_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE))
+    current = _start(rule)
+    # At the start the last convolution is 0, and nothing that is dropped is seen.
+    current = current.replace(params=jax.tree.map(lambda p: p + 0.05, current.params))
+    ratios = []
+    for number in range(3):
+        at = current.replace(step=jnp.int32(number))
+        losses = [
+            f(jax.tree.map(jnp.copy, at), _batch())[1].loss
+            for f in (train_step, plain_step)
+        ]
+        ratios.append(float(losses[0] / losses[1]))
+    # The noise is the same in both; with one mask for all steps, what it changes
+    # would not depend on the step so much.
+    assert len({round(ratio, 6) for ratio in ratios}) == 3
+
+
+@pytest.mark.slow
+def test_gradients_of_parts_are_averaged_and_not_summed() -> None:
+    # The first step of plain descent is the gradient itself; Adam would hide a factor.
+    moves = []
+    for parts in (1, 2, 4):
+        after, _ = _run(1, rule=optax.sgd(1.0), accumulate=parts)
+        before = _start(optax.sgd(1.0))
+        moved = jax.tree.map(jnp.subtract, after.params, before.params)
+        moves.append(float(optax.tree.norm(moved)))
+    np.testing.assert_allclose(moves, moves[0], rtol=1e-4)
