@@ -89,7 +89,7 @@ sync_code() {
   on_workers all "mkdir -p palette_jax && tar -xzf palette.tar.gz -C palette_jax &&
     cd palette_jax && python3 -m pip install -q --user -c requirements.txt uv &&
     { [ -e .venv ] || python3 -m uv venv -q --python 3.12 .venv; } &&
-    python3 -m uv pip install -q --python .venv/bin/python -c requirements.txt -e '.[tpu]'"
+    python3 -m uv pip install -q --python .venv/bin/python -c requirements.txt -e '.[train,tpu]'"
 }
 
 # After a reboot, another process may have the number.

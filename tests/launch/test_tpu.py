@@ -160,7 +160,7 @@ def test_a_host_with_an_old_python_gets_a_new_one_and_the_pinned_versions(
     uv, venv, package = installs[:half]
     assert "uv venv" in venv and "--python 3.12" in venv
     assert "-c requirements.txt" in uv and "-c requirements.txt" in package
-    assert ".[tpu]" in package
+    assert ".[train,tpu]" in package
     assert (tmp_path / "hosts/1/palette_jax/requirements.txt").exists()
 
 
