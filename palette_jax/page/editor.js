@@ -1,13 +1,6 @@
 // The picture with its mask and its edges. Gradio gives `element`, which holds
 // editor.html, `props`, and `upload`, which sends a file; `trigger` tells the server of
 // it, whose answer arrives as `props.value`. The page asks `window.paletteEditor`.
-const HINTS = {
-  colorize: "Gives a gray picture its colours. Those of a coloured one are made anew.",
-  inpaint: "Paint over what should go. It is made anew, and the rest stays as it is.",
-  uncrop: "Drag an edge outward. What lies beyond it is made up.",
-  jpeg: "Removes the blocks and smears that strong compression leaves.",
-  paired: "Turns the picture to what the network was trained for.",
-};
 const find = (selector) => element.querySelector(selector);
 const root = find(".editor"), stage = find(".stage"), canvas = find("canvas");
 const context = canvas.getContext("2d");
@@ -17,9 +10,11 @@ const sides = Object.fromEntries(
 
 let task = props.task;
 let photo = null;       // {name, width, height, image}: `image` may be smaller.
-let mask = null, tool = "brush", stroke = null, pointer = null;
+let mask = null, hints = null;  // Of makeLayer.
+let tool = "brush", stroke = null, pointer = null;
 let dragged = null;     // The edge: {side, from, before, layout}.
 let zoom = 1, pan = { x: 0, y: 0 };
+let kept = 0;           // The number of a picture that takes over the mask.
 let asked = 0;          // Counts what was sent, to know an answer to something older.
 
 const say = (text, wrong = false) => {
@@ -28,6 +23,9 @@ const say = (text, wrong = false) => {
 };
 const extended = (side) => Math.min(Math.max(Number(sides[side].value) || 0, 0), 400) / 100;
 const share = (side) => task === "uncrop" ? extended(side) : 0;
+// What the brush paints on, if the task has one.
+const layer = () => task === "inpaint" ? mask
+  : task === "colorize" && props.hints ? hints : null;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // Where the whole, which is the picture with its extension, is on the canvas.
@@ -72,9 +70,9 @@ function paint() {
   context.fillStyle = "#8884";
   context.fillRect(0, 0, width, height);
   context.drawImage(photo.image, left, top, photo.width, photo.height);
-  if (task === "inpaint") {
-    context.globalAlpha = 0.6;
-    context.drawImage(mask.canvas, left, top);
+  if (layer()) {
+    context.globalAlpha = task === "inpaint" ? 0.6 : 1;
+    context.drawImage(layer().canvas, left, top);
     context.globalAlpha = 1;
     if (pointer) {
       for (const [color, wide] of [["#000", 3], ["#fff", 1.5]]) {
@@ -106,15 +104,15 @@ function paint() {
 const radius = () =>
   Math.max((size.value / 2) * Math.max(photo.width, photo.height) / 512, 0.5);
 
-const changeMask = (edit) => { if (photo) { mask.add(edit); draw(); } };
+const change = (edit) => { if (photo) { layer()?.add(edit); draw(); } };
 const actions = {
   open: () => find(".photo-file").click(),
   brush: () => { tool = "brush"; draw(); },
   eraser: () => { tool = "eraser"; draw(); },
-  undo: () => { mask?.undo(); draw(); },
-  redo: () => { mask?.redo(); draw(); },
-  clear: () => changeMask({ kind: "clear" }),
-  invert: () => changeMask({ kind: "invert" }),
+  undo: () => { layer()?.undo(); draw(); },
+  redo: () => { layer()?.redo(); draw(); },
+  clear: () => change({ kind: "clear" }),
+  invert: () => change({ kind: "invert" }),
   "load-mask": () => photo ? find(".mask-file").click()
     : say("Open the picture first, then its mask.", true),
   "save-mask": () => {
@@ -161,11 +159,16 @@ async function answered(answer) {
   await image.decode();
   const notes = answer.notes.map((note) => ` · ${note}`).join("");
   if (answer.kind === "mask") {
-    changeMask({ kind: "load", image });
+    mask.add({ kind: "load", image });
+    draw();
     return say(answer.notes.join(" · ") || `${answer.name} is loaded.`);
   }
+  const fits = photo && photo.width === answer.width && photo.height === answer.height;
   photo = { ...answer, image };
-  mask = makeMask(photo.width, photo.height);
+  if (!(fits && answer.number === kept)) {
+    mask = makeLayer(photo.width, photo.height);
+    hints = makeLayer(photo.width, photo.height);
+  }
   zoom = 1;
   root.classList.add("open");
   say(`${photo.name}, ${photo.width} x ${photo.height}${notes}`);
@@ -186,15 +189,19 @@ new ResizeObserver(draw).observe(stage);
 window.paletteEditor = {
   value: () => photo && {
     mask: task === "inpaint" ? mask.picture() : null,
+    hints: layer() === hints && !hints.isEmpty() ? hints.colours() : null,
     extend: Object.fromEntries(Object.keys(sides).map((side) => [side, extended(side)])),
   },
   task: (name) => {
-    root.classList.remove(...Object.keys(HINTS));
+    root.classList.remove(...Object.keys(props.sentences));
     root.classList.add(task = name);
-    find(".hint").textContent = HINTS[name];
+    root.classList.toggle("paints", name === "inpaint" || (name === "colorize" && props.hints));
+    find(".hint").textContent = props.sentences[name];
     zoom = 1;
     draw();
   },
   open: (file, name) => send(file, name, "photo"),
+  // The mask stays where the new picture has the same size.
+  goOn: (file, name) => { kept = asked + 1; return send(file, name, "photo"); },
 };
 window.paletteEditor.task(task);

@@ -30,13 +30,13 @@ function pinched() {
 }
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (!photo || !["inpaint", "uncrop"].includes(task)) return;
+  if (!photo || !(layer() || task === "uncrop")) return;
   event.preventDefault();
   stage.focus({ preventScroll: true });
   canvas.setPointerCapture(event.pointerId);
   touches.set(event.pointerId, onCanvas(event));
   if (touches.size === 2) {  // Two fingers zoom; the first has not meant to paint.
-    if (stroke) mask.forget();
+    if (stroke) layer().forget();
     stroke = dragged = null;
     pinch = pinched();
   } else if (event.button === 1 || spaceIsDown) moving = onCanvas(event);
@@ -45,8 +45,9 @@ canvas.addEventListener("pointerdown", (event) => {
     if (side) dragged = { side, from: event, before: share(side), layout: layout() };
   } else if (touches.size === 1) {
     const erase = tool === "eraser" || event.button === 2;
-    stroke = { kind: "stroke", erase, radius: radius(), points: [onPhoto(event)] };
-    mask.extend(stroke);
+    const color = task === "colorize" ? find(".color").value : undefined;
+    stroke = { kind: "stroke", erase, radius: radius(), color, points: [onPhoto(event)] };
+    layer().extend(stroke);
   }
   draw();
 });
@@ -78,7 +79,7 @@ canvas.addEventListener("pointermove", (event) => {
     const all = event.getCoalescedEvents?.() ?? [];
     for (const one of all.length ? all : [event]) {
       stroke.points.push(onPhoto(one));
-      mask.extend(stroke);
+      layer().extend(stroke);
     }
   }
   pointer = onWhole(event);
@@ -91,7 +92,7 @@ for (const name of ["pointerup", "pointercancel"])
   canvas.addEventListener(name, (event) => {
     touches.delete(event.pointerId);
     pinch = moving = dragged = null;
-    if (stroke) changeMask(stroke);
+    if (stroke) change(stroke);
     stroke = null;
     draw();
   });
@@ -129,7 +130,7 @@ document.addEventListener("keydown", (event) => {
     spaceIsDown = true;
     event.preventDefault();
   }
-  if (task !== "inpaint") return;
+  if (!layer()) return;
   if ((event.ctrlKey || event.metaKey) && (key === "z" || key === "y")) {
     event.preventDefault();
     actions[key === "y" || event.shiftKey ? "redo" : "undo"]();

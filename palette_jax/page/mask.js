@@ -1,15 +1,16 @@
-// The mask: a picture of the photograph's size, opaque where it is made anew, and all
-// that was done to it, so that it can be undone. Part of editor.js.
+// A layer to paint on, of the photograph's size: the mask, opaque where the picture is
+// filled in, or the colour hints. It keeps its edits for undo. Part of editor.js.
 const COLOR = "#f0f";
 
-function makeMask(width, height) {
+function makeLayer(width, height) {
   const canvas = document.createElement("canvas"), before = canvas.cloneNode();
   canvas.width = before.width = width;
   canvas.height = before.height = height;
   const context = canvas.getContext("2d"), beforeContext = before.getContext("2d");
   let edits = [], undone = [];  // In order; undo takes the last away.
 
-  function stroke({ erase, radius, points }, from = 0) {
+  function stroke({ erase, radius, points, color }, from = 0) {
+    context.strokeStyle = color ?? COLOR;
     context.globalCompositeOperation = erase ? "destination-out" : "source-over";
     context.lineCap = context.lineJoin = "round";
     context.lineWidth = 2 * radius;
@@ -42,7 +43,6 @@ function makeMask(width, height) {
     canvas,
     // A stroke that is being drawn: only what was added to it.
     extend(edit) {
-      context.strokeStyle = COLOR;
       stroke(edit, Math.max(edit.points.length - 2, 0));
     },
     forget: () => copy(context, before),  // The stroke that is being drawn.
@@ -55,7 +55,18 @@ function makeMask(width, height) {
     },
     undo() { if (edits.length) { undone.push(edits.pop()); replay(); } },
     redo() { if (undone.length) { edits.push(undone.pop()); replay(); } },
-    // White is made anew, black is kept, as everywhere else.
+    isEmpty: () => !context.getImageData(0, 0, width, height).data.some(Boolean),
+    // Colours, opaque where they are true.
+    colours() {
+      const drawn = context.getImageData(0, 0, width, height);
+      for (let i = 3; i < drawn.data.length; i += 4)
+        drawn.data[i] = drawn.data[i] >= 128 ? 255 : 0;
+      const target = document.createElement("canvas");
+      [target.width, target.height] = [width, height];
+      target.getContext("2d").putImageData(drawn, 0, 0);
+      return target.toDataURL("image/png");
+    },
+    // White is filled in, black is kept, as everywhere else.
     picture() {
       const drawn = context.getImageData(0, 0, width, height);
       const pixels = new Uint32Array(drawn.data.buffer);

@@ -94,6 +94,8 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
                     "gestures.js",
                     task=restorer.task_names[0],
                     max_bytes=limits.max_bytes,
+                    hints=restorer.knows_hints,
+                    sentences={name: task.sentence for name, task in TASKS.items()},
                 )
             with gr.Column(min_width=340):
                 choices = [task, *_settings(limits)]
@@ -187,11 +189,15 @@ def _heading(restorer: Restorer) -> str:
     labels = [TASKS[name].title for name in restorer.task_names]
     names = [label[0].lower() + label[1:] for label in labels]
     size = restorer.image_size
+    sentences = "".join(
+        f"<li><b>{TASKS[name].title}:</b> {TASKS[name].sentence}</li>"
+        for name in restorer.task_names
+    )
     return (
         "<h1>palette_jax</h1><p>Open a picture, choose what to do, and run. The network"
         f" was trained to {', '.join(names)}, on pictures of {size} x {size} pixels."
         " Pictures stay on the computer that serves this page, and are deleted when you"
-        " close it.</p>"
+        f" close it.</p><ul>{sentences}</ul>"
     )
 
 

@@ -90,7 +90,7 @@ compare.addEventListener("keydown", (event) => {
 find(".again").addEventListener("click", async () => {
   const { name, path } = done.results[chosen];
   const answer = await fetch(address(path));
-  window.paletteEditor.open(await answer.blob(), name);
+  window.paletteEditor.goOn(await answer.blob(), name);
 });
 watch("value", () => { if (props.value) show(props.value); });
 

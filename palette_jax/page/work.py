@@ -25,7 +25,7 @@ from palette_jax.restoration import masks
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import Sides, colorize, uncrop
+from palette_jax.tasks import TASKS, Sides, colorize, uncrop
 
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
@@ -54,9 +54,11 @@ def run(
     try:
         photo = visitor.photo(limits)
         settings = _settings(photo, drawn or {}, choices, limits)
-        hole = None
-        if settings.task == "inpaint":
+        hole = hints = None
+        if TASKS[settings.task].needs_mask:
             hole = _hole(photo, drawn or {}, limits)
+        if settings.task == "colorize" and (drawn or {}).get("hints"):
+            hints = _drawing(drawn or {}, "hints", limits)
         place = line.join()
         try:
             while ahead := line.wait(place, 1.0):
@@ -67,7 +69,9 @@ def run(
                 yield {"state": "waiting", "text": f"Waiting: {who} in front of you."}
             text = "Preparing. The first picture of a size takes longer."
             yield {"state": "running", "text": text}
-            yield from _watch(restorer, photo, settings, hole, stop, visitor, limits)
+            yield from _watch(
+                restorer, photo, settings, hole, hints, stop, visitor, limits
+            )
         finally:
             line.leave(place)
     except UserError as error:
@@ -87,6 +91,7 @@ def _watch(
     photo: files.Photo,
     settings: Settings,
     hole: UInt8[np.ndarray, "h w 1"] | None,
+    hints: files.Photo | None,
     stop: threading.Event,
     visitor: Visitor,
     limits: Limits,
@@ -110,7 +115,7 @@ def _watch(
     def work() -> None:
         try:
             result = restorer.restore(
-                photo, settings, hole=hole, on_progress=on_progress
+                photo, settings, hole=hole, hints=hints, on_progress=on_progress
             )
             news.put(_finished(result, time.monotonic() - began, visitor.folder))
         except Stopped:
@@ -221,8 +226,9 @@ def _settings(
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))
     settings = Settings(**choices, extend=extend)
+    scale = TASKS[settings.task].scale
     for asked, most, what in (
-        (height * width, limits.max_pixels, "pixels in the result"),
+        (scale * scale * height * width, limits.max_pixels, "pixels in the result"),
         (settings.num_samples, limits.max_samples, "results"),
         (settings.steps["num_steps"], limits.max_steps, "steps"),
     ):
@@ -234,15 +240,22 @@ def _settings(
 def _hole(
     photo: files.Photo, drawn: dict[str, Any], limits: Limits
 ) -> UInt8[np.ndarray, "h w 1"]:
-    _, _, encoded = str(drawn.get("mask") or "").partition(",")
-    if not encoded:
-        raise UserError("expected a mask, got none; paint over what is to be replaced")
-    mask = files.read(
-        base64.b64decode(encoded), name="the mask", max_pixels=limits.max_pixels
-    )
+    mask = _drawing(drawn, "mask", limits)
     hole, _ = masks.to_hole(mask, photo.pixels.shape)
     if not hole.any():
         raise UserError(
             "Nothing is painted yet: paint over what is to be replaced, then run."
         )
     return hole
+
+
+def _drawing(drawn: dict[str, Any], kind: str, limits: Limits) -> files.Photo:
+    """Reads the mask or the hints that the browser sent as a data URL."""
+    _, _, encoded = str(drawn.get(kind) or "").partition(",")
+    if not encoded:
+        raise UserError(
+            f"expected a {kind}, got none; paint over what is to be replaced"
+        )
+    return files.read(
+        base64.b64decode(encoded), name=f"the {kind}", max_pixels=limits.max_pixels
+    )

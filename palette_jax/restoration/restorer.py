@@ -124,12 +124,16 @@ class Restorer:
         settings: Settings,
         *,
         hole: Any = None,
+        hints: Any = None,
         on_progress: OnProgress | None = None,
     ) -> Result:
         """Restores one picture; see `restore_many`."""
-        holes = [hole]
         return self.restore_many(
-            [photo], settings, holes=holes, on_progress=on_progress
+            [photo],
+            settings,
+            holes=[hole],
+            hints=None if hints is None else [hints],
+            on_progress=on_progress,
         )[0]
 
     def restore_many(

@@ -16,6 +16,7 @@ from PIL import Image
 from palette_jax.config import build
 from palette_jax.configs import multitask
 from palette_jax.pictures import files
+from palette_jax.tasks import TASKS
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
 from tests.programs import browse
@@ -78,6 +79,8 @@ def photo() -> bytes:
 def _save_run(folder: pathlib.Path) -> None:
     config = multitask.get_config("tiny")
     config.data.image_size = 32
+    config.data.hints = True
+    config.mix.superres = config.mix.old_photo = 1.0
     config.model.base_features = 8
     config.model.feature_multipliers = (1, 2)
     config.model.norm_groups = 4
@@ -312,6 +315,54 @@ def test_a_dropped_gray_picture_is_colorized_and_taken_on(visit: Any) -> None:
     _ask_for(page, "fast")
     name, result = _run(page)
     assert name == "old_colorize_2_jpeg.png" and result.shape == second.shape
+
+
+def test_each_task_has_its_sentence(visit: Any) -> None:
+    page = visit()
+    for name in ("colorize", "inpaint", "uncrop", "jpeg", "superres", "old_photo"):
+        assert TASKS[name].sentence in page.locator("#heading").inner_text()
+        choose(page, name)
+        assert page.locator(".hint").inner_text() == TASKS[name].sentence
+
+
+def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
+    choose(page, "inpaint")
+    _paint(page, 0.3, 0.6)
+    mask = _mask(page)
+    assert mask.any()
+    _run(page)
+    page.click(".again")
+    page.get_by_text("holiday_inpaint.png, 24 x 16").wait_for()
+    np.testing.assert_array_equal(_mask(page), mask)
+    open_photo(page, "other.png", _png(np.zeros((*SIZE[::-1], 3), np.uint8)))
+    assert not _mask(page).any()
+
+
+def test_colour_hints_are_painted(page: Any) -> None:
+    choose(page, "colorize")
+    assert page.evaluate("paletteEditor.value().hints") is None
+    page.fill(".color", "#c02010")
+    _paint(page, 0.3, 0.6)
+    with urllib.request.urlopen(page.evaluate("paletteEditor.value().hints")) as data:
+        hints = _pixels(data.read())
+    is_hint = hints[..., 3] == 255
+    assert is_hint[7, 10] and 0 < is_hint.mean() < 0.2
+    assert set(np.unique(hints[..., 3])) == {0, 255}
+    # A browser multiplies colours by their opacity, in bytes.
+    np.testing.assert_allclose(
+        hints[is_hint][:, :3], [[0xC0, 0x20, 0x10]] * is_hint.sum(), atol=2
+    )
+    assert _run(page)[1].shape == (*SIZE[::-1], 3)
+    choose(page, "jpeg")
+    assert page.evaluate("paletteEditor.value().hints") is None
+    choose(page, "colorize")
+    page.keyboard.press("Control+z")
+    assert page.evaluate("paletteEditor.value().hints") is None
+
+
+def test_superres_gives_a_larger_picture(page: Any) -> None:
+    choose(page, "superres")
+    assert _run(page)[1].shape == (4 * SIZE[1], 4 * SIZE[0], 3)
 
 
 def test_a_pasted_jpeg_is_restored(visit: Any, photo: bytes) -> None:

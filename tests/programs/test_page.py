@@ -1,5 +1,7 @@
 """A visitor's computation, without a browser and with a network that only counts."""
 
+import base64
+import io
 import pathlib
 import threading
 import time
@@ -33,6 +35,7 @@ class Counting(Restorer):
         self._num_steps, self._error = num_steps, error
 
     def restore(self, photo: Photo, settings: Settings, **options: Any) -> Result:
+        self.hints = options["hints"]
         degraded = TASKS[settings.task].degrade(
             photo.pixels, Given(options["hole"], settings.extend)
         )
@@ -102,6 +105,30 @@ def test_a_computation_ends_with_files(place: Place) -> None:
     assert all(Image.open(path).size == (12, 10) for path in results)
     place.visitor.leave()
     assert not any(path.exists() for path in results)
+
+
+def test_hints_reach_the_network_as_they_were_drawn(place: Place) -> None:
+    drawn = np.zeros((10, 12, 4), np.uint8)
+    drawn[2:5, 3:7] = (200, 30, 40, 255)
+    file = io.BytesIO()
+    Image.fromarray(drawn).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    restorer = Counting()
+    assert (
+        list(place.run(restorer, task="colorize", drawn={"hints": url}))[-1]["state"]
+        == "done"
+    )
+    np.testing.assert_array_equal(restorer.hints.alpha, drawn[..., 3])
+    is_hint = drawn[..., 3] > 0
+    np.testing.assert_array_equal(restorer.hints.pixels[is_hint], drawn[is_hint][:, :3])
+    list(place.run(restorer, task="jpeg", drawn={"hints": url}))
+    assert restorer.hints is None
+
+
+def test_the_enlarged_picture_counts_towards_the_limit(place: Place) -> None:
+    limits = Limits(max_pixels=16 * 120 - 1)
+    *_, last = place.run(Counting(), limits=limits, task="superres")
+    assert "at most 1,919 pixels in the result, got 1,920" in last["text"]
 
 
 def test_cancelling_ends_the_thread(place: Place) -> None:
