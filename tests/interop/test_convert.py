@@ -291,12 +291,18 @@ def test_samples_are_drawn_by_janspirys_own_steps() -> None:
     variance = beta * (1 - before) / (1 - gamma)
     buffers = {
         "gamma": gamma,
-        "from_y_0": beta * np.sqrt(before) / (1 - gamma),
-        "from_y_t": (1 - before) * np.sqrt(1 - beta) / (1 - gamma),
+        "y_0": beta * np.sqrt(before) / (1 - gamma),
+        "y_t": (1 - before) * np.sqrt(1 - beta) / (1 - gamma),
         "std": np.sqrt(variance),  # And no noise at step 0.
     }
+    columns = {
+        "gamma": sampler.gamma,
+        "y_t": sampler.step[:, 0],
+        "y_0": sampler.step[:, 2],
+        "std": sampler.std,
+    }
     for name, buffer in buffers.items():
-        ours = getattr(sampler, name)[::-1]
+        ours = columns[name][::-1]
         np.testing.assert_allclose(ours, buffer, rtol=1e-9, atol=1e-12, err_msg=name)
 
 

@@ -56,7 +56,7 @@ def test_a_plan_for_this_machine_says_all(
         "images/s",
         "4 steps at the roofline",
         "chip-hours",
-        "sampling: batch 4, 2 steps of ddim",
+        "sampling: batch 4, 2 steps of unipc_2",
     ):
         assert words in result.output, words
     assert not list(tmp_path.glob("*/*")), "a plan writes nothing"

@@ -42,6 +42,9 @@ def make_restorer(
     def make_sampler(steps: Mapping[str, Any]) -> samplers.Sampler:
         curve = schedules.linear_schedule(1000, 1e-4, 0.09)
         schedule = schedules.respace(curve, steps["num_steps"], gamma_floor=5e-5)
+        name, _, order = steps["sampler"].partition("_")
+        if name == "unipc":
+            return samplers.unipc(schedule, order=int(order))
         return getattr(samplers, steps["sampler"])(schedule)
 
     return Restorer(
