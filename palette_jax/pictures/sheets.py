@@ -1,5 +1,6 @@
 """Contact sheets: pictures in rows, to look at."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -95,7 +96,7 @@ def labelled(
     for index, (tile, label) in enumerate(tiles):
         left, top = index % columns * width, index // columns * height
         sheet.paste(Image.fromarray(tile), (left, top))
-        parts = [label[i * length : (i + 1) * length] for i in range(lines)]
+        parts = textwrap.wrap(label, length)[:lines]
         draw.text((left, top + side + 1), "\n".join(parts), "black", font)
     return np.array(sheet)
 

@@ -70,6 +70,7 @@ def test_each_picture_that_training_leaves_out_is_named_with_the_reason(
     assert reasons.keys() == {"broken.jpg", "dangling.png", "thin.png"}
     assert reasons["thin.png"] == "too small: 31 x 90, need 32"
     source = sources.folder(str(folder))
+    assert source.identity()["pictures"] == 11
     for name, reason in reasons.items():  # As a run says it.
         assert diagnose(source, source.names.tolist().index(name), 32) == reason
 
