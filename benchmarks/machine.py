@@ -89,7 +89,7 @@ def describe() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": _cpu_name() if device.platform == "cpu" else device.device_kind,
         "devices": jax.device_count(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "jax": jax.__version__,

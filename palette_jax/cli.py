@@ -94,6 +94,12 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
     if program is None:
         parser.print_help()
         return 0
+    for name, value in vars(args).items():
+        # A shell expands ~ at the start of a word only, not in --out=~/x.
+        if isinstance(value, str):
+            setattr(args, name, _expand(value))
+        elif isinstance(value, list):
+            setattr(args, name, [_expand(item) for item in value])
     args.overrides = overrides
     if overrides and not is_run:
         raise UserError(
@@ -104,6 +110,11 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
     status = program.run(args)
     sys.stdout.flush()
     return status
+
+
+def _expand(value: Any) -> Any:
+    is_home = isinstance(value, str) and value.startswith("~")
+    return os.path.expanduser(value) if is_home else value
 
 
 if __name__ == "__main__":

@@ -239,7 +239,9 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
     if by_hand or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     divisor = math.gcd(*batch_sizes)
-    cores = len(os.sched_getaffinity(0))
+    # macOS does not tell which cores a process may use.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     count = max(n for n in range(1, cores + 1) if divisor % n == 0)
     jax.config.update("jax_num_cpu_devices", count)
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -114,6 +115,8 @@ def _parse(text: str | None, kind: type) -> Any:
         return known[word]
     if text is None:
         raise ValueError
+    if kind is str and text.startswith("~"):
+        return os.path.expanduser(text)
     if kind is not tuple:
         return kind(text)
     text = text.strip().removeprefix("(").removesuffix(")")

@@ -224,7 +224,9 @@ class _Run:
                 self._fail(job, error)
                 continue
             for warning in warnings:
-                bar.console.print(f"{job.path}: {warning}", markup=False)
+                bar.console.print(
+                    f"{job.path}: {warning}", markup=False, soft_wrap=True
+                )
             photos.append(photo)
             holes.append(hole)
             read.append(job)
@@ -261,7 +263,9 @@ class _Run:
                 continue
             self._done += 1
             for warning in result.warnings:
-                bar.console.print(f"{job.path}: {warning}", markup=False)
+                bar.console.print(
+                    f"{job.path}: {warning}", markup=False, soft_wrap=True
+                )
 
     def _check_steps(
         self,
@@ -295,6 +299,11 @@ class _Run:
     def _fail(self, job: Job, why: object) -> None:
         text = str(why)
         self._failed.append(text if str(job.path) in text else f"{job.path}: {text}")
+
+
+def _warn(bar: Any, text: str) -> None:
+    # In a pipe, rich would wrap lines at 80 columns.
+    bar.console.print(text, markup=False, soft_wrap=True)
 
 
 def _is_same(target: pathlib.Path, path: pathlib.Path) -> bool:
