@@ -120,11 +120,13 @@ def test_blocks_pass_through_remat_and_vmap(transform: Any) -> None:
 
 def test_no_memory_is_taken_for_all_the_weights_on_a_cpu() -> None:
     qkv = _qkv(jnp.float32, tokens=1024)
-    program = jax.jit(jax.grad(_loss(attention.attend), (0, 1, 2))).lower(*qkv)
-    assert "1024,1024" not in program.compile().as_text()
+    for attend, writes_them in ((_dense, True), (attention.attend, False)):
+        program = jax.jit(jax.grad(_loss(attend), (0, 1, 2))).lower(*qkv)
+        text = program.compile().as_text()
+        assert text and ("1024,1024" in text) == writes_them
 
 
-def _operations(attend: Any, platform: str) -> collections.Counter[str]:
+def _operations(attend: Any, platform: str) -> collections.Counter[Any]:
     """Returns the operations of the lowered gradient, with the shapes of their results.
 
     Left out are arrays of one constant, which a branch that is not taken leaves behind
@@ -155,7 +157,9 @@ def test_blocks_keep_a_batch_on_its_devices() -> None:
     qkv = [jax.device_put(x, sharding) for x in _qkv(jnp.float32, tokens=384)]
     grad = jax.jit(jax.grad(_loss(attention.attend), (0, 1, 2)))
     program = grad.lower(*qkv).compile().as_text()
-    assert not re.search("all-gather|all-to-all|collective-permute", program)
+    assert program and not re.search(
+        "all-gather|all-to-all|collective-permute", program
+    )
     for ours, theirs in zip(
         grad(*qkv), jax.grad(_loss(_dense), (0, 1, 2))(*qkv), strict=True
     ):
