@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from palette_jax.errors import UserError
 
 _COLUMNS = (
@@ -14,6 +16,7 @@ _COLUMNS = (
     *("camera_side", "answer", "fooled", "milliseconds"),
 )
 _Z = 1.959963984540054  # Two-sided, 95%.
+_RESAMPLES = 2000
 
 
 class Answer(NamedTuple):
@@ -23,6 +26,7 @@ class Answer(NamedTuple):
       study: of which page.
       subject: the person.
       trial: its place among the person's answers, from 1.
+      picture: the name of the pair that was shown.
       method: whose picture was beside the camera's.
       seconds: how long the pair was shown.
       is_fooled: whether the method's picture was taken for the camera's.
@@ -31,6 +35,7 @@ class Answer(NamedTuple):
     study: str
     subject: str
     trial: int
+    picture: str
     method: str
     seconds: float
     is_fooled: bool
@@ -85,14 +90,42 @@ def wilson(successes: int, count: int) -> Rate:
     return Rate(count, share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
+def interval(answers: Sequence[Answer]) -> Rate:
+    """Returns the share of fooled answers and its 95% interval.
+
+    Answers of one person, and of one picture, resemble each other. So persons and
+    pictures are resampled, independently of each other (the pigeonhole bootstrap,
+    Owen 2007, "The pigeonhole bootstrap"). The interval is never narrower than
+    Wilson's, which counts answers as independent.
+    """
+    persons = sorted({(answer.study, answer.subject) for answer in answers})
+    pictures = sorted({answer.picture for answer in answers})
+    counts = np.zeros((len(persons), len(pictures)))
+    fooled = np.zeros_like(counts)
+    row_of = {person: row for row, person in enumerate(persons)}
+    column_of = {picture: column for column, picture in enumerate(pictures)}
+    for answer in answers:
+        place = row_of[answer.study, answer.subject], column_of[answer.picture]
+        counts[place] += 1
+        fooled[place] += answer.is_fooled
+    random = np.random.default_rng(0)
+    rows = _resampled(random, len(persons))
+    columns = _resampled(random, len(pictures))
+    totals = np.sum((rows @ counts) * columns, axis=1)
+    shares = np.sum((rows @ fooled) * columns, axis=1)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(shares, (0.025, 0.975))
+    rate = wilson(int(fooled.sum()), len(answers))
+    return rate._replace(
+        low=min(rate.low, float(low)), high=max(rate.high, float(high))
+    )
+
+
 def rates(answers: Iterable[Answer]) -> dict[tuple[str, float], Rate]:
     """Returns the fool rate of each method and time, the two of which never mix."""
-    counted: dict[tuple[str, float], list[bool]] = collections.defaultdict(list)
+    grouped: dict[tuple[str, float], list[Answer]] = collections.defaultdict(list)
     for answer in answers:
-        counted[answer.method, answer.seconds].append(answer.is_fooled)
-    return {
-        key: wilson(sum(fooled), len(fooled)) for key, fooled in sorted(counted.items())
-    }
+        grouped[answer.method, answer.seconds].append(answer)
+    return {key: interval(group) for key, group in sorted(grouped.items())}
 
 
 def lines(answers: Sequence[Answer]) -> list[str]:
@@ -103,10 +136,10 @@ def lines(answers: Sequence[Answer]) -> list[str]:
         f"{'method':<{width}}{'shown':>7}{'answers':>9}{'fool rate':>11}   95% interval"
     ]
     for (method, seconds), rate in found.items():
-        interval = f"{100 * rate.low:.1f}% to {100 * rate.high:.1f}%"
+        bounds = f"{100 * rate.low:.1f}% to {100 * rate.high:.1f}%"
         table.append(
             f"{method:<{width}}{f'{seconds:g} s':>7}{rate.count:>9}"
-            f"{100 * rate.share:>10.1f}%   {interval}"
+            f"{100 * rate.share:>10.1f}%   {bounds}"
         )
     persons = len({(answer.study, answer.subject) for answer in answers})
     studies = sorted({answer.study for answer in answers})
@@ -114,9 +147,13 @@ def lines(answers: Sequence[Answer]) -> list[str]:
     return [
         *table,
         f"{persons} {plural}, study {', '.join(studies)}. 50% means that nobody can"
-        " tell. The interval takes answers for independent, which those of one person"
-        " are not quite.",
+        " tell. The interval is a bootstrap over persons and pictures.",
     ]
+
+
+def _resampled(random: np.random.Generator, count: int) -> np.ndarray:
+    """Returns how often each of `count` things is drawn, for each resample."""
+    return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
 
 
 def _read_file(path: str) -> list[Answer]:
@@ -175,5 +212,11 @@ def _answer(row: list[str], place: str) -> Answer:
     if not value["method"] or not value["subject"]:
         raise UserError(f"{place}: expected a method and a subject, got none")
     return Answer(
-        value["study"], value["subject"], trial, value["method"], seconds, is_fooled
+        value["study"],
+        value["subject"],
+        trial,
+        value["picture"],
+        value["method"],
+        seconds,
+        is_fooled,
     )

@@ -119,7 +119,8 @@ def test_two_people_take_the_study_and_it_is_scored(
     said = capsys.readouterr().out
     for name in METHODS:
         line = next(line for line in said.splitlines() if line.startswith(name))
-        assert "50.0%" in line and "15.0% to 85.0%" in line  # Wilson, 2 of 4.
+        # One person is always fooled and one never: two persons tell nothing.
+        assert "50.0%" in line and "0.0% to 100.0%" in line
     assert "2 persons" in said
 
 
@@ -132,6 +133,28 @@ def test_the_interval_is_wilsons() -> None:
             if 0 < bound < 1:
                 z = abs(rate.share - bound) / math.sqrt(bound * (1 - bound) / count)
                 assert z == pytest.approx(1.959964, abs=1e-5)
+
+
+def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> None:
+    random = np.random.default_rng(1)
+    persons, pictures, trials = 20, 20, 200
+    covered = {"bootstrap": 0, "wilson": 0}
+    for _ in range(trials):
+        # Uniform effects around one half: the true rate is 0.5.
+        chance = 0.5 + random.uniform(-0.25, 0.25, (persons, 1))
+        chance = chance + random.uniform(-0.25, 0.25, (1, pictures))
+        fooled = random.random((persons, pictures)) < chance
+        answers = [
+            score.Answer("s", str(i), j, str(j), "m", 3.0, bool(fooled[i, j]))
+            for i in range(persons)
+            for j in range(pictures)
+        ]
+        wilson = score.wilson(int(fooled.sum()), fooled.size)
+        found = score.interval(answers)
+        covered["bootstrap"] += found.low <= 0.5 <= found.high
+        covered["wilson"] += wilson.low <= 0.5 <= wilson.high
+    assert covered["bootstrap"] >= 0.92 * trials
+    assert covered["wilson"] < 0.85 * trials  # What would not do.
 
 
 @pytest.mark.parametrize(
