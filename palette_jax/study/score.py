@@ -58,7 +58,7 @@ class Rate(NamedTuple):
 
 
 def read(paths: Sequence[str]) -> list[Answer]:
-    """Reads the files of all persons.
+    """Reads the files of all persons; a file given twice counts once.
 
     Raises:
       UserError: naming the file and the line that is not as the page writes them, or
@@ -66,7 +66,7 @@ def read(paths: Sequence[str]) -> list[Answer]:
     """
     answers: list[Answer] = []
     owners: dict[tuple[str, str], str] = {}
-    for path in paths:
+    for path in {pathlib.Path(path).resolve(): path for path in paths}.values():
         found = _read_file(path)
         for answer in found:
             person = (answer.study, answer.subject)

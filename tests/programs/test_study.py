@@ -203,6 +203,14 @@ def test_the_same_answers_in_two_files_count_once_or_not_at_all(
     assert "anna" in error and all(str(path) in error for path in paths)
 
 
+def test_a_file_given_twice_counts_once(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEAD}\ns,anna,1,p,m,3,left,left,0,9\n")
+    (tmp_path / "link.csv").symlink_to(path)
+    for twice in (str(path), str(tmp_path / "link.csv")):
+        assert len(score.read([str(path), twice])) == 1
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
