@@ -69,15 +69,13 @@ def distillation_loss(
     y_s = _wide(row.keep) * y_t + _wide(row.add) * by_teacher  # DDIM from t to s.
     y_s = jnp.where(mask > 0, y_s, y)
     by_student = student(x, y_s, row.gamma_s)
-    # Both ways to the end of the segment, t -> s -> end and t -> end, are DDIM, so the
-    # inverse of the second after the first is a mean of the two pictures.
+    # DDIM from t over s to the end, then its inverse from the end to t: a mean.
     share = _wide(row.share)
     target = (1.0 - share) * by_teacher + jnp.where(share > 0, share * by_student, 0.0)
     target = jax.lax.stop_gradient(target)
-    root_var = _wide(jnp.sqrt(row.var))
-    losses = objective.masked_error(
-        target / root_var, student(x, y_t, row.gamma) / root_var, mask, norm
-    )
+    weight = _wide(jax.lax.rsqrt(row.var))
+    estimate = weight * student(x, y_t, row.gamma)
+    losses = objective.masked_error(weight * target, estimate, mask, norm)
     return losses, objective.NoiseLevel(t, row.gamma, row.var)
 
 
