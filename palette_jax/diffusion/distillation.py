@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, Key
+from jaxtyping import Array, Float, Key
 
 from palette_jax.diffusion import objective, process
 from palette_jax.diffusion.schedules import NoiseSchedule
@@ -52,12 +52,11 @@ def distillation_loss(
       num_segments: how many steps the student will have.
       norm: of the error.
     """
-    tables = _tables(schedule, num_segments)
     key_t, key_hole, key_noise = jax.vmap(
         lambda key: jax.random.split(key, 3), out_axes=1
     )(keys)
     t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(key_t)
-    row = _Tables(*(jnp.asarray(table, jnp.float32)[t] for table in tables))
+    row = _Tables(*(column[t] for column in _tables(schedule, num_segments)))
 
     y = process.to_float(batch["y"])
     x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
@@ -82,12 +81,12 @@ def distillation_loss(
 class _Tables(NamedTuple):
     """What the loss takes for each level t; s is one step cleaner."""
 
-    gamma: Float64[np.ndarray, " T"] | Float[Array, " b"]
-    var: Float64[np.ndarray, " T"] | Float[Array, " b"]
-    gamma_s: Float64[np.ndarray, " T"] | Float[Array, " b"]
-    keep: Float64[np.ndarray, " T"] | Float[Array, " b"]  # Of y_t, in y_s.
-    add: Float64[np.ndarray, " T"] | Float[Array, " b"]  # Of the picture, in y_s.
-    share: Float64[np.ndarray, " T"] | Float[Array, " b"]  # Of the student's, at s.
+    gamma: Float[Array, " _"]
+    var: Float[Array, " _"]
+    gamma_s: Float[Array, " _"]
+    keep: Float[Array, " _"]  # Of y_t, in y_s.
+    add: Float[Array, " _"]  # Of the picture, in y_s.
+    share: Float[Array, " _"]  # Of the student's, at s.
 
 
 def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
@@ -100,9 +99,9 @@ def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
     to_end = np.divide(sigma[end], sigma[s], out=np.ones(len(t)), where=s > end)
     from_s = alpha[end] - alpha[s] * to_end
     from_t = alpha[end] - alpha[t] * sigma[end] / sigma[t]
-    return _Tables(
-        gamma[t], var[t], gamma[s], keep, alpha[s] - alpha[t] * keep, from_s / from_t
-    )
+    add, share = alpha[s] - alpha[t] * keep, from_s / from_t
+    columns = (gamma[t], var[t], gamma[s], keep, add, share)
+    return _Tables(*(jnp.asarray(column, jnp.float32) for column in columns))
 
 
 def _segment_length(schedule: NoiseSchedule, num_segments: int) -> int:

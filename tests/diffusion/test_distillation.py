@@ -123,7 +123,7 @@ def test_pixels_outside_the_mask_give_no_loss_and_are_shown_clean() -> None:
         )[0]
         for student in (look, off_outside)
     ]
-    np.testing.assert_array_equal(*losses)
+    np.testing.assert_array_equal(losses[0], losses[1])
     for y_t in shown:
         np.testing.assert_allclose(np.where(known, y_t - y, 0), 0, atol=1e-6)
 
