@@ -17,6 +17,7 @@ from jax.experimental.pallas.ops.tpu import flash_attention
 from jaxtyping import Array
 
 from benchmarks import machine, report
+from palette_jax.models import attention
 
 # Pixels on a side and heads, of 64 channels: the paper's three levels; the small one's.
 _SHAPES = ((32, 8), (16, 16), (8, 16), (32, 6), (16, 8))
@@ -37,6 +38,7 @@ def pallas_tpu(q: Array, k: Array, v: Array) -> Array:
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "ours": attention.attend,
     "explicit": explicit,
     "jax.nn, xla": functools.partial(
         jax.nn.dot_product_attention, implementation="xla"

@@ -25,6 +25,7 @@ COMMANDS = {
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
+    "data": ("data_check", "check a folder of pictures before training"),
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "diff": ("diff", "say what differs between two runs"),

@@ -129,7 +129,13 @@ def folder(path: str) -> Source:
     if not root.is_dir():
         raise UserError(f"expected a folder of pictures, got {path}: no folder")
     found = walk.walk(root, EXTENSIONS)
-    names = found.names
+    names = [name for name in found.names if _is_utf8(name)]
+    if len(names) < len(found.names):
+        logging.warning(
+            "%s: left out %d pictures whose names are not UTF-8; rename them",
+            path,
+            len(found.names) - len(names),
+        )
     if not names:
         raise UserError(
             f"expected pictures below {path}, got none with an ending out of"
@@ -141,7 +147,7 @@ def folder(path: str) -> Source:
     prefix = str(root).rstrip("/") + "/"
 
     def sizes() -> np.ndarray:
-        return np.array([os.path.getsize(prefix + name) for name in names])
+        return np.array([_size(prefix + name) for name in names])
 
     return Source(
         np.array(names),
@@ -258,8 +264,20 @@ def _name_hashes(source: Source) -> np.ndarray:
     return np.array(hashes, np.int64)
 
 
+def _is_utf8(name: str) -> bool:
+    return name == name.encode("utf8", "ignore").decode("utf8")
+
+
+def _size(path: str) -> int:
+    """Returns the bytes of a file, -1 for a link to nothing."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
+
+
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf8", "surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]
 
 
 def _first(names: Iterable[str]) -> str:

@@ -65,7 +65,9 @@ def pair(
     """
     of_results, of_reference = pictures(results), pictures(reference)
     if names is not None:
-        chosen = match.find_listed(names.lines, of_reference, reference)
+        chosen = match.find_listed(
+            names.lines, of_reference, f"{names.path}, below {reference}"
+        )
         index = match.Names(of_results)
         partners = {name: index.find(name) or "" for name in chosen.values()}
         missing = [name for name, found in partners.items() if not found]

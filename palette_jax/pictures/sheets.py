@@ -1,5 +1,6 @@
 """Contact sheets: pictures in rows, to look at."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -78,6 +79,26 @@ def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"
         middle = (column + 0.5) * column_width - _GAP / 2, HEAD / 2
         draw.text(middle, title, "black", ImageFont.load_default(12), anchor="mm")
     return np.array(head)
+
+
+def labelled(
+    tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]], *, columns: int = 6
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Lays pictures of one size out in a grid, each above its label."""
+    side, lines = tiles[0][0].shape[0], 3
+    columns = min(columns, len(tiles))
+    width, height = side + _GAP, side + lines * HEAD + _GAP
+    sheet = Image.new(
+        "RGB", (columns * width, -(-len(tiles) // columns) * height), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    length = side // 6  # Letters in a line.
+    for index, (tile, label) in enumerate(tiles):
+        left, top = index % columns * width, index // columns * height
+        sheet.paste(Image.fromarray(tile), (left, top))
+        parts = textwrap.wrap(label, length)[:lines]
+        draw.text((left, top + side + 1), "\n".join(parts), "black", font)
+    return np.array(sheet)
 
 
 def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     logs.set_up_logging()
     if args.command == "plan":
         return _plan(config, args)
-    _check_training_packages()
+    check_training_packages()
     if args.join_timeout < 1:
         raise UserError(f"expected --join-timeout >= 1, got {args.join_timeout}")
     processes.join(
@@ -142,7 +142,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     return config
 
 
-def _check_training_packages() -> None:
+def check_training_packages() -> None:
+    """Raises `UserError` if a package is missing that only training needs."""
     missing = [
         name
         for name in ("tensorflow", "tensorflow_datasets", "clu", "tensorboard")

@@ -41,7 +41,7 @@ def with_luma(
 TASK = Task(
     name="colorize",
     title="Colorize",
-    sentence="Gives a black-and-white photo colours; paint hints where you know them.",
+    sentence="Gives a black-and-white photo colours.",
     degrade=degrade,
     degradation=lambda options: "gray: luma, repeated three times",
     brings_colour=True,

@@ -112,7 +112,8 @@ def test_a_saved_folder_is_read_alone_or_in_a_pipeline(tmp_path: pathlib.Path) -
     scheduler.parent.mkdir()
     # Old pipelines have it beside the network.
     for path, place in ((scheduler, folder.parent), (folder / scheduler.name, folder)):
-        path.write_text('{"beta_schedule": "squaredcos_cap_v2"}')
+        config = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"}
+        path.write_text(json.dumps(config))
         with pytest.raises(WeightsError, match="squaredcos_cap_v2"):
             import_weights(place)
 

@@ -1,5 +1,7 @@
 """Attention is the same by every kernel, and asks only for those that are there."""
 
+import collections
+import re
 import types
 from typing import Any
 
@@ -11,9 +13,9 @@ import pytest
 from palette_jax.models import attention
 
 
-def _qkv(dtype: Any, features: int = 8) -> list[jax.Array]:
+def _qkv(dtype: Any, features: int = 8, tokens: int = 16) -> list[jax.Array]:
     keys = jax.random.split(jax.random.key(0), 3)
-    return [jax.random.normal(key, (2, 16, 2, features), dtype) for key in keys]
+    return [jax.random.normal(key, (2, tokens, 2, features), dtype) for key in keys]
 
 
 def _gpu(capability: str, version: str = "PJRT C API\ncuda 13000") -> Any:
@@ -70,3 +72,95 @@ def test_a_gpu_is_given_its_fused_kernel_in_16_bits(
 )
 def test_old_and_other_devices_are_not_asked_for_it(device: Any, has_one: bool) -> None:
     assert attention._has_fused_kernel(device) == has_one
+
+
+def _loss(attend: Any) -> Any:
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return (attend(q, k, v).astype(q.dtype) ** 2).sum()
+
+    return loss
+
+
+def _dense(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+# 384 tokens: the last block is smaller than the others.
+@pytest.mark.parametrize("tokens", [384, 512])
+@pytest.mark.parametrize("scale", [1.0, 30.0])  # 30: logits of several thousands.
+def test_blocks_on_a_cpu_have_the_values_and_gradients_of_the_textbook(
+    tokens: int, scale: float
+) -> None:
+    q, k, v = (scale * array for array in _qkv(jnp.float32, tokens=tokens))
+    with jax.enable_x64(True):
+        exact = [array.astype(jnp.float64) for array in (q, k, v)]
+        d_exact = jax.grad(_loss(_dense), (0, 1, 2))(*exact)
+        expected = [np.asarray(array) for array in (_dense(*exact), *d_exact)]
+    assert expected[0].dtype == np.float64
+    grad = jax.jit(jax.grad(_loss(attention.attend), (0, 1, 2)))
+    got = (jax.jit(attention.attend)(q, k, v), *grad(q, k, v))
+    dense = (_dense(q, k, v), *jax.grad(_loss(_dense), (0, 1, 2))(q, k, v))
+    for ours, theirs, exactly in zip(got, dense, expected, strict=True):
+        largest = float(abs(exactly).max())
+        error = float(abs(np.asarray(ours, np.float64) - exactly).max())
+        of_dense = float(abs(np.asarray(theirs, np.float64) - exactly).max())
+        assert error <= max(2 * of_dense, 2e-6 * largest)
+
+
+@pytest.mark.parametrize("transform", [jax.checkpoint, lambda f: jax.vmap(jax.vmap(f))])
+def test_blocks_pass_through_remat_and_vmap(transform: Any) -> None:
+    qkv = _qkv(jnp.float32, tokens=384)
+    wrapped = transform(attention.attend)
+    arrays = qkv if transform is jax.checkpoint else [x[None, None] for x in qkv]
+    got = jax.grad(_loss(wrapped), (0, 1, 2))(*arrays)
+    expected = jax.grad(_loss(_dense), (0, 1, 2))(*qkv)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, atol=1e-5)
+
+
+def test_no_memory_is_taken_for_all_the_weights_on_a_cpu() -> None:
+    qkv = _qkv(jnp.float32, tokens=1024)
+    for attend, writes_them in ((_dense, True), (attention.attend, False)):
+        program = jax.jit(jax.grad(_loss(attend), (0, 1, 2))).lower(*qkv)
+        text = program.compile().as_text()
+        assert text and ("1024,1024" in text) == writes_them
+
+
+def _operations(attend: Any, platform: str) -> collections.Counter[Any]:
+    """Returns the operations of the lowered gradient, with the shapes of their results.
+
+    Left out are arrays of one constant, which a branch that is not taken leaves behind
+    and the compiler drops.
+    """
+    shape = jax.ShapeDtypeStruct((2, 512, 2, 8), jnp.float32)
+    traced = jax.jit(jax.grad(_loss(attend), (0, 1, 2))).trace(shape, shape, shape)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    lines = [line for line in text.splitlines() if ": (tensor<f32>) ->" not in line]
+    return collections.Counter(
+        match.group(1, 2)
+        for line in lines
+        if "stablehlo.constant" not in line
+        and (match := re.search(r"= \"?(stablehlo\.\w+).*(tensor<\S+>)", line))
+    )
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_gpu_and_a_tpu_are_given_the_program_without_blocks(platform: str) -> None:
+    assert _operations(attention.attend, platform) == _operations(_dense, platform)
+    assert _operations(attention.attend, "cpu") != _operations(_dense, "cpu")
+
+
+def test_blocks_keep_a_batch_on_its_devices() -> None:
+    """No device is sent another's pictures."""
+    mesh = jax.sharding.Mesh(jax.devices()[:2], ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    qkv = [jax.device_put(x, sharding) for x in _qkv(jnp.float32, tokens=384)]
+    grad = jax.jit(jax.grad(_loss(attention.attend), (0, 1, 2)))
+    program = grad.lower(*qkv).compile().as_text()
+    assert program and not re.search(
+        "all-gather|all-to-all|collective-permute", program
+    )
+    for ours, theirs in zip(
+        grad(*qkv), jax.grad(_loss(_dense), (0, 1, 2))(*qkv), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -113,14 +113,14 @@ def test_all_that_a_number_depends_on_is_told(evaluated: tuple) -> None:
     assert told["pictures"] == COUNT and told["reference"]["pictures"] == COUNT + 4
     assert told["reference"]["hash"] != told["pictures_hash"]
     assert re.fullmatch("[0-9a-f]{16}", told["reference"]["hash"])
-    assert told["seed"] == 0 and told["steps"] == 2 and told["sampler"] == "ddim"
+    assert told["seed"] == 0 and told["steps"] == 2 and told["sampler"] == "unipc_2"
     assert told["weights"]["inception"] == fake_networks.SHA256
     page = (out / "report.html").read_text()
     for text in (
         "hash " + told["reference"]["hash"],
         "central square",
         "8 x 8",
-        "ddim",
+        "unipc_2",
     ):
         assert text in page
     assert "FID of 10 pictures is a trend only" in page

@@ -91,7 +91,7 @@ def test_a_folder_gives_a_folder_and_a_bad_file_is_named(restore, photos, capsys
     said = capsys.readouterr()
     assert "restored/deep/c.png" in said.out
     assert f"error: {photos / 'bad.jpg'}: expected a picture" in said.err
-    assert "1 of 5 pictures were not restored" in said.err
+    assert "4 restored, 0 there already, 1 failed" in said.err
     assert "Traceback" not in said.err
 
 
@@ -100,7 +100,9 @@ def test_a_result_is_made_again_from_its_settings(restore, photos, tmp_path) -> 
     flags = ("--task=uncrop", "--side=left", "--extend=25%", "--seed=7")
     assert restore(photo, *flags, "--num-samples=2", "--out=old") == 0
     old = tmp_path / "old" / "a_seed8.png"
-    assert restore(photo, f"--like={old}", "--out=new", checkpoint=None) == 0
+    # A result tells the name of its checkpoint, not where it lay.
+    assert restore(photo, f"--like={old}", "--out=new", checkpoint=None) == 1
+    assert restore(photo, f"--like={old}", "--out=new") == 0
     assert (tmp_path / "new" / "a.png").read_bytes() == old.read_bytes()
     settings = files.read_about(old)["settings"]
     assert (settings["task"], settings["seed"]) == ("uncrop", 8)
