@@ -1,0 +1,118 @@
+"""Multistep consistency distillation (Heek, Hoogeboom, Salimans 2024, Algorithm 1).
+
+The schedule is cut into as many segments as the student will have steps. Within one,
+the student agrees with itself along one DDIM step of the teacher. DDIM over the ends of
+the segments then samples from it.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from palette_jax.diffusion import objective, process
+from palette_jax.diffusion.schedules import NoiseSchedule
+from palette_jax.types import Batch, PredictFn
+
+
+def student_schedule(schedule: NoiseSchedule, num_segments: int) -> NoiseSchedule:
+    """Returns the ends of the segments, at which the student is sampled.
+
+    Raises:
+      ValueError: if the segments have not all the same number of the teacher's steps.
+    """
+    length = _segment_length(schedule, num_segments)
+    ends = slice(length - 1, None, length)
+    return NoiseSchedule(schedule.gamma[ends], schedule.var[ends])
+
+
+def distillation_loss(
+    keys: Key[Array, " b"],
+    student: PredictFn,
+    batch: Batch,
+    schedule: NoiseSchedule,
+    *,
+    teacher: PredictFn,
+    num_segments: int,
+    norm: Literal["l1", "l2"] = "l2",
+) -> tuple[Float[Array, " b"], objective.NoiseLevel]:
+    """Returns the loss of each image, averaged over its mask, and its noise level.
+
+    The error is that of the velocity (a weight of SNR + 1), whatever the teacher
+    predicts: the noisiest level, which decides most, has a weight of 1.
+
+    Args:
+      keys: one per image.
+      student: predicts the picture; the gradient flows through one of its two calls.
+      batch: bytes as the data pipeline makes them.
+      schedule: the steps of the teacher; a multiple of `num_segments`.
+      teacher: predicts the picture by fixed weights.
+      num_segments: how many steps the student will have.
+      norm: of the error.
+    """
+    key_t, key_hole, key_noise = jax.vmap(
+        lambda key: jax.random.split(key, 3), out_axes=1
+    )(keys)
+    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(key_t)
+    row = _Tables(*(column[t] for column in _tables(schedule, num_segments)))
+
+    y = process.to_float(batch["y"])
+    x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
+    mask = process.generation_mask(batch["hole"])
+    noise = process.normal_like(key_noise, y)
+    y_t = process.add_noise(y, noise, row.gamma, row.var, mask)
+
+    by_teacher = teacher(x, y_t, row.gamma)
+    y_s = _wide(row.keep) * y_t + _wide(row.add) * by_teacher  # DDIM from t to s.
+    y_s = jnp.where(mask > 0, y_s, y)
+    by_student = student(x, y_s, row.gamma_s)
+    # DDIM from t over s to the end, then its inverse from the end to t: a mean.
+    share = _wide(row.share)
+    target = (1.0 - share) * by_teacher + jnp.where(share > 0, share * by_student, 0.0)
+    target = jax.lax.stop_gradient(target)
+    weight = _wide(jax.lax.rsqrt(row.var))
+    estimate = weight * student(x, y_t, row.gamma)
+    losses = objective.masked_error(weight * target, estimate, mask, norm)
+    return losses, objective.NoiseLevel(t, row.gamma, row.var)
+
+
+class _Tables(NamedTuple):
+    """What the loss takes for each level t; s is one step cleaner."""
+
+    gamma: Float[Array, " _"]
+    var: Float[Array, " _"]
+    gamma_s: Float[Array, " _"]
+    keep: Float[Array, " _"]  # Of y_t, in y_s.
+    add: Float[Array, " _"]  # Of the picture, in y_s.
+    share: Float[Array, " _"]  # Of the student's, at s.
+
+
+def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
+    length = _segment_length(schedule, num_segments)
+    gamma, var = np.append(1.0, schedule.gamma), np.append(0.0, schedule.var)
+    alpha, sigma = np.sqrt(gamma), np.sqrt(var)
+    t = np.arange(1, len(schedule) + 1)
+    s, end = t - 1, (t - 1) // length * length
+    keep = sigma[s] / sigma[t]
+    to_end = np.divide(sigma[end], sigma[s], out=np.ones(len(t)), where=s > end)
+    from_s = alpha[end] - alpha[s] * to_end
+    from_t = alpha[end] - alpha[t] * sigma[end] / sigma[t]
+    add, share = alpha[s] - alpha[t] * keep, from_s / from_t
+    columns = (gamma[t], var[t], gamma[s], keep, add, share)
+    return _Tables(*(jnp.asarray(column, jnp.float32) for column in columns))
+
+
+def _segment_length(schedule: NoiseSchedule, num_segments: int) -> int:
+    length, rest = divmod(len(schedule), max(num_segments, 1))
+    if num_segments < 1 or rest or not length:
+        raise ValueError(
+            f"expected a number of segments that divides {len(schedule)} steps, got"
+            f" {num_segments}"
+        )
+    return length
+
+
+def _wide(level: Float[Array, " b"]) -> Float[Array, "b 1 1 1"]:
+    return level[:, None, None, None]
