@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Iterator, Mapping
@@ -145,11 +146,14 @@ def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
     if index == 0:
         wrong = _disagreements(client, prefix, mine, count, timeout)
         client.key_value_set(f"{prefix}verdict", json.dumps(wrong))
+        if wrong:
+            _wait_for_readers(client, prefix, count)
     else:
         try:
             # Host 0 itself waits for each of the others.
             key, limit = f"{prefix}verdict", 1000 * (timeout + 60)
             wrong = json.loads(client.blocking_key_value_get(key, limit))
+            client.key_value_set(f"{prefix}read/{index}", "")
         except jax.errors.JaxRuntimeError as error:
             wrong = [f"host 0 did not answer within {timeout} s ({error})"]
     if wrong:
@@ -157,6 +161,14 @@ def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
             "expected the same config, code, packages and pictures on all hosts, got"
             f" {'; '.join(wrong)}; start the same command on every host"
         )
+
+
+def _wait_for_readers(client: Any, prefix: str, count: int) -> None:
+    """Waits until the other hosts have read the verdict: they die with host 0."""
+    for index in range(1, count):
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            client.blocking_key_value_get(f"{prefix}read/{index}", 10_000)
+    time.sleep(2)  # For their messages.
 
 
 def _disagreements(

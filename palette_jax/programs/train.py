@@ -63,7 +63,7 @@ def _train(
 ) -> int:
     directory = epath.Path(workdir) / "checkpoints"
     config, about = _identify(config, directory)
-    processes.agree({"config": dict(flatten(config.to_dict())), **about})
+    processes.agree(dict(flatten({"config": config.to_dict(), **about})))
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 

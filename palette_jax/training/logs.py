@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from etils import epath
 from jaxtyping import UInt8
 
@@ -22,6 +22,7 @@ MAX_BAD_STEPS = 10
 
 def set_up_logging() -> None:
     """Makes the log lines short, and orbax speak only when something is wrong."""
+    flags.FLAGS.mark_as_parsed()  # Else absl warns that they were not.
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
     handler.setFormatter(

@@ -45,7 +45,7 @@ class Group:
         """Starts them; with 1, without flags that speak of others."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         self._processes = []
         for index in range(count):
             joined = (
@@ -143,7 +143,8 @@ def _keep_what_is_compiled() -> None:
     compiler._cache_write = write_as_first
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port that no program listens to."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.distributed.group import TINY, Group, run
+from tests.distributed.group import TINY, Group, free_port, run
 from tests.states import newest_state
 
 TRAIN = (
@@ -116,6 +116,27 @@ def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
     pmapped = run(tmp_path, 2, *ENDLESS, *more)
     assert f"going on from step {step}" in pmapped.output()
     assert f"the last checkpoint is step {step + 2}" in pmapped.output()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("optim.learning_rate", (0.001, 0.002)), ("data.num_eval", (6, 5))],
+)
+def test_hosts_with_different_configs_say_which_key_differs(
+    tmp_path: pathlib.Path, key: str, values: tuple[float, float]
+) -> None:
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    groups = [
+        Group(
+            *(tmp_path / str(index), 1, *TRAIN, address, "--num_processes=2"),
+            *(f"--process_id={index}", f"--config.{key}={value}"),
+        )
+        for index, value in enumerate(values)
+    ]
+    for group in groups:
+        assert group.finish(timeout=120) == [1], group.output()
+        assert f"config.{key}: {values[0]} on host 0, {values[1]}" in group.output()
 
 
 def test_a_process_that_no_one_joins_gives_up_in_the_time_it_was_given(
