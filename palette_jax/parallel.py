@@ -174,7 +174,10 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
     local = [device for device in devices if device.process_index == here]
     on_host = replicated(Mesh(np.array(local), PMAP_AXIS))
 
-    compiled: Any = None
+    # pmap takes compiler options only ahead of time, which several hosts cannot do: the
+    # program takes their joined batch, and they are called with their own share.
+    options = compiler_options(mesh) if jax.process_count() == 1 else None
+    compiled: Any = None if options else mapped
 
     def run(state: Any, host_batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
         stacked = {
@@ -184,9 +187,9 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
         # With several hosts, pmap takes and returns the copies of this host alone.
         state = _relabel(state, on_host)
         nonlocal compiled
-        if compiled is None:  # It takes compiler options in no other way.
+        if compiled is None:
             lowered = mapped.lower(state, stacked)
-            compiled = lowered.compile(compiler_options=compiler_options(mesh))
+            compiled = lowered.compile(compiler_options=options)
         results = compiled(state, stacked)
         return _relabel(results, replicated(mesh))
 

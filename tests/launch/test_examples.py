@@ -9,9 +9,8 @@ import shlex
 
 import ml_collections
 import pytest
-from absl import flags
 
-from palette_jax.config import build
+from palette_jax.config import build, flags
 from palette_jax.programs import plan, plan_steps, roofline, topology
 
 yaml = pytest.importorskip("yaml")
