@@ -15,7 +15,8 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     asked: list[tuple] = []
 
     def initialize(*args: Any, **options: Any) -> None:
-        asked.append((*args, options["initialization_timeout"]))
+        # JAX aborts at its own timeout: `join` has to give up a minute before.
+        asked.append((*args, options["initialization_timeout"] - 60))
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     return asked

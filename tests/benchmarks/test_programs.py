@@ -56,7 +56,8 @@ def test_sample(tmp_path: pathlib.Path) -> None:
 def test_attention_leaves_out_what_does_not_run_here(tmp_path: pathlib.Path) -> None:
     flags = ("--shapes", "4x2", "--batch_size=2", "--count=2")
     rows = _run("attention", *flags, folder=tmp_path)
-    assert [row["implementation"] for row in rows] == ["explicit", "jax.nn, xla"]
+    ran = [row["implementation"] for row in rows]
+    assert ran == ["ours", "explicit", "jax.nn, xla"]
     assert (
         "jax.nn, cudnn, 4x2"
         in json.loads((tmp_path / "out.json").read_text())["left_out"]

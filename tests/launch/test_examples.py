@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -11,7 +10,7 @@ import ml_collections
 import pytest
 
 from palette_jax.config import build, flags
-from palette_jax.programs import plan, plan_steps, roofline, topology
+from palette_jax.programs import plan_steps, roofline, topology
 
 yaml = pytest.importorskip("yaml")
 
@@ -175,15 +174,3 @@ def _estimate(_: str, chips: int, args: tuple[str, ...]) -> float:
     state, _batch = step.arguments
     shared = roofline.tree_bytes(state) * (1 - 1 / fsdp)
     return roofline.peak_bytes(step.traced.jaxpr) - shared
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="expected the package libtpu, which compiles for TPUs without them; install"
-    " the extra: pip install 'palette-jax[tpu]'",
-)
-def test_the_compiler_says_that_the_manifest_fits():
-    (example,) = [e for e in EXAMPLES if e.place == "gke-tpu.yaml"]
-    config = _config(example.flags)
-    assert plan.plan(config, example.slice) == 0
