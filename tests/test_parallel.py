@@ -230,3 +230,32 @@ def test_fsdp_stays_within_a_slice_and_data_goes_over_all(slices: int) -> None:
 
 if __name__ == "__main__":
     _compare_all()
+
+
+_COMPILE = """
+import warnings
+import jax
+from palette_jax import parallel
+warnings.simplefilter("error")
+parallel.cache_compilations()
+parallel.cache_compilations()
+assert jax.jit(lambda x: 2 * x + 1)(3.0) == 7
+"""
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage", None])
+def test_a_torn_file_of_a_compiled_program_is_replaced(tmp_path, left) -> None:
+    def compile_once() -> dict[str, int]:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", _COMPILE], env=environment, check=True)
+        return {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+
+    whole = compile_once()
+    assert whole
+    for path in tmp_path.iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if left is None else left)
+    again = compile_once()
+    assert again.keys() == whole.keys()
+    # The time that compiling took is in the file.
+    assert all(abs(again[name] - size) < 100 for name, size in whole.items())

@@ -82,6 +82,7 @@ def load_restorer(
         task_names=task_names(config),
         clip=config.sample.clip,
         knows_hints=config.data.hints,
+        gray=config.data.gray,
         about={**named, "step": step, "weights_crc32": _crc32(params)},
     )
 

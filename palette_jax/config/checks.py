@@ -2,16 +2,19 @@
 
 import math
 import re
+import typing
 
 import ml_collections
 
 from palette_jax.config.values import ConfigError, flatten, nearest
 from palette_jax.restoration.settings import SAMPLERS
 from palette_jax.tasks import TASKS
+from palette_jax.tasks.task import Gray
 
 # Keys by the values that there are.
 NAMES = {
     "task": (*TASKS, "multitask"),
+    "data.gray": typing.get_args(Gray),
     "data.source": ("tfds", "folder", "paired", "sample_photos"),
     "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
     "model.conditioning": ("scale_shift", "shift"),

@@ -261,7 +261,15 @@ def test_resizing_that_is_not_learned_is_refused_by_name(levels: tuple) -> None:
 
 @pytest.mark.parametrize(
     ("count", "low", "high"),
-    [(2000, 1e-6, 0.01), (1000, 1e-4, 0.09), (2000, 1e-4, 0.02), (2000, 1e-6, 0.2)],
+    [
+        (2000, 1e-6, 0.01),
+        (1000, 1e-4, 0.09),
+        (2000, 1e-4, 0.02),
+        (2000, 1e-6, 0.2),
+        # Not the published ones: all of their digits are there.
+        (1500, 1.25e-4, 0.01375),
+        (1000, 3.217e-5, 0.045678),
+    ],
 )
 def test_janspirys_schedule_is_read_off_its_buffer(
     networks: pathlib.Path, count: int, low: float, high: float
