@@ -110,11 +110,7 @@ def _train(
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
             log.flush()
             with log.clock.paused():
-                sheet = held_out.preview(state.ema_params)
-                log.image(step, "preview", sheet)
-                sheets.save_png(
-                    epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
-                )
+                log.preview(step, held_out.preview(state.ema_params))
         if stop.is_set:
             break
     log.flush()

@@ -311,9 +311,8 @@ def versions() -> dict[str, str]:
 
 
 def _not_written(manager: Manager, error: Exception) -> CheckpointError:
-    steps = committed_steps(manager.directory)
-    kept = f"step {max(steps)} is" if steps else "none is"
     return CheckpointError(
-        f"could not write a checkpoint to {manager.directory}: {error}; {kept} the last"
-        " finished one; make room and run the same command again"
+        f"could not write a checkpoint to {manager.directory}: {error};"
+        f" {manifest.last_finished(manager.directory)}; make room and run the same"
+        " command again"
     )
