@@ -44,7 +44,7 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, 10): ("sample.spacing",),
-    (-(2**31), 2**32 - 1): ("seed",),  # Others would be one of these once more.
+    (0, 2**32 - 1): ("seed",),  # Others would be one of these once more.
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
         *("optim.clip_norm", "parallel.slices"),
