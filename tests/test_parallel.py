@@ -143,6 +143,24 @@ def test_small_leaves_stay_whole() -> None:
     assert not found["large"].is_fully_replicated
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((3, 3, 256, 512), 3),
+        ((3, 3, 512, 256), 2),
+        ((512, 256), 0),
+        ((256, 510), 0),  # 510 is no multiple of 4.
+        ((4, 4, 4096), 2),
+    ],
+)
+def test_the_longest_axis_that_divides_is_shared_out(shape: tuple, axis: int) -> None:
+    """Shares of a short axis are so thin that they fill no tile of a matrix unit."""
+    leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+    sharding = parallel.param_shardings(parallel.make_mesh(fsdp=4), leaf)
+    wanted = tuple(n // 4 if i == axis else n for i, n in enumerate(shape))
+    assert sharding.shard_shape(shape) == wanted
+
+
 def test_each_device_holds_its_share_of_every_large_leaf(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

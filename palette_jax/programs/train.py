@@ -266,7 +266,7 @@ def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
     """
     finite = all_finite((state.params, state.ema_params, state.opt_state))
     loss_is_finite = held_out_loss is None or np.isfinite(held_out_loss)
-    return bool(finite) and loss_is_finite and int(state.bad_steps) == 0
+    return bool(finite and loss_is_finite and state.bad_steps == 0)
 
 
 @jax.jit
