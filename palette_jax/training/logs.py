@@ -171,8 +171,8 @@ class TrainingLog:
         if bad_steps >= MAX_BAD_STEPS:
             raise DivergedError(
                 f"steps {step - bad_steps + 1} to {step} all had a loss that is not"
-                " finite; lower optim.learning_rate, set optim.clip_norm=1.0, or"
-                " train in float32 (model.dtype)"
+                " finite; run it again with a lower --config.optim.learning_rate, with"
+                " --config.optim.clip_norm=1.0 or with --config.model.dtype=float32"
             )
         self._since.append(metrics)
         if step % self._log_every == 0 or step == self._num_steps:

@@ -3,21 +3,25 @@
 import importlib.util
 import json
 import pathlib
+import re
 from collections.abc import Callable
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
 
-from palette_jax.config import build
+from palette_jax.config import build, identity
+from palette_jax.config import flags as flags_of
 from palette_jax.config.build_restorer import load_restorer, load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.programs.import_weights import make_config
 from palette_jax.restoration.settings import Settings
+from palette_jax.training import checkpoints
 from tests.interop import write_unet2d_numbers as unet2d
 from tests.interop.files import Global, write_torch
 from tests.programs.untrained import command, save_run
@@ -234,6 +238,47 @@ def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> N
         assert run("import", "w.safetensors", "--out=odd", f"--image-size={size}") == 1
         assert said in capsys.readouterr().err
         assert not pathlib.Path("odd").exists()
+
+
+def test_the_advice_of_a_run_that_is_refused_on_resume_works(run, tmp_path) -> None:
+    """The old values, another folder, or the weights by export and import."""
+    save_run(tmp_path / "trained")
+    old = from_dict(checkpoints.load_config(tmp_path / "trained" / "checkpoints"))
+    new = from_dict(old.to_dict()).unlock()
+    new.task, new.data.image_size = "inpaint", 16
+    with pytest.raises(UserError) as refused:
+        identity.check_resume(old, new, "trained")
+    said = str(refused.value)
+    changes = dict(re.findall(r"([\w.]+): expected (.+?), got", said))
+    assert changes.keys() == {"data.image_size", "tasks"}
+    # The old values are those that the error names.
+    back = from_dict(new.to_dict()).unlock()
+    back.data.image_size, back.task = int(changes["data.image_size"]), "multitask"
+    assert changes["tasks"] == str(tuple(task_names(back)))
+    identity.check_resume(old, back, "trained")
+    assert "another --workdir" in said and not checkpoints.load_about(tmp_path / "new")
+    assert "`palette-jax export`" in said and "`palette-jax import`" in said
+    assert run("export", "trained", "--out=w.safetensors") == 0
+    flags = ("--image-size=16", "--task=inpaint")
+    assert run("import", "w.safetensors", "--out=other", *flags) == 0
+    begun = from_dict(checkpoints.load_config(tmp_path / "other" / "checkpoints"))
+    identity.check_resume(begun, flags_of.load("other/config.py:tiny"), "other")
+
+
+def test_the_advice_for_another_network_works(tmp_path) -> None:
+    save_run(tmp_path / "trained")
+    directory = tmp_path / "trained" / "checkpoints"
+    config = from_dict(checkpoints.load_config(directory)).unlock()
+    wrong = from_dict(config.to_dict()).unlock()
+    wrong.model.base_features = 16
+
+    def restore(config: ml_collections.ConfigDict) -> int:
+        shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+        return checkpoints.restore_params(directory, shapes)[1]
+
+    with pytest.raises(UserError, match="use the config it was trained with"):
+        restore(wrong)
+    assert restore(config) == 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -165,9 +166,15 @@ def test_a_diverged_run_goes_on_from_a_sound_state_with_the_advice(
     wild.append("--config.optim.warmup_steps=0")
     often = "--config.train.checkpoint_every=1"
     error = start(tmp_path, *wild, often).finish().error
-    assert "not finite" in error and "learning_rate" in error
-    run = start(tmp_path, often).finish()  # With the sane rate of the config.
-    assert run.code == 0 and f"step {NUM_STEPS}/{NUM_STEPS}" in run.output, run.output
+    assert "not finite" in error and "a lower --config.optim.learning_rate" in error
+    advice = re.findall(r"--config\.[\w.]+=[\w.]+", error)
+    assert len(advice) == 2
+    # With the sane rate of the config, and with each of the others beside it.
+    for num_steps, flags in enumerate(([], *([flag] for flag in advice)), NUM_STEPS):
+        steps = f"--config.train.num_steps={num_steps}"
+        run = start(tmp_path, often, *flags, steps).finish()
+        assert run.code == 0, run.output
+        assert f"step {num_steps}/{num_steps}" in run.output, run.output
 
 
 @pytest.mark.slow
