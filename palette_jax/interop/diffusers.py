@@ -21,7 +21,7 @@ from palette_jax.interop.diffusers_config import (
 from palette_jax.interop.guided_diffusion import config_of
 from palette_jax.interop.mapping import Imported, Rule
 from palette_jax.interop.safetensors_file import read_safetensors
-from palette_jax.torch_file import read_torch
+from palette_jax.torch_file import read_torch, unwrapped
 
 LAYOUT = "diffusers UNet2DModel"
 _FILE = "diffusion_pytorch_model"
@@ -104,6 +104,7 @@ def convert(
       WeightsError: if they do not fit each other, or are of a kind not supported.
     """
     network = read_network(config, image_size)
+    state = unwrapped(state)
     names = {_new_name(key): key for key in state}
     state = {new: state[key] for new, key in names.items()}
     missing = [k for k in ("conv_in.weight", "conv_out.weight") if k not in state]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from palette_jax.config import build
 from palette_jax.config.values import from_dict
@@ -377,3 +378,32 @@ def test_a_layout_that_is_none_of_them_says_what_is_supported(
     write_torch(tmp_path / "s.pth", {"denoise_fn.downs.0.weight": np.zeros(3, "f4")})
     with pytest.raises(WeightsError, match="sr3"):
         import_weights(tmp_path / "s.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "{}".format,
+        "module.{}".format,
+        "_orig_mod.{}".format,
+        "module._orig_mod.{}".format,
+        "_orig_mod.module.{}".format,
+        lambda key: key.replace("middle_block.", "middle_block._orig_mod."),
+    ],
+)
+def test_the_names_of_wrapped_networks_are_those_of_the_network(
+    tmp_path: pathlib.Path, wrap, suffix: str
+) -> None:
+    state = _state(_fields())
+    wrapped = {wrap(key): np.ascontiguousarray(a) for key, a in state.items()}
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pt":
+        write_torch(path, wrapped)
+    else:
+        safetensors.numpy.save_file(wrapped, path)
+    found, wanted = (
+        import_weights(path, **SMALL),
+        guided_diffusion.convert(state, **SMALL),
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.params, wanted.params)
