@@ -91,6 +91,8 @@ def schedule_end(config: ml_collections.ConfigDict) -> float:
 def make_schedule(config: ml_collections.ConfigDict) -> schedules.NoiseSchedule:
     """Builds the noise levels to train on."""
     diffusion = config.diffusion
+    if diffusion.schedule == "log_normal":
+        return schedules.log_normal_schedule(diffusion.num_steps)
     return schedules.linear_schedule(
         diffusion.num_steps, diffusion.beta_min, diffusion.beta_max
     )
@@ -178,7 +180,7 @@ def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
 def make_optimizer(
     config: ml_collections.ConfigDict,
 ) -> optax.GradientTransformation:
-    """Builds Adam."""
+    """Builds Adam, or Muon."""
     optim = config.optim
     return _adam(
         optim.learning_rate,
@@ -188,6 +190,7 @@ def make_optimizer(
         b1=optim.b1,
         b2=optim.b2,
         clip_norm=optim.clip_norm or None,
+        muon=optim.muon,
     )
 
 

@@ -14,8 +14,8 @@ import ml_collections
 from palette_jax.config.values import ConfigError, flatten, task_names
 
 # Of the groups that say what the weights mean, the keys that change only the cost or
-# the regularization of a step.
-_MEANING = ("model.", "diffusion.", "data.hints", "data.image_size")
+# the regularization of a step. The state of Muon is none that Adam could go on from.
+_MEANING = ("model.", "diffusion.", "data.hints", "data.image_size", "optim.muon")
 _NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
 
 # Keys that no result of a given set of weights follows from. Pictures are identified by
