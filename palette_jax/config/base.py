@@ -108,6 +108,13 @@ def _paper() -> ml_collections.ConfigDict:
     config.diffusion.beta_min = 1e-6
     config.diffusion.beta_max = 0.01
 
+    # A student of a trained run, which needs fewer steps; `palette-jax distill` fills
+    # this in.
+    config.distill = ml_collections.ConfigDict()
+    config.distill.teacher = ""  # Its run, or a file of its weights.
+    config.distill.steps = 0  # Of the student; 0: not a student.
+    config.distill.teacher_steps = 64  # Of the teacher, a multiple of the student's.
+
     config.optim = ml_collections.ConfigDict()
     config.optim.learning_rate = 1e-4
     config.optim.warmup_steps = 10_000

@@ -4,7 +4,8 @@ XLA computes that gradient on a CPU at 15 to 70 GFLOP/s where the convolution it
 runs at 80 to 150. Other devices compile what they compiled before.
 """
 
-from collections.abc import Sequence
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,11 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 _OUTPUT = np.concatenate([_OUTPUT, [[0, 1, -1, 8, -8, 1]]])
 
 
+# Products of one tap in a picture: below 8 x 8 pixels with 64 features there is nothing
+# to gain, and each shape takes a second to compile.
+_SMALL = 2**18
+
+
 @jax.custom_vjp
 def convolve(
     h: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"]
@@ -48,8 +54,10 @@ def _forward(h: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
     h, kernel = saved
     (d_h,) = jax.linear_transpose(lambda h: convolve.fun(h, kernel), h)(d_out)
+    if math.prod(h.shape[1:]) * d_out.shape[-1] < _SMALL:
+        return d_h, _kernel_gradient_by_xla(h, d_out)
     d_kernel = jax.lax.platform_dependent(
-        h, d_out, cpu=_kernel_gradient, default=_kernel_gradient_by_xla
+        h, d_out, cpu=kernel_gradient, default=_kernel_gradient_by_xla
     )
     return d_h, d_kernel
 
@@ -63,8 +71,10 @@ def _kernel_gradient_by_xla(h: Array, d_out: Array) -> Array:
     return d_kernel
 
 
-def _kernel_gradient(h: Array, d_out: Array) -> Array:
-    """Returns G^T [(B^T d B) (A dy A^T)] G, the transpose of the paper's equation 12."""
+def kernel_gradient(
+    h: Float[Array, "b h w c_in"], d_out: Float[Array, "b h w c_out"]
+) -> Float[Array, "3 3 c_in c_out"]:
+    """Returns G^T [(B^T d B) (A dy A^T)] G: equation 12 there, transposed."""
     c_in, c_out = h.shape[-1], d_out.shape[-1]
     # Rows and columns of zeros up to a multiple of 4 have no gradient.
     more = [(0, -size % 4) for size in h.shape[1:3]]
@@ -95,21 +105,25 @@ def _squares(h: Array) -> Float[Array, "b m 6 n 6 c"]:
 
 
 def _transform(matrix: np.ndarray, array: Array, rows: int, columns: int) -> Array:
-    """Returns matrix @ array @ matrix.T over two axes, which come to the front.
+    """Returns matrix @ array @ matrix.T over two axes, which come to the front."""
+    array = _combine(matrix, array, columns)
+    # Fused with the next pass, each entry would be computed six times, in a program
+    # that takes seconds to compile.
+    array = jax.lax.optimization_barrier(array)
+    return _combine(matrix, array, rows + 1)
 
-    The few entries are written out: a product with a 6 x 6 matrix would move the
+
+def _combine(matrix: np.ndarray, array: Array, axis: int) -> Array:
+    """Returns matrix @ array over one axis, which comes to the front.
+
+    The few entries are written out: a product with a matrix of 6 x 6 would move the
     array twice, and most entries are 0 or 1.
     """
-    by_row = _combine(matrix, array, rows)
-    return jnp.stack([jnp.stack(_combine(matrix, r, columns - 1)) for r in by_row])
-
-
-def _combine(matrix: np.ndarray, array: Array, axis: int) -> Sequence[Array]:
     parts = [
         jax.lax.index_in_dim(array, i, axis, keepdims=False)
         for i in range(matrix.shape[1])
     ]
-    return [
-        sum(part * float(x) for x, part in zip(row, parts, strict=True) if x)
-        for row in matrix
-    ]
+    rows = [[(x, p) for x, p in zip(row, parts, strict=True) if x] for row in matrix]
+    return jnp.stack(
+        [functools.reduce(jnp.add, [float(x) * p for x, p in row]) for row in rows]
+    )

@@ -94,6 +94,7 @@ class Restorer:
         task_names: Sequence[str],
         clip: bool = False,
         knows_hints: bool = False,
+        student_steps: int = 0,
         about: Mapping[str, Any] | None = None,
     ):
         """Copies the weights to all devices.
@@ -105,9 +106,12 @@ class Restorer:
           task_names: what it was trained for.
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
+          student_steps: of a distilled network, the only number of steps that it knows;
+            0 for others.
           about: said of the network in the files of results.
         """
         self.knows_hints = knows_hints
+        self.student_steps = student_steps
         self.image_size = image_size
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
@@ -209,7 +213,8 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
-        said = settings.warnings()
+        said = [] if self.student_steps else settings.warnings()
+        self._check_steps(settings)
         if settings.task in self.task_names:
             return said
         trained = ", ".join(self.task_names)
@@ -222,6 +227,19 @@ class Restorer:
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
         )
+
+    def _check_steps(self, settings: Settings) -> None:
+        own = self.student_steps
+        other = settings.quality == "paper" or (
+            (settings.num_steps or own) != own or (settings.sampler or "ddim") != "ddim"
+        )
+        if own and other:
+            raise UserError(
+                f"expected the {own} steps of ddim that the network was distilled for,"
+                f" got {settings.steps['num_steps']} of {settings.steps['sampler']};"
+                " leave the steps, the sampler and the preset out, or take the network"
+                " that it was distilled from"
+            )
 
     def _sample(
         self,
