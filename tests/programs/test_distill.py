@@ -71,6 +71,7 @@ def test_a_student_starts_as_its_teacher_and_moves(
     assert 0 < max(moved[1 : len(moved) // 4]) < 0.1
 
 
+@pytest.mark.slow  # Two runs more.
 def test_stopped_and_started_again_it_ends_with_the_same_bits(
     distill: Callable[..., Process], student: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
