@@ -119,7 +119,7 @@ def training_step(config: ml_collections.ConfigDict) -> TrainingStep:
         build.make_network(config),
         build.make_optimizer(config),
         build.make_schedule(config),
-        loss=build.make_loss(config),
+        loss=build.make_loss(config)[0],
         norm=config.diffusion.loss_norm,
         ema_decay=config.optim.ema_decay,
     )

@@ -17,6 +17,7 @@ from palette_jax.errors import UserError
 # imported, since some take seconds.
 COMMANDS = {
     "train": ("run", "train a model; the same command again goes on"),
+    "distill": ("distill", "train a student of a run that needs only a few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
         "evaluate_pictures",
@@ -106,7 +107,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")
             program.add_arguments(subparser)
-    is_run = program is not None and program.__name__.endswith(".run")
+    is_run = program is not None and program.__name__.endswith((".run", ".distill"))
     for arg in argv[1:] if is_run else ():
         if not arg.startswith("-") and "=" in arg and ":" not in arg:
             raise UserError(f"expected --FLAG=VALUE, got {arg!r}; write --{arg}")

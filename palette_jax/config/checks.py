@@ -25,6 +25,7 @@ NAMES = {
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
     "sample.sampler": SAMPLERS,
+    "diffusion.schedule": ("linear", "log_normal"),
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
     "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),

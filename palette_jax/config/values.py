@@ -18,8 +18,13 @@ _ADDED_LATER = {
     "mix.superres": 0.0,
     "mix.old_photo": 0.0,
     "diffusion.objective": "denoise",
+    "distill.teacher": "",
+    "distill.steps": 0,
+    "distill.teacher_steps": 64,
+    "diffusion.schedule": "linear",
     "model.patch_size": 1,
     "optim.decay_steps": 0,
+    "optim.muon": False,
     "parallel.compile": "jit",
     "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
@@ -61,6 +66,7 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(tuples(values))
     for key, value in _ADDED_LATER.items():
         group, name = key.split(".")
+        config[group] = config.get(group, {})
         config[group][name] = config[group].get(name, value)
     return config.lock()
 

@@ -18,8 +18,8 @@ from jaxtyping import Array
 
 import palette_jax
 from palette_jax import parallel, processes
-from palette_jax.config import build, build_data, identity
-from palette_jax.config.values import flatten, from_dict
+from palette_jax.config import build, build_data, build_restorer, identity
+from palette_jax.config.values import ConfigError, flatten, from_dict
 from palette_jax.diffusion import objective
 from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.pictures import sheets
@@ -68,12 +68,14 @@ def _train(
     optimizer = build.make_optimizer(config)
 
     manager = checkpoints.open_manager(directory, keep=config.train.keep)
-    state, shardings = _init_or_restore(config, optimizer, mesh, manager)
+    teacher, teacher_crc32 = load_teacher(config, mesh)
+    about |= _check_teacher(config, directory, teacher_crc32)
+    state, shardings = _init_or_restore(config, optimizer, mesh, manager, teacher)
     start_step = int(state.step)
 
-    compiled_step = compile_step(config, mesh, shardings)
+    compiled_step = compile_step(config, mesh, shardings, teacher)
     batches = build_data.train_batches(config, start_step=start_step)
-    held_out = _HeldOut(config, mesh)
+    held_out = _HeldOut(config, mesh, teacher)
     log = logs.TrainingLog(
         workdir,
         start_step=start_step,
@@ -123,8 +125,52 @@ def _train(
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
 
 
+def load_teacher(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> tuple[tuple[Params, ...], int]:
+    """Returns the weights of a student's teacher, split over the devices, or nothing.
+
+    Their hash comes with them.
+
+    Raises:
+      ConfigError: if they are of another network.
+    """
+    if not config.distill.steps:
+        return (), 0
+    theirs, params, _ = build_restorer.load_weights(config.distill.teacher)
+    wrong = identity.changes(identity.network(theirs), identity.network(config))
+    if wrong:
+        raise ConfigError(
+            f"expected the network of the teacher {config.distill.teacher}, got"
+            f" another: {'; '.join(wrong)}; a student keeps these"
+        )
+    split = jax.device_put(params, parallel.param_shardings(mesh, params))
+    return (split,), build_restorer.crc32(params)
+
+
+def _check_teacher(
+    config: ml_collections.ConfigDict, directory: epath.Path, crc32: int
+) -> dict[str, int]:
+    """Returns what a checkpoint says of the teacher.
+
+    Raises:
+      ConfigError: if the student was started with other weights.
+    """
+    if not config.distill.steps:
+        return {}
+    if checkpoints.load_about(directory).get("teacher_crc32", crc32) != crc32:
+        raise ConfigError(
+            "expected the teacher that the student was started with, got other weights"
+            f" in {config.distill.teacher}; use another --out, or the old weights"
+        )
+    return {"teacher_crc32": crc32}
+
+
 def compile_step(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, shardings: Any
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh,
+    shardings: Any,
+    teacher: tuple[Params, ...] = (),
 ) -> parallel.Step:
     """Returns the training step; it takes this host's share of a batch."""
     pmapped = config.parallel.compile == "pmap"
@@ -132,7 +178,9 @@ def compile_step(
     if pmapped:
         return parallel.pmap_step(step, mesh)
     compiled = parallel.jit_step(step, mesh, shardings)
-    return lambda state, batch: compiled(state, parallel.to_global(mesh, batch))
+    return lambda state, batch: compiled(
+        state, parallel.to_global(mesh, batch), *teacher
+    )
 
 
 def make_step(
@@ -142,12 +190,13 @@ def make_step(
     platform: str | None = None,
 ) -> StepFn:
     """Builds the training step, not yet compiled, for this or another platform."""
+    loss, schedule = build.make_loss(config)
     return make_train_step(
         jax.random.key(config.seed),
         build.make_network(config),
         build.make_optimizer(config),
-        build.make_schedule(config),
-        loss=build.make_loss(config),
+        schedule,
+        loss=loss,
         norm=config.diffusion.loss_norm,
         ema_decay=config.optim.ema_decay,
         accumulate=config.optim.accumulate,
@@ -201,7 +250,14 @@ class _Due:
 class _HeldOut:
     """Pictures that training never sees, and what the averaged weights do to them."""
 
-    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        mesh: jax.sharding.Mesh,
+        teacher: tuple[Params, ...],
+    ):
+        loss, schedule = build.make_loss(config)
+        self._teacher = teacher
         self._batches = list(build_data.held_out_batches(config))
         self._mesh = mesh
         self._restore = build.make_restore(config, mesh)
@@ -210,8 +266,8 @@ class _HeldOut:
             functools.partial(
                 _held_out_losses,
                 build.make_network(config),
-                build.make_schedule(config),
-                build.make_loss(config),
+                schedule,
+                loss,
                 config.diffusion.loss_norm,
             ),
             compiler_options=parallel.compiler_options(mesh),
@@ -224,7 +280,8 @@ class _HeldOut:
             if stop.poll():
                 return None
             arrays = {name: batch[name] for name in ("x", "y", "hole", "id", "valid")}
-            losses, valid = self._loss(params, parallel.to_global(self._mesh, arrays))
+            arrays = parallel.to_global(self._mesh, arrays)
+            losses, valid = self._loss(params, arrays, *self._teacher)
             total += float(losses)
             count += int(valid)
         return total / max(count, 1)
@@ -245,6 +302,7 @@ def _held_out_losses(
     norm: Literal["l1", "l2"],
     params: Params,
     batch: dict[str, Array],
+    *teacher: Params,
 ) -> tuple[Array, Array]:
     """Returns the sum of the losses of a padded batch, and how many pictures it has."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
@@ -254,7 +312,7 @@ def _held_out_losses(
         return output
 
     pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = loss(keys, apply, pictures, schedule, norm=norm)
+    losses, _ = loss(keys, apply, pictures, schedule, *teacher, norm=norm)
     return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
 
 
@@ -281,14 +339,15 @@ def _init_or_restore(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     manager: checkpoints.Manager,
+    teacher: tuple[Params, ...],
 ) -> tuple[TrainState, Any]:
-    """Returns the state, from the newest checkpoint or drawn, and its shardings."""
+    """Returns the state, from the newest checkpoint or a new one, and its shardings."""
     abstract, shardings = abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(manager, abstract)
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    state = init_state(config, optimizer, shardings)
+    state = init_state(config, optimizer, shardings, teacher)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )
@@ -313,8 +372,12 @@ def init_state(
     config: ml_collections.ConfigDict,
     optimizer: optax.GradientTransformation,
     shardings: Any,
+    teacher: tuple[Params, ...] = (),
 ) -> TrainState:
-    """Draws the state before the first step."""
+    """Returns the state before the first step, drawn or with a teacher's weights."""
+    if teacher:
+        start = functools.partial(make_state, optimizer=optimizer)
+        return jax.jit(start, out_shardings=shardings)(*teacher)
     # Compiling hundreds of small draws well takes far longer than running them badly.
     on_cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None

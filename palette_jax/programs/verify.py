@@ -65,13 +65,14 @@ def _repeat(
 
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
+    teacher, _ = train.load_teacher(config, mesh)
     abstract, shardings = train.abstract_state(config, optimizer, mesh)
     expected = checkpoints.restore_step(directory, stop, abstract)
     if start:
         state = checkpoints.restore_step(directory, start, abstract)
     else:
-        state = train.init_state(config, optimizer, shardings)
-    step = train.compile_step(config, mesh, shardings)
+        state = train.init_state(config, optimizer, shardings, teacher)
+    step = train.compile_step(config, mesh, shardings, teacher)
     batches = build_data.train_batches(config, start_step=start)
     for _ in range(start, stop):
         state, _ = step(state, next(batches))

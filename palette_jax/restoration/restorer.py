@@ -94,6 +94,7 @@ class Restorer:
         clip: bool = False,
         knows_hints: bool = False,
         gray: Gray = "luma",
+        student_steps: int = 0,
         about: Mapping[str, Any] | None = None,
     ):
         """Copies the weights to all devices.
@@ -106,10 +107,13 @@ class Restorer:
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
           gray: which gray it learned to colour.
+          student_steps: of a distilled network, the only number of steps that it knows;
+            0 for others.
           about: said of the network in the files of results.
         """
         self.knows_hints = knows_hints
         self._gray: Gray = gray
+        self.student_steps = student_steps
         self.image_size = image_size
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
@@ -211,7 +215,8 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
-        said = settings.warnings()
+        said = [] if self.student_steps else settings.warnings()
+        self._check_steps(settings)
         if settings.task in self.task_names:
             return said
         trained = ", ".join(self.task_names)
@@ -224,6 +229,19 @@ class Restorer:
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
         )
+
+    def _check_steps(self, settings: Settings) -> None:
+        own = self.student_steps
+        other = settings.quality == "paper" or (
+            (settings.num_steps or own) != own or (settings.sampler or "ddim") != "ddim"
+        )
+        if own and other:
+            raise UserError(
+                f"expected the {own} steps of ddim that the network was distilled for,"
+                f" got {settings.steps['num_steps']} of {settings.steps['sampler']};"
+                " leave the steps, the sampler and the preset out, or take the network"
+                " that it was distilled from"
+            )
 
     def _sample(
         self,

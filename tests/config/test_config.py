@@ -63,6 +63,7 @@ def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
         ("sample.sampler", build.make_sampler),
         ("sample.variance", build.make_sampler),
         ("diffusion.objective", build.make_loss),
+        ("diffusion.schedule", build.make_loss),
         ("diffusion.objective", build.make_predictor),
         ("model.dtype", build.make_network),
     ],
