@@ -50,7 +50,7 @@ SIZES = tuple(_SIZES)
 
 
 def get_config(
-    size: str, *, batch_size: int = 0, dtype: str | None = None
+    size: str, *, batch_size: int = 0, dtype: str | None = None, remat: bool = False
 ) -> ml_collections.ConfigDict:
     """Returns the config of a size; 0 and None leave batch and type as they are."""
     variant, keys = _SIZES[size]
@@ -61,6 +61,7 @@ def get_config(
     config.train.batch_size = batch_size or config.train.batch_size
     config.eval.batch_size = config.train.batch_size
     config.model.dtype = dtype or config.model.dtype
+    config.model.remat = remat
     build.check(config)
     return config
 

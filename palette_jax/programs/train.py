@@ -1,11 +1,9 @@
 """Trains a model; the same command again goes on where it was."""
 
 import contextlib
-import functools
 import time
-from typing import Any, Literal
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -18,15 +16,13 @@ from jaxtyping import Array
 
 import palette_jax
 from palette_jax import parallel, processes
-from palette_jax.config import build, build_data, identity
+from palette_jax.config import build, build_data, build_training, identity
 from palette_jax.config.values import flatten, from_dict
-from palette_jax.diffusion import objective
-from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.pictures import sheets
 from palette_jax.programs import roofline, topology
 from palette_jax.training import checkpoints, logs, pace
 from palette_jax.training.lock import RunLock
-from palette_jax.training.state import TrainState, make_state
+from palette_jax.training.state import TrainState
 from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
 
@@ -210,16 +206,7 @@ class _HeldOut:
         self._mesh = mesh
         self._restore = build.make_restore(config, mesh)
         self._num_previews = config.train.num_previews
-        self._loss = jax.jit(
-            functools.partial(
-                _held_out_losses,
-                build.make_network(config),
-                build.make_schedule(config),
-                build.make_loss(config),
-                config.diffusion.loss_norm,
-            ),
-            compiler_options=parallel.compiler_options(mesh),
-        )
+        self._loss = build_training.make_held_out_loss(config, mesh)
 
     def loss(self, params: Params, stop: processes.StopFlag) -> float | None:
         """Returns the mean loss, with noise that stays; None if told to stop."""
@@ -240,26 +227,6 @@ class _HeldOut:
         batch = parallel.gather_batch(batch)
         shown = min(self._num_previews, int(batch["valid"].sum()))
         return sheets.contact_sheet(sheets.rows(batch, restored[None])[:shown])
-
-
-def _held_out_losses(
-    network: nn.Module,
-    schedule: NoiseSchedule,
-    loss: objective.ObjectiveFn,
-    norm: Literal["l1", "l2"],
-    params: Params,
-    batch: dict[str, Array],
-) -> tuple[Array, Array]:
-    """Returns the sum of the losses of a padded batch, and how many pictures it has."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
-
-    def apply(x: Array, y_t: Array, gamma: Array) -> Array:
-        output: Any = network.apply({"params": params}, x, y_t, gamma)
-        return output
-
-    pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = loss(keys, apply, pictures, schedule, norm=norm)
-    return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
 
 
 def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
@@ -287,47 +254,16 @@ def _init_or_restore(
     manager: checkpoints.Manager,
 ) -> tuple[TrainState, Any]:
     """Returns the state, from the newest checkpoint or drawn, and its shardings."""
-    abstract, shardings = abstract_state(config, optimizer, mesh)
+    abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(manager, abstract)
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    state = init_state(config, optimizer, shardings)
+    state = build_training.init_state(config, optimizer, shardings)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )
     return state, shardings
-
-
-def abstract_state(
-    config: ml_collections.ConfigDict,
-    optimizer: optax.GradientTransformation,
-    mesh: jax.sharding.Mesh,
-) -> tuple[TrainState, Any]:
-    """Returns the shapes of a run's state with their shardings, and these alone."""
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(
-        lambda key: make_state(build.init_params(key, config), optimizer), key
-    )
-    shardings = parallel.param_shardings(mesh, shapes)
-    return parallel.with_shardings(shapes, shardings), shardings
-
-
-def init_state(
-    config: ml_collections.ConfigDict,
-    optimizer: optax.GradientTransformation,
-    shardings: Any,
-) -> TrainState:
-    """Draws the state before the first step."""
-    # Compiling hundreds of small draws well takes far longer than running them badly.
-    on_cpu = jax.default_backend() == "cpu"
-    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
-    init = jax.jit(
-        lambda key: make_state(build.init_params(key, config), optimizer),
-        out_shardings=shardings,
-    )
-    key = jax.random.key(config.seed)
-    return init.lower(key).compile(compiler_options=options)(key)
 
 
 def _identify(
