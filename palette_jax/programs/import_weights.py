@@ -176,7 +176,7 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
         for group in ("model", "diffusion", "sample", "mix")
         if group in imported.config
     }
-    groups["data"] = {"image_size": config.data.image_size}
+    groups["data"] = {key: config.data[key] for key in ("image_size", "hints")}
     # The variants differ in what they learn; the network has learned this.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned
