@@ -62,6 +62,7 @@ def init_state(
     config: ml_collections.ConfigDict,
     optimizer: optax.GradientTransformation,
     shardings: Any,
+    *,
     teacher: tuple[Params, ...] = (),
 ) -> TrainState:
     """Returns the state before the first step, drawn or with a teacher's weights."""
@@ -83,6 +84,7 @@ def compile_step(
     config: ml_collections.ConfigDict,
     mesh: jax.sharding.Mesh,
     shardings: Any,
+    *,
     teacher: tuple[Params, ...] = (),
 ) -> parallel.Step:
     """Returns the training step; it takes this host's share of a batch."""

@@ -68,7 +68,9 @@ def _train(
     state, shardings = _init_or_restore(config, optimizer, mesh, manager, teacher)
     start_step = int(state.step)
 
-    compiled_step = build_training.compile_step(config, mesh, shardings, teacher)
+    compiled_step = build_training.compile_step(
+        config, mesh, shardings, teacher=teacher
+    )
     batches = build_data.train_batches(config, start_step=start_step)
     held_out = _HeldOut(config, mesh, teacher)
     log = logs.TrainingLog(
@@ -253,7 +255,7 @@ def _init_or_restore(
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    state = build_training.init_state(config, optimizer, shardings, teacher)
+    state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )

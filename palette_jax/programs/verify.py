@@ -70,8 +70,8 @@ def _repeat(
     if start:
         state = checkpoints.restore_step(directory, start, abstract)
     else:
-        state = build_training.init_state(config, optimizer, shardings, teacher)
-    step = build_training.compile_step(config, mesh, shardings, teacher)
+        state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
+    step = build_training.compile_step(config, mesh, shardings, teacher=teacher)
     batches = build_data.train_batches(config, start_step=start)
     for _ in range(start, stop):
         state, _ = step(state, next(batches))
