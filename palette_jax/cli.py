@@ -1,6 +1,7 @@
 """The `palette-jax` command: one subcommand for each program."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -36,6 +37,17 @@ COMMANDS = {
 }
 
 
+# What a disk says that is full, or that may not be written to.
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
+
+
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
     return run(sys.argv[1:])
@@ -56,6 +68,14 @@ def run(argv: Sequence[str]) -> int:
         # Python would complain once more when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(
+            f"error: {error}; make room, or choose a place that you may write to",
+            file=sys.stderr,
+        )
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):

@@ -72,6 +72,7 @@ def _paper() -> ml_collections.ConfigDict:
         1.0  # Smallest training crop, of the short side; 1: largest.
     )
     config.data.hints = False  # Colorization also learns from a few true colours.
+    config.data.gray = "luma"  # What colorization is given; lightness: L* of Lab.
     config.data.min_side = 32  # Pixels; smaller pictures are skipped as broken.
     config.data.max_broken_share = 0.01  # Of a source; more stop the run.
 

@@ -93,6 +93,7 @@ def load_restorer(
         task_names=task_names(config),
         clip=config.sample.clip,
         knows_hints=config.data.hints,
+        gray=config.data.gray,
         student_steps=config.distill.steps,
         about={**named, "step": step, "weights_crc32": crc32(params)},
     )

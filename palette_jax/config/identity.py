@@ -17,7 +17,7 @@ from palette_jax.config.values import ConfigError, flatten, task_names
 # the regularization of a step. The state of Muon is none that Adam could go on from.
 _MEANING = (
     *("model.", "diffusion.", "distill.steps", "distill.teacher_steps"),
-    *("data.hints", "data.image_size", "optim.muon"),
+    *("data.gray", "data.hints", "data.image_size", "optim.muon"),
 )
 _NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
 

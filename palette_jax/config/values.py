@@ -12,6 +12,7 @@ from palette_jax.tasks import TASKS
 # Keys that older runs do not have, with the value that means what those did.
 _ADDED_LATER = {
     "data.eval_folder": "",
+    "data.gray": "luma",
     "data.held_out_below": 0,
     "data.hints": False,
     "mix.superres": 0.0,

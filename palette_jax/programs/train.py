@@ -109,11 +109,7 @@ def _train(
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
             log.flush()
             with log.clock.paused():
-                sheet = held_out.preview(state.ema_params)
-                log.image(step, "preview", sheet)
-                sheets.save_png(
-                    epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
-                )
+                log.preview(step, held_out.preview(state.ema_params))
         if stop.is_set:
             break
     log.flush()
@@ -232,7 +228,7 @@ def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
     """
     finite = all_finite((state.params, state.ema_params, state.opt_state))
     loss_is_finite = held_out_loss is None or np.isfinite(held_out_loss)
-    return bool(finite) and loss_is_finite and int(state.bad_steps) == 0
+    return bool(finite and loss_is_finite and state.bad_steps == 0)
 
 
 @jax.jit

@@ -24,12 +24,11 @@ from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Degraded, Given, colorize, inpaint
+from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
 
 # How many tiles a device computes at once, where a picture has many.
 _TILES_AT_ONCE = 8
-
-# Tasks that fill a hole: a network that was trained for one can do the other.
 
 
 class Stopped(Exception):
@@ -62,7 +61,7 @@ class _Work(NamedTuple):
     canvas: Canvas
     seed: int
     image_id: int
-    is_gray: bool
+    photo: Photo
 
     @property
     def tiles_at_once(self) -> int:
@@ -94,6 +93,7 @@ class Restorer:
         task_names: Sequence[str],
         clip: bool = False,
         knows_hints: bool = False,
+        gray: Gray = "luma",
         student_steps: int = 0,
         about: Mapping[str, Any] | None = None,
     ):
@@ -106,11 +106,13 @@ class Restorer:
           task_names: what it was trained for.
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
+          gray: which gray it learned to colour.
           student_steps: of a distilled network, the only number of steps that it knows;
             0 for others.
           about: said of the network in the files of results.
         """
         self.knows_hints = knows_hints
+        self._gray: Gray = gray
         self.student_steps = student_steps
         self.image_size = image_size
         self.task_names = tuple(task_names)
@@ -186,7 +188,7 @@ class Restorer:
                     f" {task.name}; leave it out"
                 )
             colours = None if hint is None else _fit_hints(hint, photo)
-            given = Given(hole, settings.extend, colours)
+            given = Given(hole, settings.extend, colours, self._gray)
             degraded = task.degrade(photo.pixels, given)
             large, doubts = canvas.choose(degraded, settings, self.image_size)
             prepared = canvas.prepare(degraded, self.image_size, large=large)
@@ -194,7 +196,7 @@ class Restorer:
                 prepared = prepared._replace(tiles=[])  # There is nothing to paint.
             image_id = _image_id(degraded)
             works += [
-                _Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
+                _Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
@@ -359,8 +361,8 @@ def _finished(
     if task.shrinks:
         # A shrunk picture has lost its details, and they are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:
-            return colorize.with_luma(picture, work.canvas.whole.x[..., :1])
-    elif work.is_gray and not task.brings_colour:
+            return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
+    elif work.photo.is_gray and not task.brings_colour:
         return np.repeat(colorize.luma(picture), 3, -1)
     return picture
 
