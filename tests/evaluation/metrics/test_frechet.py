@@ -69,6 +69,37 @@ def test_batches_merge_to_the_statistics_of_all() -> None:
     assert merged.count == 30
 
 
+def test_statistics_of_pytorch_fid_are_read_and_written(tmp_path: pathlib.Path) -> None:
+    first, second = draw(40, 6, 0), draw(30, 6, 1)
+    mean, covariance = second.mean(0), np.cov(second, rowvar=False)
+    np.savez(tmp_path / "theirs.npz", mu=mean, sigma=covariance)
+    theirs = frechet.read_public(tmp_path / "theirs.npz")
+    assert list(theirs) == ["6"]
+    expected = frechet.distance(stats(first), stats(second))
+    assert frechet.distance(stats(first), theirs["6"]) == pytest.approx(expected)
+    frechet.save_public(tmp_path / "ours.npz", stats(second))
+    with np.load(tmp_path / "ours.npz") as ours:  # As pytorch-fid does.
+        np.testing.assert_allclose(ours["mu"], mean, rtol=1e-6)
+        np.testing.assert_allclose(ours["sigma"], covariance, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["none", "text", "no sigma", "shapes", "nan"])
+def test_bad_statistics_of_others_are_refused(
+    tmp_path: pathlib.Path, case: str
+) -> None:
+    path = tmp_path / "theirs.npz"
+    if case == "text":
+        path.write_text("no archive")
+    elif case == "no sigma":
+        np.savez(path, mu=np.zeros(3))
+    elif case == "shapes":
+        np.savez(path, mu=np.zeros(3), sigma=np.eye(4))
+    elif case == "nan":
+        np.savez(path, mu=np.zeros(3), sigma=np.full((3, 3), np.nan))
+    with pytest.raises(MetricError, match=r"theirs\.npz"):
+        frechet.read_public(path)
+
+
 def test_bad_features_are_named() -> None:
     features = draw(12, 3, 0)
     features[4, 1], features[7, 0] = np.nan, np.inf
