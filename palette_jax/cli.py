@@ -18,7 +18,7 @@ COMMANDS = {
     "train": ("run", "train a model; the same command again goes on"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
-        "evaluate_pictures",
+        "evaluate",
         "judge pictures that any program made, or a run (--workdir)",
     ),
     "plan": ("run", "say what a run would take on a machine"),

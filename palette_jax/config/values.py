@@ -19,6 +19,8 @@ _ADDED_LATER = {
     "diffusion.objective": "denoise",
     "model.patch_size": 1,
     "optim.decay_steps": 0,
+    "eval.mask_file": "",
+    "eval.protocol": "paper",
     "parallel.compile": "jit",
     "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,

@@ -11,8 +11,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from palette_jax.evaluation import blocks, history, plots, table, words
-from palette_jax.evaluation.parts import write_whole
+from palette_jax.evaluation import blocks, history, plots, summary, table
+from palette_jax.evaluation.batch_files import write_whole
 
 _MAX_SAMPLES = 4  # Shown of each picture.
 
@@ -50,7 +50,7 @@ def write(out: epath.Path, workdir: epath.Path) -> epath.Path:
     return path
 
 
-def write_pictures(
+def write_folder(
     out: epath.Path,
     results: Mapping[str, Any],
     show: Callable[[str], Mapping[str, np.ndarray]],
@@ -63,14 +63,14 @@ def write_pictures(
       show: returns the pictures to show of a name, by what they are.
     """
     name = f"Evaluation of {results['results']}"
-    said = words.protocol_lines(results["protocol"])
+    said = summary.statement_lines(results["protocol"])
     beside = "; ".join(f"{key}: {what}" for key, what in said.items())
     body = [
         f"<h1>{html.escape(name)}</h1>",
         "<p class=soft>Arrows say which way is better.</p>",
         blocks.results_table(results["rows"], results["paper"], beside=beside),
         *(f'<p class="warning">{html.escape(w)}</p>' for w in results["warnings"]),
-        blocks.pictures(results["psnr"], show),
+        blocks.pictures(_psnr(results), show),
         "<h2>How it was measured</h2>",
         blocks.plain_table(said),
         _absent(results["absent"]),
@@ -97,7 +97,7 @@ def _task(
     out: epath.Path,
     past: Mapping[int, Mapping[str, table.Values]],
 ) -> str:
-    said = words.protocol_lines(results["protocol"])
+    said = summary.statement_lines(results["protocol"])
     beside = "; ".join(f"{name}: {what}" for name, what in said.items())
     parts = [
         f'<h2 id="{task}">{task}</h2>',
@@ -109,8 +109,12 @@ def _task(
         why = html.escape(found["no_paper"])
         parts.append(f"<p class=soft>The paper's rows are not shown: {why}.</p>")
     show = functools.partial(_stored, out / found["folder"])
-    parts += [_past(past), blocks.pictures(found["psnr"], show)]
+    parts += [_past(past), blocks.pictures(_psnr(found), show)]
     return "".join(parts)
+
+
+def _psnr(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: each["PSNR"] for name, each in found["each"].items()}
 
 
 def _past(past: Mapping[int, Mapping[str, table.Values]]) -> str:
@@ -189,7 +193,7 @@ def _level(index: int) -> str:
 
 
 def _protocol(protocol: Mapping[str, Any]) -> str:
-    return blocks.plain_table(words.protocol_lines(protocol))
+    return blocks.plain_table(summary.statement_lines(protocol))
 
 
 def _absent(absent: Mapping[str, str]) -> str:

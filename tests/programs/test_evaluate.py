@@ -14,9 +14,9 @@ from etils import epath
 from PIL import Image
 
 from palette_jax.config.values import from_dict
-from palette_jax.evaluation import history, paper, parts, plots
+from palette_jax.evaluation import history, paper, plots
 from palette_jax.evaluation.metrics.errors import MetricError
-from palette_jax.programs import evaluate
+from palette_jax.programs import evaluate_run, restored
 from palette_jax.training import checkpoints
 from tests.programs import fake_networks
 from tests.programs.conftest import Process
@@ -79,7 +79,7 @@ def evaluated(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
         fake_networks.install(patch)
-        assert evaluate.evaluate(config, str(workdir)) == 0
+        assert evaluate_run.evaluate(config, str(workdir)) == 0
     out = workdir / "evaluation" / "step_0000000"
     return out, json.loads((out / "table.json").read_text())
 
@@ -124,7 +124,7 @@ def test_all_that_a_number_depends_on_is_told(evaluated: tuple) -> None:
     ):
         assert text in page
     assert "FID of 10 pictures is a trend only" in page
-    assert "not ctest10k or places10k" in page
+    assert "not ctest10k, places10k or val5k" in page
     # Eight pixels are too few for these, which is said and not hidden.
     assert "11" in results["absent"]["SSIM"] and "32" in results["absent"]["LPIPS"]
 
@@ -166,7 +166,7 @@ def test_the_same_command_again_makes_nothing_anew(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(out.parents[2]))
         fake_networks.install(patch)
-        evaluate.evaluate(config, str(out.parents[1]))
+        evaluate_run.evaluate(config, str(out.parents[1]))
     assert json.loads((out / "table.json").read_text()) == results
     made = {p for p, time in kept.items() if p.stat().st_mtime_ns != time}
     assert {p.name for p in made} <= {"settings.json", "table.json"}
@@ -184,7 +184,7 @@ def test_pictures_of_which_nothing_can_be_said_are_named(
         (folder / "06.png").unlink()
     config = _config(checkpoint, folder)
     with pytest.raises(MetricError, match=r"05\.png"):
-        evaluate.evaluate(config, str(_workdir(tmp_path, checkpoint)))
+        evaluate_run.evaluate(config, str(_workdir(tmp_path, checkpoint)))
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_the_papers_rows_are_shown_for_its_own_protocol_alone() -> None:
 
 def test_names_of_results_are_never_the_same() -> None:
     names = ["a.jpg", "a.png", "b/1.2", "b/c.d.JPEG", "a"]
-    stems = parts.file_names(names)
+    stems = restored.file_names(names)
     assert set(stems) == set(names) and len(set(stems.values())) == len(names)
     assert stems["b/c.d.JPEG"] == "b/c.d" and stems["b/1.2"] == "b/1.2"
 

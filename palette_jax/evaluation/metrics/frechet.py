@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -129,26 +129,23 @@ def reference_hash(
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def cached(
-    path: epath.PathLike, compute: Callable[[], Mapping[str, Statistics]]
-) -> dict[str, Statistics]:
-    """Returns the statistics by feature name from a file, or computes and keeps them.
+def find(path: epath.PathLike) -> dict[str, Statistics] | None:
+    """Returns the statistics of a file; None, and a warning, if it is damaged."""
+    if not epath.Path(path).exists():
+        return None
+    try:
+        return read(path)
+    except MetricError as error:
+        logging.warning("%s; it is computed anew", error)
+        return None
 
-    A file that cannot be read is computed anew, and one that cannot be written is not
-    kept; both are logged. Name the file by `reference_hash`.
-    """
-    path = epath.Path(path)
-    if path.exists():
-        try:
-            return read(path)
-        except MetricError as error:
-            logging.warning("%s; it is computed anew", error)
-    by_name = dict(compute())
+
+def keep(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
+    """Writes statistics as `save` does; a warning if that is not possible."""
     try:
         save(path, by_name)
     except OSError as error:
         logging.warning("The statistics are not kept in %s: %s", path, error)
-    return by_name
 
 
 def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:

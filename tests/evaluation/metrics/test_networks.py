@@ -107,7 +107,7 @@ def _vgg(
     """The last activations of each block, by sums over shifted copies."""
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     # LPIPS rounds these numbers, of [-1, 1], to three digits.
-    scaled = ((2 * picture / 255 - 1) - (-0.030, -0.088, -0.188)) / (
+    scaled = ((2 * (picture / 255) - 1) - (-0.030, -0.088, -0.188)) / (
         0.458,
         0.448,
         0.450,
