@@ -229,12 +229,14 @@ def ranges(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
 def text(rows: Mapping[str, Values], *, corner: str = "") -> list[str]:
     """Returns the lines of a table for a terminal, the first with the titles."""
     columns = titles(list(rows.values()))
-    width = max([len(name) for name in (corner, *rows)]) + 2
-    widths = [max(len(title), 7) + 2 for title in columns]
-    head = "".join(f"{t:>{w}}" for t, w in zip(columns, widths, strict=True))
-    lines = [f"{corner:<{width}}{head}"]
+    lines = [[corner, *columns]]
     for name, values in rows.items():
-        cells = (number(title, values.get(title)) for title in columns)
-        line = "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        lines.append(f"{name:<{width}}{line}")
-    return lines
+        lines.append([name, *(number(title, values.get(title)) for title in columns)])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        f"{line[0]:<{widths[0]}}"
+        + "".join(
+            f"  {c:>{max(w, 7)}}" for c, w in zip(line[1:], widths[1:], strict=True)
+        )
+        for line in lines
+    ]

@@ -263,6 +263,27 @@ def test_the_papers_rows_are_shown_for_its_own_protocol_alone() -> None:
     assert found.rows["Palette"]["IS"] == 212.9 and "left out" in found.note
 
 
+def test_the_papers_rows_of_shares_and_of_5000_pictures() -> None:
+    share = {"inpaint_mask": "free_form_20_30"}
+    same: dict[str, Any] = {"pictures": 10_000, "size": 256}
+    found, _ = paper.find(
+        "inpaint", share, protocol="ctest10k", **same, reference_pictures=50_000
+    )
+    assert found and "official file of masks" in found.note
+    assert found.rows["Palette"] == {"FID": 5.2, "IS": 205.5, "CA": 72.3, "PD": 27.6}
+    found, _ = paper.find(
+        "colorize",
+        {},
+        protocol="val5k",
+        pictures=5000,
+        size=256,
+        reference_pictures=5000,
+    )
+    assert found and "14.68" in found.note and found.source == "Table 1"
+    assert found.rows["ColTran"] == {"FID-5K": 19.37}
+    assert found.rows["Palette"]["FID-5K"] == 15.78
+
+
 def test_names_of_results_are_never_the_same() -> None:
     names = ["a.jpg", "a.png", "b/1.2", "b/c.d.JPEG", "a"]
     stems = restored.file_names(names)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.evaluation.metrics import weight_files
+from palette_jax.evaluation import evaluator
+from palette_jax.evaluation.metrics import frechet, weight_files
+from palette_jax.pictures import resize
 from tests.programs import fake_networks
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command
@@ -137,6 +139,144 @@ def test_results_of_another_format_and_size_are_cut_alike(
     assert "http://" not in page and 'src="' in page
 
 
+def test_intervals_and_single_pictures_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    fake_networks.install(monkeypatch)
+    for index, path in enumerate(sorted(originals.rglob("*.png"))):
+        pixels = np.asarray(Image.open(path)).astype(int) + 1 + index
+        _save(tmp_path / "results" / path.relative_to(originals), pixels)
+    args = (tmp_path / "results", "--reference", originals)
+    found = _evaluate(monkeypatch, tmp_path, *args)
+    name = str(tmp_path / "results")
+    low, high = found["intervals"][name]["LPIPS"]  # Of 1, 2, ... 12.
+    assert found["rows"][name]["LPIPS"] == pytest.approx(6.5, abs=1e-4)
+    assert low < 6.5 < high
+    # As wide as Student's.
+    half = 2.201 * np.std(np.arange(1, 13), ddof=1) / np.sqrt(12)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+    each = [values["LPIPS"] for values in found["each"].values()]
+    assert sorted(each) == pytest.approx(list(range(1, 13)), abs=1e-4)
+    assert list(found["each"]) == sorted(found["each"])
+    assert "FID" not in found["intervals"][name]
+    assert found["rows"]["original pictures"]["KID"] == pytest.approx(0, abs=1e-6)
+    assert found["rows"][name]["KID"] > 0
+    said = capsys.readouterr().out
+    assert "LPIPS 4." in said and "protocol paper" in said
+
+
+@pytest.mark.parametrize("protocol", ["paper", "i2sb", "clean-fid"])
+def test_a_protocol_is_stated_beside_its_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    shifted: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+    protocol: str,
+) -> None:
+    for path in shifted.rglob("*.png"):  # The crops differ where pictures are wide.
+        with Image.open(path) as photo:
+            photo.resize((SIDE + 21, SIDE)).save(path)
+    args = (shifted, "--reference", originals, "--size=16", f"--protocol={protocol}")
+    found = _evaluate(monkeypatch, tmp_path, *args)
+    assert found["protocol"]["name"] == protocol
+    assert f"protocol {protocol}" in capsys.readouterr().out
+    assert f"{protocol} (FID as" in (tmp_path / "out" / "report.html").read_text()
+    is_torchvision = protocol == "i2sb"
+    assert ("torchvision" in found["protocol"]["resize"]) == is_torchvision
+    square = resize.torchvision_square if is_torchvision else resize.center_square
+    pair = [np.asarray(Image.open(folder / "5.png")) for folder in (shifted, originals)]
+    first, second = (square(pixels, 16).astype(float) for pixels in pair)
+    expected = 10 * np.log10(255**2 / np.mean((first - second) ** 2))
+    assert found["each"]["5"]["PSNR"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_statistics_go_out_and_in(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    shifted: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    fake_networks.install(monkeypatch)
+    file = tmp_path / "deep" / "statistics.npz"
+    args = (shifted, "--reference", originals)
+    first = _evaluate(monkeypatch, tmp_path, *args, f"--save-statistics={file}")
+    means = [
+        np.asarray(Image.open(path)).mean((0, 1)) for path in originals.rglob("*.png")
+    ]
+    with np.load(file) as arrays:
+        np.testing.assert_allclose(arrays["mu"], np.mean(means, 0), rtol=1e-5)
+        covariance = np.cov(means, rowvar=False)
+        np.testing.assert_allclose(arrays["sigma"], covariance, rtol=1e-4, atol=1e-4)
+        # The fake features are three; the file's name is that of 2048 of them.
+        wide = np.zeros((2048, 2048))
+        wide[:3, :3] = arrays["sigma"]
+        np.savez(file, mu=np.pad(arrays["mu"] + 10, (0, 2045)), sigma=wide)
+    monkeypatch.setattr(
+        frechet, "read_public", lambda path: {"2048": _narrow(path), "999": None}
+    )
+    second = _evaluate(monkeypatch, tmp_path, *args, f"--statistics={file}")
+    (_, before), (_, after) = (found["rows"].values() for found in (first, second))
+    assert before["FID"] == pytest.approx(3 * SHIFT**2, rel=1e-4)
+    assert after["FID"] == pytest.approx(3 * (10 - SHIFT) ** 2, rel=1e-4)
+    assert "FID-64" not in after  # The file says nothing of it.
+    reference = second["protocol"]["reference"]
+    assert reference["pictures"] == 0
+    assert reference["hash"] != first["protocol"]["reference"]["hash"]
+
+
+def _narrow(path: str) -> frechet.Statistics:
+    """What the file holds of the three fake features."""
+    with np.load(path) as arrays:
+        mean, sigma = arrays["mu"][:3], arrays["sigma"][:3, :3]
+    return frechet.Statistics(2, mean, sigma)
+
+
+def test_files_that_are_no_pictures_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch, originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(originals, results)
+    for name in ("paper.pdf", "Thumbs.db", "notes.txt", "table.json", ".hidden.png"):
+        (results / name).write_bytes(b"no picture")
+    found = _evaluate(monkeypatch, tmp_path, results, "--reference", originals)
+    assert found["protocol"]["pictures"] == COUNT
+
+
+def test_a_torn_measurement_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    args = (originals, "--reference", originals)
+    first = _evaluate(monkeypatch, tmp_path, *args)
+    for path in (tmp_path / "out" / "measured").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:200])
+    assert _evaluate(monkeypatch, tmp_path, *args) == first
+
+
+def test_large_pictures_are_judged_a_few_at_a_time() -> None:
+    assert evaluator.batch_size(256, 256) == 64
+    for height, width in ((256, 256), (2000, 3000), (10_000, 10_000), (8, 8)):
+        count = evaluator.batch_size(height, width)
+        assert 1 <= count <= 64
+        assert count == 1 or count * height * width <= 64 * 256 * 256
+
+
+def test_what_was_given_stands_beside_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    shifted: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    args = (shifted, "--reference", originals, "--given", originals)
+    _evaluate(monkeypatch, tmp_path, *args)
+    page = (tmp_path / "out" / "report.html").read_text()
+    first = page.index("<figcaption>given")
+    assert first < page.index("<figcaption>result") < page.index("<figcaption>original")
+
+
 def test_absent_weights_are_named_with_their_file_and_place(
     monkeypatch: pytest.MonkeyPatch,
     originals: pathlib.Path,
@@ -146,11 +286,11 @@ def test_absent_weights_are_named_with_their_file_and_place(
     monkeypatch.setenv(weight_files.FOLDER_VARIABLE, str(tmp_path / "weights"))
     found = _evaluate(monkeypatch, tmp_path, originals, "--reference", originals)
     said = capsys.readouterr().out
-    for name in ("inception", "inception_v1", "alexnet", "lpips"):
+    for name in ("inception", "inception_v1", "alexnet", "lpips", "vgg16"):
         file = weight_files.WEIGHT_FILES[name]
         assert str(tmp_path / "weights" / file.file_name) in said
         assert file.sha256 in said
-    for title in ("FID", "IS", "CA", "PD", "LPIPS"):
+    for title in ("FID", "KID", "IS", "CA", "PD", "LPIPS", "LPIPS-VGG"):
         assert title in found["absent"]
         assert all(title not in values for values in found["rows"].values())
 
