@@ -163,12 +163,13 @@ def judge_folder(
     if args.save_statistics:
         _save_statistics(args.save_statistics, evaluated.reference)
     rows = evaluated.rows
-    titled = {summary.ORIGINALS: rows["originals"], str(results): rows["results"]}
+    title = results.resolve().name  # Where it lies is nobody's business.
+    titled = {summary.ORIGINALS: rows["originals"], title: rows["results"]}
     statement = summary.statement(
         judge,
         pictures=len(pairs),
         pictures_hash=evaluator.pictures_hash(judge, sums["results"], size),
-        list_file=args.list or "",
+        list_file=pathlib.PurePath(args.list or "").name,
         size=size,
         reference=told,
     )
@@ -183,9 +184,9 @@ def judge_folder(
             size=size or 0,
             reference_pictures=told["pictures"],
         )
-    table = evaluator.tell(titled, str(results), list(pairs))
+    table = evaluator.tell(titled, title, list(pairs))
     told_all = {
-        "results": str(results),
+        "results": title,
         **table,
         "paper": expected._asdict() if expected else None,
         "no_paper": why,

@@ -130,7 +130,7 @@ class Evaluation:
                 self._judge,
                 pictures=len(self._names),
                 pictures_hash=self._hash,
-                list_file=self._config.data.eval_list,
+                list_file=epath.Path(self._config.data.eval_list or "").name,
                 size=size,
                 reference={
                     "pictures": self._reference.count,

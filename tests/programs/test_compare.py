@@ -55,7 +55,7 @@ def test_a_small_difference_on_each_picture_is_seen(
     assert found["FID"]["interval"] is None and found["KID"]["interval"]
     # Each alone is much less sure than their difference.
     alone = json.loads((tmp_path / "out" / "A" / "table.json").read_text())
-    own = alone["intervals"][str(folders / "a")]["PSNR"]
+    own = alone["intervals"]["a"]["PSNR"]
     assert own[1] - own[0] > 5 * (high - low)
 
     # The other way round, from what was evaluated, the signs are turned.

@@ -162,7 +162,7 @@ def test_the_same_command_again_makes_nothing_anew(
     kept = {p: p.stat().st_mtime_ns for p in out.rglob("*/*.*") if p.is_file()}
     config = _config(checkpoint, pictures)
     with config.unlocked():
-        config.data.eval_list = results["protocol"]["list"]
+        config.data.eval_list = str(out.parents[2] / "list.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(out.parents[2]))
         fake_networks.install(patch)

@@ -66,7 +66,7 @@ def test_a_known_shift_has_the_distances_that_theory_gives(
     fake_networks.install(monkeypatch)
     found = _evaluate(monkeypatch, tmp_path, shifted, "--reference", originals)
     first, results = found["rows"].values()
-    assert list(found["rows"]) == ["original pictures", str(shifted)]
+    assert list(found["rows"]) == ["original pictures", "shifted"]
     # Equal covariances: what is left is the distance of the means.
     assert first["FID"] == 0 and first["PD"] == 0
     assert results["FID"] == pytest.approx(3 * SHIFT**2, rel=1e-4)
@@ -78,7 +78,7 @@ def test_a_known_shift_has_the_distances_that_theory_gives(
     assert found["protocol"]["weights"]["inception"] == fake_networks.SHA256
     said = capsys.readouterr().out
     assert "FID of 12 pictures is a trend only" in said and "10,000" in said
-    assert said.index("original pictures") < said.index(f"\n{shifted}")
+    assert said.index("original pictures") < said.index("\nshifted")
     assert f"sha256 {fake_networks.SHA256}" in said
     for what in ("crop: none", "resize: none", "quantisation: 8 bits", "hash "):
         assert what in said
@@ -92,7 +92,7 @@ def test_a_set_against_itself_is_at_zero_and_at_no_negative_distance(
     found = _evaluate(monkeypatch, tmp_path, originals, "--reference", originals)
     for values in found["rows"].values():
         assert values["FID"] == 0 and values["FID-64"] == 0
-    itself = found["rows"][str(originals)]
+    itself = found["rows"][originals.name]
     assert itself["LPIPS"] == 0 and itself["SSIM"] == pytest.approx(1)
 
 
@@ -132,7 +132,7 @@ def test_results_of_another_format_and_size_are_cut_alike(
         Image.open(path).resize((SIDE * 2, SIDE)).save(target, quality=95)
     args = (tmp_path / "jpeg", "--reference", originals, "--size=16")
     found = _evaluate(monkeypatch, tmp_path, *args)
-    assert found["rows"][str(tmp_path / "jpeg")]["PSNR"] > 20
+    assert found["rows"]["jpeg"]["PSNR"] > 20
     assert "16 x 16" in found["protocol"]["resize"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2 * 9  # Best, median and worst.
@@ -151,7 +151,7 @@ def test_intervals_and_single_pictures_are_told(
         _save(tmp_path / "results" / path.relative_to(originals), pixels)
     args = (tmp_path / "results", "--reference", originals)
     found = _evaluate(monkeypatch, tmp_path, *args)
-    name = str(tmp_path / "results")
+    name = "results"
     low, high = found["intervals"][name]["LPIPS"]  # Of 1, 2, ... 12.
     assert found["rows"][name]["LPIPS"] == pytest.approx(6.5, abs=1e-4)
     assert low < 6.5 < high
@@ -275,6 +275,60 @@ def test_what_was_given_stands_beside_the_result(
     page = (tmp_path / "out" / "report.html").read_text()
     first = page.index("<figcaption>given")
     assert first < page.index("<figcaption>result") < page.index("<figcaption>original")
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_the_report_fits_a_screen_and_shows_pixels_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    browser: Any,
+    tmp_path: pathlib.Path,
+    width: int,
+) -> None:
+    fake_networks.install(monkeypatch)
+    rng, results = np.random.default_rng(0), tmp_path / ("long_name_" * 6)
+    for index in range(10):
+        pixels = rng.integers(0, 256, (70, 700, 3))
+        _save(tmp_path / "wide" / f"{index}.png", pixels)
+        _save(results / f"{index}.png", pixels // 2)
+    _evaluate(
+        monkeypatch,
+        tmp_path,
+        results,
+        "--reference",
+        tmp_path / "wide",
+        "--task=jpeg-5",
+    )
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((tmp_path / "out" / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('td, th, img')].filter(e => {
+          const box = e.getBoundingClientRect();
+          return box.width && (box.left < 0 || box.right > innerWidth);
+        }).length"""
+    )
+    assert cut == 0
+    first = page.locator("img").first.bounding_box()
+    assert first["y"] < page.locator("details").bounding_box()["y"]  # Of the hashes.
+    # The middle of the wide picture, every pixel.
+    shown = page.evaluate(
+        """async () => {
+          const image = document.querySelector('img[alt^="result"]');
+          await image.decode();
+          const canvas = document.createElement('canvas');
+          canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+          const context = canvas.getContext('2d');
+          context.drawImage(image, 0, 0);
+          const all = context.getImageData(0, 0, canvas.width, canvas.height).data;
+          return [image.alt, [...all]];
+        }"""
+    )
+    name = shown[0].rsplit(" ", 1)[1]
+    pixels = np.array(shown[1]).reshape(70, 512, 4)[..., :3]
+    expected = np.asarray(Image.open(results / f"{name}.png"))[:, 94 : 94 + 512]
+    np.testing.assert_array_equal(pixels, expected)
+    page.close()
 
 
 def test_absent_weights_are_named_with_their_file_and_place(
