@@ -20,9 +20,10 @@ COMMANDS = {
     "distill": ("distill", "train a student of a run that needs only a few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
-        "evaluate_pictures",
+        "evaluate",
         "judge pictures that any program made, or a run (--workdir)",
     ),
+    "compare": ("compare", "say which of two methods is better on the same pictures"),
     "plan": ("run", "say what a run would take on a machine"),
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),

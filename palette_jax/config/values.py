@@ -25,6 +25,8 @@ _ADDED_LATER = {
     "model.patch_size": 1,
     "optim.decay_steps": 0,
     "optim.muon": False,
+    "eval.mask_file": "",
+    "eval.protocol": "paper",
     "parallel.compile": "jit",
     "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
