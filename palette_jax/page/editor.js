@@ -15,6 +15,10 @@ let tool = "brush", stroke = null, pointer = null;
 let dragged = null;     // The edge: {side, from, before, layout}.
 let zoom = 1, pan = { x: 0, y: 0 };
 let kept = 0;           // The number of a picture that takes over the mask.
+let sending = null;
+let sent = null;        // The photo as it was sent: {file, name}.
+const earlier = [];     // What results took the place of: {sent, mask, hints}.
+let takenBack = null;   // One of them, until the server has it again.
 let asked = 0;          // Counts what was sent, to know an answer to something older.
 
 const say = (text, wrong = false) => {
@@ -122,6 +126,11 @@ const actions = {
     link.download = photo.name.replace(/\.[^.]*$/, "") + "_mask.png";
     link.click();
   },
+  "take-back": () => {
+    takenBack = earlier.pop();
+    kept = asked + 1;
+    send(takenBack.sent.file, takenBack.sent.name, "photo");
+  },
   "zoom-in": () => zoomAt(1.5, stage.clientWidth / 2, stage.clientHeight / 2),
   "zoom-out": () => zoomAt(1 / 1.5, stage.clientWidth / 2, stage.clientHeight / 2),
 };
@@ -141,6 +150,7 @@ async function send(file, name, kind) {
   if (file.size > props.max_bytes)
     return say(`${name} has ${Math.ceil(file.size / 1e6)} MB; at most ${megabytes} are taken.`, true);
   const number = ++asked;
+  if (kind === "photo") sending = { file, name };
   say(`Sending ${name}…`);
   try {
     // A name that nobody else sends at the same time; the server keeps the true one.
@@ -165,10 +175,15 @@ async function answered(answer) {
   }
   const fits = photo && photo.width === answer.width && photo.height === answer.height;
   photo = { ...answer, image };
+  sent = sending;
   if (!(fits && answer.number === kept)) {
     mask = makeLayer(photo.width, photo.height);
     hints = makeLayer(photo.width, photo.height);
   }
+  if (takenBack && answer.number === kept) ({ mask, hints } = takenBack);
+  takenBack = null;
+  if (answer.number !== kept) earlier.length = 0;
+  find("[data-do=take-back]").hidden = !earlier.length;
   zoom = 1;
   root.classList.add("open");
   say(`${photo.name}, ${photo.width} x ${photo.height}${notes}`);
@@ -185,6 +200,10 @@ for (const kind of ["photo", "mask"])
     target.value = "";
   });
 new ResizeObserver(draw).observe(stage);
+window.addEventListener("beforeunload", (event) => {
+  const painted = photo && !(mask.isEmpty() && hints.isEmpty());
+  if (painted || document.body.classList.contains("palette-busy")) event.preventDefault();
+});
 
 window.paletteEditor = {
   value: () => photo && {
@@ -202,6 +221,16 @@ window.paletteEditor = {
   },
   open: (file, name) => send(file, name, "photo"),
   // The mask stays where the new picture has the same size.
-  goOn: (file, name) => { kept = asked + 1; return send(file, name, "photo"); },
+  goOn: (file, name) => {
+    earlier.push({ sent, mask, hints });
+    kept = asked + 1;
+    return send(file, name, "photo");
+  },
+  // A server that was started again knows no picture.
+  sendAgain: () => {
+    if (!sent) return;
+    kept = asked + 1;
+    return send(sent.file, sent.name, "photo");
+  },
 };
 window.paletteEditor.task(task);

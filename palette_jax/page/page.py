@@ -6,9 +6,11 @@ from importlib import resources
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from palette_jax.errors import UserError
 from palette_jax.page import work
+from palette_jax.page.guard import Guard
 from palette_jax.page.visitors import Limits, Line, Visitors
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import QUALITY_PRESETS
@@ -45,9 +47,9 @@ _START = """(_, ...rest) => {
 }"""
 
 
-def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
+def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Blocks:
     """Lays the page out; `launch` it with `launch_options`."""
-    visitors, line = Visitors(limits.keep_seconds), Line(limits.max_waiting)
+    line = Line(limits.max_waiting)
 
     def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         visitor = visitors.of(request)
@@ -118,9 +120,16 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
     return page
 
 
-def launch_options(limits: Limits) -> dict[str, Any]:
+def launch_options(limits: Limits, host: str) -> dict[str, Any]:
     """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files."""
+    guarded = Middleware(
+        Guard,
+        host=host,
+        folder=gr.utils.get_upload_folder(),
+        max_total_bytes=limits.max_total_bytes,
+    )
     return {
+        "app_kwargs": {"middleware": [guarded]},
         "theme": gr.themes.Default(
             primary_hue="indigo",
             neutral_hue="slate",

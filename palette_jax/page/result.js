@@ -9,6 +9,28 @@ let chosen = 0;         // Which of them is shown.
 const address = (path) =>
   "gradio_api/file=" + path.split("/").map(encodeURIComponent).join("/");
 
+let gone = false;
+async function answers() {
+  try {
+    await fetch(location.href, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
+    return true;
+  } catch { return false; }
+}
+// Gradio waits for ever for a server that was killed.
+setInterval(async () => {
+  if (!gone && !document.body.classList.contains("palette-busy")) return;
+  const there = await answers() || (!gone && await answers());
+  if (!there && !gone) {
+    gone = true;
+    show({ state: "failed", text: "The server does not answer. The picture and what you"
+      + " painted are still here: leave this page open, and start the server again." });
+  } else if (there && gone) {
+    gone = false;
+    await window.paletteEditor.sendAgain();
+    show({ state: "stopped", text: "The server is back. Press Run to start again." });
+  }
+}, 2000);
+
 function show(news) {
   const busy = news.state === "running" || news.state === "waiting";
   // On a small window the result is far below.
@@ -44,9 +66,13 @@ function choose(index) {
   find(".after").src = address(path) + fresh;
   find(".before").src = address(done.before) + fresh;
   find(".after").onload = ({ target }) => {
+    enlarge(scale);
     for (const image of compare.querySelectorAll("img"))
       image.classList.toggle("coarse", target.naturalWidth < 256);
   };
+  find(".deviation").hidden = true;
+  find(".doubt").hidden = !done.deviation;
+  if (done.deviation) find(".deviation").src = done.deviation;
   find(".download").href = address(path);
   find(".download").download = name;
   find(".notes").replaceChildren(...done.notes.map((text) => {
@@ -61,12 +87,28 @@ function choose(index) {
       button.title = `Seed ${result.seed}`;
       button.classList.toggle("active", i === index);
       button.onclick = () => choose(i);
-      image.src = address(result.path) + fresh;
+      image.src = result.thumbnail;
       image.alt = `Result ${i + 1}`;
       button.append(image);
       return button;
     }));
 }
+
+let scale = null;       // Pixels of the screen for one of the result; null: all is shown.
+function enlarge(factor) {
+  scale = factor && Math.min(Math.max(factor, 1 / 16), 16);
+  const fine = window.devicePixelRatio || 1, { naturalWidth, naturalHeight } = find(".after");
+  find(".frame").classList.toggle("enlarged", scale !== null);
+  compare.style.width = scale ? `${naturalWidth * scale / fine}px` : "";
+  compare.style.height = scale ? `${naturalHeight * scale / fine}px` : "";
+}
+const fitted = () => Math.min(compare.clientWidth / find(".after").naturalWidth,
+  compare.clientHeight / find(".after").naturalHeight) * (window.devicePixelRatio || 1);
+find(".fit").onclick = () => enlarge(null);
+find(".one").onclick = () => enlarge(1);
+find(".closer").onclick = () => enlarge((scale ?? fitted()) * 1.5);
+find(".farther").onclick = () => enlarge((scale ?? fitted()) / 1.5);
+find(".doubt").onclick = () => { find(".deviation").hidden = !find(".deviation").hidden; };
 
 function move(percent) {
   const at = Math.min(Math.max(percent, 0), 100);

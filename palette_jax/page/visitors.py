@@ -32,6 +32,7 @@ class Limits(NamedTuple):
     Attributes:
       max_pixels: of a picture with all that is added to it.
       max_bytes: of a file.
+      max_total_bytes: of the files of all visitors.
       max_waiting: visitors that wait for their turn; more are sent away.
       max_seconds: of one computation.
       max_samples: of one picture.
@@ -41,6 +42,7 @@ class Limits(NamedTuple):
 
     max_pixels: int = 16_000_000
     max_bytes: int = 50_000_000
+    max_total_bytes: int = 2_000_000_000
     max_waiting: int = 16
     max_seconds: float = 1800.0
     max_samples: int = 8
@@ -64,6 +66,7 @@ class Visitor:
         )
         self.folder.mkdir(mode=0o700, parents=True)
         self.stop = threading.Event()
+        self.thread: threading.Thread | None = None  # Of its computation.
         self.seen = time.monotonic()
         self._name = ""
 
@@ -147,6 +150,21 @@ class Visitors:
                 self._visitors[session] = Visitor()
             self._visitors[session].seen = now
             return self._visitors[session]
+
+    def close(self) -> None:
+        """Ends all computations, waits for them, and deletes all files.
+
+        JAX aborts the process if it ends during a computation.
+        """
+        with self._lock:
+            everyone = list(self._visitors.values())
+            self._visitors.clear()
+        for visitor in everyone:
+            visitor.stop.set()
+        for visitor in everyone:
+            if visitor.thread is not None:
+                visitor.thread.join()
+            visitor.leave()
 
     def leave(self, request: gr.Request) -> None:
         """Forgets a visitor whose page was closed."""

@@ -29,6 +29,8 @@ from palette_jax.tasks import TASKS, Sides, colorize, uncrop
 
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
+_VIEW_SIZE = 2048  # Of an overlay.
+_THUMBNAIL_SIZE = 128
 
 
 def run(
@@ -126,6 +128,7 @@ def _watch(
             news.put(error)
 
     thread = threading.Thread(target=work, daemon=True, name="restoration")
+    visitor.thread = thread
     thread.start()
     try:
         while True:
@@ -177,7 +180,15 @@ def _finished(
         suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
         path = folder / f"{stem}{suffix}.png"
         result.save(path, index=index)
-        made.append({"path": str(path), "name": path.name, "seed": seed})
+        thumbnail = inline(result.pictures[index], longest=_THUMBNAIL_SIZE)
+        made.append(
+            {
+                "path": str(path),
+                "name": path.name,
+                "seed": seed,
+                "thumbnail": thumbnail,
+            }
+        )
     before = Image.fromarray(_before(result))
     if result.alpha is not None:
         before.putalpha(Image.fromarray(result.alpha))
@@ -191,7 +202,25 @@ def _finished(
         "notes": result.warnings,
         "before": str(folder / "before.png"),
         "results": made,
+        "deviation": _deviation(result),
     }
+
+
+def _deviation(result: Result) -> str | None:
+    """Returns how far the results differ, in red: opaque from a deviation of 64 on."""
+    if len(result.pictures) < 2:
+        return None
+    total = np.zeros(result.pictures[0].shape, np.float32)
+    squares = np.zeros_like(total)
+    for picture in result.pictures:
+        total += picture
+        squares += np.square(picture, dtype=np.float32)
+    count = len(result.pictures)
+    variance = np.maximum(squares / count - np.square(total / count), 0)
+    opacity = np.minimum(4 * np.sqrt(variance.mean(-1)), 255).astype(np.uint8)
+    red = np.zeros((*opacity.shape, 3), np.uint8)
+    red[..., 0] = 255
+    return inline(red, longest=_VIEW_SIZE, alpha=opacity)
 
 
 def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:

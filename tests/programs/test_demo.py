@@ -296,6 +296,16 @@ def test_a_dropped_gray_picture_is_colorized_and_taken_on(visit: Any) -> None:
     name, first = _run(page)
     assert name == "old_colorize_1.png" and first.shape == (*SIZE[::-1], 3)
     assert np.ptp(first.astype(int), axis=-1).mean() > 5
+    thumbnail = page.locator(".samples img").first
+    assert thumbnail.get_attribute("src").startswith("data:")
+    page.click(".doubt")
+    deviation = page.locator("img.deviation")
+    assert deviation.is_visible()
+    page.click(".one")
+    page.wait_for_function(
+        "document.querySelector('.compare').clientWidth === 24 / devicePixelRatio"
+    )
+    page.click(".fit")
     page.locator(".samples button").nth(1).click()
     name, content = _saved(page, ".download")
     assert name == "old_colorize_2.png"
@@ -334,6 +344,10 @@ def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
     page.click(".again")
     page.get_by_text("holiday_inpaint.png, 24 x 16").wait_for()
     np.testing.assert_array_equal(_mask(page), mask)
+    page.click("[data-do=take-back]")
+    page.get_by_text("holiday.png, 24 x 16").wait_for()
+    np.testing.assert_array_equal(_mask(page), mask)
+    assert not page.locator("[data-do=take-back]").is_visible()
     open_photo(page, "other.png", _png(np.zeros((*SIZE[::-1], 3), np.uint8)))
     assert not _mask(page).any()
 
