@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import palette_jax
+from palette_jax import interruptible
 from palette_jax.config import flags
 from palette_jax.errors import UserError
 
@@ -37,7 +38,7 @@ COMMANDS = {
 
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    return run(sys.argv[1:])
+    return interruptible.leave(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:

@@ -14,12 +14,12 @@ let mask = null, hints = null;  // Of makeLayer.
 let tool = "brush", stroke = null, pointer = null;
 let dragged = null;     // The edge: {side, from, before, layout}.
 let zoom = 1, pan = { x: 0, y: 0 };
-let kept = 0;           // The number of a picture that takes over the mask.
-let sending = null;
-let sent = null;        // The photo as it was sent: {file, name}.
-const earlier = [];     // What results took the place of: {sent, mask, hints}.
-let takenBack = null;   // One of them, until the server has it again.
 let asked = 0;          // Counts what was sent, to know an answer to something older.
+let sending = null;     // The photo that was sent last: {file, name}.
+let sent = null;        // The photo that is shown.
+let layers = null;      // What is painted on the photo that was sent: {mask, hints}.
+const earlier = [];     // What results took the place of: {sent, mask, hints}.
+let reloads = false;    // Whether the page may be left without a question.
 
 const say = (text, wrong = false) => {
   find(".about").textContent = text;
@@ -127,9 +127,8 @@ const actions = {
     link.click();
   },
   "take-back": () => {
-    takenBack = earlier.pop();
-    kept = asked + 1;
-    send(takenBack.sent.file, takenBack.sent.name, "photo");
+    const before = earlier.at(-1);
+    sendWith(before.sent, before, earlier.slice(0, -1));
   },
   "zoom-in": () => zoomAt(1.5, stage.clientWidth / 2, stage.clientHeight / 2),
   "zoom-out": () => zoomAt(1 / 1.5, stage.clientWidth / 2, stage.clientHeight / 2),
@@ -145,12 +144,19 @@ function zoomAt(factor, x, y) {
   draw();
 }
 
+const open = (file, name) => sendWith({ file, name }, null);
+// Sends a photo with what was painted on it already, and the photos before it.
+function sendWith(photo, painted, before = []) {
+  sending = photo;
+  layers = painted && { ...painted, before };
+  return send(photo.file, photo.name, "photo");
+}
+
 async function send(file, name, kind) {
   const megabytes = props.max_bytes / 1e6;
   if (file.size > props.max_bytes)
     return say(`${name} has ${Math.ceil(file.size / 1e6)} MB; at most ${megabytes} are taken.`, true);
   const number = ++asked;
-  if (kind === "photo") sending = { file, name };
   say(`Sending ${name}…`);
   try {
     // A name that nobody else sends at the same time; the server keeps the true one.
@@ -173,16 +179,14 @@ async function answered(answer) {
     draw();
     return say(answer.notes.join(" · ") || `${answer.name} is loaded.`);
   }
-  const fits = photo && photo.width === answer.width && photo.height === answer.height;
   photo = { ...answer, image };
   sent = sending;
-  if (!(fits && answer.number === kept)) {
-    mask = makeLayer(photo.width, photo.height);
-    hints = makeLayer(photo.width, photo.height);
-  }
-  if (takenBack && answer.number === kept) ({ mask, hints } = takenBack);
-  takenBack = null;
-  if (answer.number !== kept) earlier.length = 0;
+  // Layers of another size would be of another picture.
+  const fits = layers && layers.mask.canvas.width === photo.width
+    && layers.mask.canvas.height === photo.height;
+  mask = fits ? layers.mask : makeLayer(photo.width, photo.height);
+  hints = fits ? layers.hints : makeLayer(photo.width, photo.height);
+  earlier.splice(0, Infinity, ...(layers?.before ?? []));
   find("[data-do=take-back]").hidden = !earlier.length;
   zoom = 1;
   root.classList.add("open");
@@ -196,11 +200,13 @@ size.addEventListener("input", draw);
 Object.values(sides).forEach((input) => input.addEventListener("input", draw));
 for (const kind of ["photo", "mask"])
   find(`.${kind}-file`).addEventListener("change", ({ target }) => {
-    if (target.files.length) send(target.files[0], target.files[0].name, kind);
+    const [file] = target.files;
+    if (file) kind === "mask" ? send(file, file.name, kind) : open(file, file.name);
     target.value = "";
   });
 new ResizeObserver(draw).observe(stage);
 window.addEventListener("beforeunload", (event) => {
+  if (reloads) return;
   const painted = photo && !(mask.isEmpty() && hints.isEmpty());
   if (painted || document.body.classList.contains("palette-busy")) event.preventDefault();
 });
@@ -219,18 +225,16 @@ window.paletteEditor = {
     zoom = 1;
     draw();
   },
-  open: (file, name) => send(file, name, "photo"),
+  open,
   // The mask stays where the new picture has the same size.
-  goOn: (file, name) => {
-    earlier.push({ sent, mask, hints });
-    kept = asked + 1;
-    return send(file, name, "photo");
-  },
-  // A server that was started again knows no picture.
-  sendAgain: () => {
-    if (!sent) return;
-    kept = asked + 1;
-    return send(sent.file, sent.name, "photo");
+  goOn: (file, name) => sendWith({ file, name }, { mask, hints },
+    [...earlier, { sent, mask, hints }]),
+  // A server that was started again knows neither the picture nor the page.
+  reload: async () => {
+    await keep();
+    reloads = true;
+    location.reload();
   },
 };
 window.paletteEditor.task(task);
+takeUp();

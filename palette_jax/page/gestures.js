@@ -112,12 +112,12 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"])
     stage.classList.toggle("over", name === "dragenter" || name === "dragover");
     if (name !== "drop") return;
     const [file] = event.dataTransfer.files;
-    if (file) send(file, file.name, "photo");
+    if (file) open(file, file.name);
     else say("This is no file: save the picture first, then drop it here.", true);
   });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) send(file, file.name || "pasted.png", "photo");
+  if (file) open(file, file.name || "pasted.png");
 });
 
 document.addEventListener("keydown", (event) => {

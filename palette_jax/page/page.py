@@ -53,9 +53,12 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
 
     def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         visitor = visitors.of(request)
-        read = visitor.take_mask if event.kind == "mask" else visitor.take
+        sent = (event.upload, event.name, limits)
         try:
-            answer = read(event.upload, event.name, limits)
+            if event.kind == "mask":
+                answer = visitor.take_mask(*sent)
+            else:
+                answer = visitor.take(*sent, image_size=restorer.image_size)
         except UserError as error:
             answer = {"error": str(error)}
         except Exception:  # Of broken files that Pillow did not see to be such.
@@ -92,6 +95,7 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                 editor = _own(
                     "editor",
                     "mask.js",
+                    "keep.js",
                     "editor.js",
                     "gestures.js",
                     task=restorer.task_names[0],

@@ -9,27 +9,38 @@ let chosen = 0;         // Which of them is shown.
 const address = (path) =>
   "gradio_api/file=" + path.split("/").map(encodeURIComponent).join("/");
 
-let gone = false;
-async function answers() {
+// Gradio waits for ever for a server that was killed, and when one is back it loads the
+// page again: here that is done when the picture is kept.
+const ask = window.fetch.bind(window);
+const isIdentity = (url) => String(url?.url ?? url).endsWith("/app_id");
+window.fetch = (url, ...options) => isIdentity(url)
+  ? Promise.reject(new Error("result.js asks for it")) : ask(url, ...options);
+let serverId = null;    // Which one gave the page.
+let gone = false;       // Whether it does not answer.
+async function identity() {
   try {
-    await fetch(location.href, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) });
-    return true;
-  } catch { return false; }
+    const signal = AbortSignal.timeout(5000);
+    const answer = await ask("gradio_api/app_id", { cache: "no-store", signal });
+    return (await answer.json()).app_id;
+  } catch { return null; }
 }
-// Gradio waits for ever for a server that was killed.
-setInterval(async () => {
-  if (!gone && !document.body.classList.contains("palette-busy")) return;
-  const there = await answers() || (!gone && await answers());
-  if (!there && !gone) {
+async function watchServer() {
+  const now = await identity() ?? await identity();
+  serverId ??= now;
+  if (now === null && !gone) {
     gone = true;
     show({ state: "failed", text: "The server does not answer. The picture and what you"
       + " painted are still here: leave this page open, and start the server again." });
-  } else if (there && gone) {
+  } else if (now !== null && now !== serverId) {
+    return window.paletteEditor.reload().catch((error) => show({ state: "failed",
+      text: `The server was started again: save your mask, then load this page again. ${error}` }));
+  } else if (now !== null && gone) {
     gone = false;
-    await window.paletteEditor.sendAgain();
-    show({ state: "stopped", text: "The server is back. Press Run to start again." });
+    show({ state: "stopped", text: "The server answers again. Press Run to start again." });
   }
-}, 2000);
+  setTimeout(watchServer, 2000);
+}
+watchServer();
 
 function show(news) {
   const busy = news.state === "running" || news.state === "waiting";

@@ -21,16 +21,20 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.restoration import canvas, masks
 
 _VIEW_SIZE = 2048  # Of the longer side of what the browser is shown.
+_PATIENCE = 5.0  # Seconds in which computations may end, when the server does.
 
 
 class Limits(NamedTuple):
     """What protects the host.
 
     Attributes:
-      max_pixels: of a picture with all that is added to it.
+      max_pixels: of a picture with all that is added to it, also to sides that are
+        shorter than the network's.
+      max_side: of a picture; browsers draw no larger ones.
+      max_tiles: that the network is given of one picture.
       max_bytes: of a file.
       max_total_bytes: of the files of all visitors.
       max_waiting: visitors that wait for their turn; more are sent away.
@@ -41,6 +45,8 @@ class Limits(NamedTuple):
     """
 
     max_pixels: int = 16_000_000
+    max_side: int = 32_767
+    max_tiles: int = 2000
     max_bytes: int = 50_000_000
     max_total_bytes: int = 2_000_000_000
     max_waiting: int = 16
@@ -49,6 +55,19 @@ class Limits(NamedTuple):
     max_steps: int = 2000
     keep_seconds: int = 3600
 
+    def check_size(self, height: int, width: int, size: int) -> None:
+        """Raises if a picture is too large for a network of `size`, or for browsers.
+
+        Raises:
+          UserError: if it is.
+        """
+        if max(height, width) > self.max_side:
+            raise UserError(
+                f"expected sides of at most {self.max_side:,} pixels, got {width:,} x"
+                f" {height:,}; cut it in parts"
+            )
+        canvas.check_size(height, width, size, max_pixels=self.max_pixels)
+
 
 class Visitor:
     """One page that is open in a browser.
@@ -56,7 +75,9 @@ class Visitor:
     Attributes:
       folder: of its files; only this visitor learns where it is.
       stop: set to end its computation.
+      thread: of its computation.
       seen: when it last did something.
+      has_left: whether its files are deleted.
     """
 
     def __init__(self) -> None:
@@ -66,12 +87,21 @@ class Visitor:
         )
         self.folder.mkdir(mode=0o700, parents=True)
         self.stop = threading.Event()
-        self.thread: threading.Thread | None = None  # Of its computation.
+        self.thread: threading.Thread | None = None
         self.seen = time.monotonic()
+        self.has_left = False
         self._name = ""
 
-    def take(self, upload: str, name: str, limits: Limits) -> dict[str, Any]:
+    def take(
+        self, upload: str, name: str, limits: Limits, *, image_size: int
+    ) -> dict[str, Any]:
         """Takes a file over that was uploaded; returns what the browser shows of it.
+
+        Args:
+          upload: the path of the file.
+          name: what its owner calls it.
+          limits: of the host.
+          image_size: of the network.
 
         Raises:
           UserError: if it is no picture that can be worked on.
@@ -80,6 +110,7 @@ class Visitor:
         name = _printable(name)
         try:
             photo = files.read(path, name=name, max_pixels=limits.max_pixels)
+            limits.check_size(*photo.pixels.shape[:2], image_size)
             os.replace(path, self.folder / "upload")
         finally:
             path.unlink(missing_ok=True)
@@ -125,6 +156,7 @@ class Visitor:
 
     def leave(self) -> None:
         """Ends its computation and deletes its files."""
+        self.has_left = True
         self.stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -152,18 +184,16 @@ class Visitors:
             return self._visitors[session]
 
     def close(self) -> None:
-        """Ends all computations, waits for them, and deletes all files.
-
-        JAX aborts the process if it ends during a computation.
-        """
+        """Ends all computations, waits a moment for them, and deletes all files."""
         with self._lock:
             everyone = list(self._visitors.values())
             self._visitors.clear()
         for visitor in everyone:
             visitor.stop.set()
+        deadline = time.monotonic() + _PATIENCE
         for visitor in everyone:
             if visitor.thread is not None:
-                visitor.thread.join()
+                visitor.thread.join(max(deadline - time.monotonic(), 0))
             visitor.leave()
 
     def leave(self, request: gr.Request) -> None:

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 
 from palette_jax import parallel
 from palette_jax.errors import UserError
@@ -54,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    # Also a lost terminal ends the server, and deletes the files of visitors.
+    # Also a lost terminal ends the server in order, and deletes the visitors' files.
     for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, lambda *_: sys.exit(0))
+        signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = visitors.Limits(

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from palette_jax import parallel
+from palette_jax import interruptible, parallel
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
@@ -21,7 +21,7 @@ from palette_jax.programs.photo_files import Job
 from palette_jax.restoration.restorer import Progress, Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given, Sides
+from palette_jax.tasks import TASKS, Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -218,20 +218,20 @@ class _Run:
             try:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
-                given = Given(hole, self._settings.extend)
-                TASKS[self._settings.task].degrade(photo.pixels, given)
+                self._restorer.prepare(
+                    photo, self._settings, hole=hole, hints=self._args.hints
+                )
             except UserError as error:
                 self._fail(job, error)
                 continue
             for warning in warnings:
-                bar.console.print(
-                    f"{job.path}: {warning}", markup=False, soft_wrap=True
-                )
+                _warn(bar, f"{job.path}: {warning}")
             photos.append(photo)
             holes.append(hole)
             read.append(job)
         if not read:
             return
+        hints = [self._args.hints] * len(photos) if self._args.hints else None
         before = bar.tasks[0].completed
         bar.update(task, description=read[0].path.name)
 
@@ -240,12 +240,14 @@ class _Run:
             bar.update(task, completed=before + share * len(jobs))
 
         try:
-            results = self._restorer.restore_many(
-                photos,
-                self._settings,
-                holes=holes,
-                hints=[self._args.hints] * len(photos) if self._args.hints else None,
-                on_progress=advance,
+            results = interruptible.call(
+                lambda: self._restorer.restore_many(
+                    photos,
+                    self._settings,
+                    holes=holes,
+                    hints=hints,
+                    on_progress=advance,
+                )
             )
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -263,9 +265,7 @@ class _Run:
                 continue
             self._done += 1
             for warning in result.warnings:
-                bar.console.print(
-                    f"{job.path}: {warning}", markup=False, soft_wrap=True
-                )
+                _warn(bar, f"{job.path}: {warning}")
 
     def _check_steps(
         self,
@@ -277,7 +277,9 @@ class _Run:
         """Prints how far results are from those of twice as many steps."""
         count = self._settings.steps["num_steps"]
         twice = dataclasses.replace(self._settings, num_steps=2 * count)
-        finer = self._restorer.restore_many(photos, twice, holes=holes)
+        finer = interruptible.call(
+            lambda: self._restorer.restore_many(photos, twice, holes=holes)
+        )
         for job, result, fine in zip(jobs, results, finer, strict=True):
             a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))
             error = np.sqrt(np.mean((a - b) ** 2))
