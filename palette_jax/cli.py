@@ -30,7 +30,7 @@ COMMANDS = {
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "diff": ("diff", "say what differs between two runs"),
-    "verify": ("verify", "repeat the last steps of a run and compare the bits"),
+    "verify": ("verify", "repeat the last steps of a run, or a result, bit by bit"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.restoration import canvas, masks
@@ -110,12 +111,12 @@ class Visitor:
         name = _printable(name)
         try:
             photo = files.read(path, name=name, max_pixels=limits.max_pixels)
-            limits.check_size(*photo.pixels.shape[:2], image_size)
+            height, width = photo.pixels.shape[:2]
+            limits.check_size(height, width, image_size)
             os.replace(path, self.folder / "upload")
         finally:
             path.unlink(missing_ok=True)
         self._name = name
-        height, width = photo.pixels.shape[:2]
         return {
             "name": name,
             "width": width,
@@ -193,7 +194,8 @@ class Visitors:
         deadline = time.monotonic() + _PATIENCE
         for visitor in everyone:
             if visitor.thread is not None:
-                visitor.thread.join(max(deadline - time.monotonic(), 0))
+                seconds = max(deadline - time.monotonic(), 0)
+                interruptible.end(visitor.thread, seconds)
             visitor.leave()
 
     def leave(self, request: gr.Request) -> None:

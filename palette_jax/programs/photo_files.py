@@ -26,16 +26,23 @@ class Job(NamedTuple):
       out: where its result goes, without an ending.
       mask: the file of its mask, None without.
       invert: whether black is painted.
+      hints: the file of its colour hints, None without.
     """
 
     path: pathlib.Path
     out: pathlib.Path
     mask: pathlib.Path | None
     invert: bool = False
+    hints: pathlib.Path | None = None
 
     def about(self) -> dict[str, Any]:
         """Returns what tells whether a result is of the same files as now."""
-        about = {"input_crc32": zlib.crc32(self.path.read_bytes())}
+        about: dict[str, Any] = {"input_crc32": zlib.crc32(self.path.read_bytes())}
+        if self.hints is not None:
+            about |= {
+                "hints": self.hints.name,
+                "hints_crc32": zlib.crc32(self.hints.read_bytes()),
+            }
         if self.mask is not None:
             about |= {
                 "mask": self.mask.name,
@@ -82,6 +89,7 @@ def find(
     *,
     mask: str | None = None,
     invert: bool = False,
+    hints: str | None = None,
 ) -> Found:
     """Returns a job for each picture, those of folders with their place in them.
 
@@ -111,7 +119,8 @@ def find(
     for (path, place), stem in zip(found, stems, strict=True):
         # Two pictures whose names differ by their ending keep it.
         name = place if count[stem] > 1 else stem
-        jobs.append(Job(path, out / name, masks_of(place), invert))
+        own_hints = pathlib.Path(hints) if hints else None
+        jobs.append(Job(path, out / name, masks_of(place), invert, own_hints))
     outs = collections.Counter(str(job.out) for job in jobs)
     twice = sorted(name for name, times in outs.items() if times > 1)
     if twice:

@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
     like = _read_like(args.like) if args.like else {}
-    for name in ("checkpoint", "mask"):
+    for name in ("checkpoint", "mask", "hints"):
         # A result holds names alone, not places.
         if like.get(name) and not getattr(args, name):
             raise UserError(
@@ -103,7 +103,11 @@ def run(args: argparse.Namespace) -> int:
             )
     mask, invert = args.mask, args.invert or like.get("invert", False)
     jobs, left_out = photo_files.find(
-        args.photos, pathlib.Path(args.out), mask=mask, invert=invert
+        args.photos,
+        pathlib.Path(args.out),
+        mask=mask,
+        invert=invert,
+        hints=args.hints,
     )
     photo_files.make_out(pathlib.Path(args.out))
     if args.check_mask:
@@ -219,7 +223,7 @@ class _Run:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
                 self._restorer.prepare(
-                    photo, self._settings, hole=hole, hints=self._args.hints
+                    photo, self._settings, hole=hole, hints=job.hints
                 )
             except UserError as error:
                 self._fail(job, error)
@@ -231,7 +235,7 @@ class _Run:
             read.append(job)
         if not read:
             return
-        hints = [self._args.hints] * len(photos) if self._args.hints else None
+        hints = [job.hints for job in read]
         before = bar.tasks[0].completed
         bar.update(task, description=read[0].path.name)
 

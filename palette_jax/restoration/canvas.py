@@ -102,7 +102,7 @@ def prepare(
         hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
         hole = (hole > 0).astype(np.uint8)[..., None]
     small = x.shape[:2]
-    check_size(*small, size)
+    check_size(small[0], small[1], size)
     spare = [max(size - n, 0) for n in small]
     edges = [(n // 2, n - n // 2) for n in spare] + [(0, 0)]
     x, hole = (np.pad(image, edges, mode="symmetric") for image in (x, hole))
