@@ -19,6 +19,7 @@ let sending = null;     // The photo that was sent last: {file, name}.
 let sent = null;        // The photo that is shown.
 let layers = null;      // What is painted on the photo that was sent: {mask, hints}.
 const earlier = [];     // What results took the place of: {sent, mask, hints}.
+let together = [], number = 0;  // The pictures that were dropped, and which is open.
 let reloads = false;    // Whether the page may be left without a question.
 
 const say = (text, wrong = false) => {
@@ -119,13 +120,10 @@ const actions = {
   invert: () => change({ kind: "invert" }),
   "load-mask": () => photo ? find(".mask-file").click()
     : say("Open the picture first, then its mask.", true),
-  "save-mask": () => {
-    if (!photo) return say("Open a picture first.", true);
-    const link = document.createElement("a");
-    link.href = mask.picture();
-    link.download = photo.name.replace(/\.[^.]*$/, "") + "_mask.png";
-    link.click();
-  },
+  "save-mask": () => saveDrawing("mask", () => mask.picture()),
+  "save-hints": () => saveDrawing("hints", () => hints.colours()),
+  previous: () => openNumber(number - 1),
+  next: () => openNumber(number + 1),
   "take-back": () => {
     const before = earlier.at(-1);
     sendWith(before.sent, before, earlier.slice(0, -1));
@@ -144,7 +142,27 @@ function zoomAt(factor, x, y) {
   draw();
 }
 
-const open = (file, name) => sendWith({ file, name }, null);
+// Under the name that the copied command gives it.
+function saveDrawing(kind, encoded) {
+  if (!photo) return say("Open a picture first.", true);
+  const link = document.createElement("a");
+  link.href = encoded();
+  link.download = `${photo.name.replace(/\.[^.]*$/, "")}_${kind}.png`;
+  link.click();
+}
+
+// Opens the first of some pictures, or of what is in folders.
+function openAll(files) {
+  together = files;
+  if (files.length) openNumber(0);
+  else say("There is no picture in it.", true);
+}
+function openNumber(wanted) {
+  number = clamp(wanted, 0, together.length - 1);
+  find(".folder").hidden = together.length < 2;
+  find(".place").textContent = `${number + 1} of ${together.length}`;
+  sendWith({ file: together[number], name: together[number].name || "pasted.png" }, null);
+}
 // Sends a photo with what was painted on it already, and the photos before it.
 function sendWith(photo, painted, before = []) {
   sending = photo;
@@ -200,8 +218,8 @@ size.addEventListener("input", draw);
 Object.values(sides).forEach((input) => input.addEventListener("input", draw));
 for (const kind of ["photo", "mask"])
   find(`.${kind}-file`).addEventListener("change", ({ target }) => {
-    const [file] = target.files;
-    if (file) kind === "mask" ? send(file, file.name, kind) : open(file, file.name);
+    const files = [...target.files];
+    if (files.length) kind === "mask" ? send(files[0], files[0].name, kind) : openAll(files);
     target.value = "";
   });
 new ResizeObserver(draw).observe(stage);
@@ -225,7 +243,7 @@ window.paletteEditor = {
     zoom = 1;
     draw();
   },
-  open,
+  openAll,
   // The mask stays where the new picture has the same size.
   goOn: (file, name) => sendWith({ file, name }, { mask, hints },
     [...earlier, { sent, mask, hints }]),

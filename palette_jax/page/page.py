@@ -13,17 +13,10 @@ from palette_jax.page import work
 from palette_jax.page.guard import Guard
 from palette_jax.page.visitors import Limits, Line, Visitors
 from palette_jax.restoration.restorer import Restorer
-from palette_jax.restoration.settings import QUALITY_PRESETS
+from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS
 from palette_jax.tasks import TASKS
 
-_SAMPLERS = [
-    ("of the quality", ""),
-    ("UniPC, order 2", "unipc_2"),
-    ("UniPC, order 3", "unipc_3"),
-    ("DPM-Solver++ (2M)", "dpmpp_2m"),
-    ("DDIM", "ddim"),
-    ("DDPM", "ddpm"),
-]
+_SAMPLERS = [("of the quality", ""), *((name, name) for name in SAMPLERS)]
 _LARGE = [
     ("as fits the task", "auto"),
     ("restore a small copy, enlarge what is new", "shrink"),

@@ -67,6 +67,7 @@ function show(news) {
   find(".empty").hidden = Boolean(done) || !find(".preview").hidden;
   compare.hidden = !done || !find(".preview").hidden;
   find(".actions").hidden = find(".samples").hidden = find(".notes").hidden = !done || busy;
+  if (busy) find(".command").hidden = true;
 }
 
 function choose(index) {
@@ -81,7 +82,8 @@ function choose(index) {
     for (const image of compare.querySelectorAll("img"))
       image.classList.toggle("coarse", target.naturalWidth < 256);
   };
-  find(".deviation").hidden = true;
+  find(".deviation").hidden = find(".command").hidden = true;
+  find(".doubt").classList.remove("active");
   find(".doubt").hidden = !done.deviation;
   if (done.deviation) find(".deviation").src = done.deviation;
   find(".download").href = address(path);
@@ -107,19 +109,51 @@ function choose(index) {
 
 let scale = null;       // Pixels of the screen for one of the result; null: all is shown.
 function enlarge(factor) {
+  const frame = find(".frame"), { naturalWidth, naturalHeight } = find(".after");
+  const middle = ["Left", "Top"].map((side, i) => {
+    const length = i ? frame.clientHeight : frame.clientWidth;
+    return scale ? (frame[`scroll${side}`] + length / 2) / scale : null;
+  });
   scale = factor && Math.min(Math.max(factor, 1 / 16), 16);
-  const fine = window.devicePixelRatio || 1, { naturalWidth, naturalHeight } = find(".after");
-  find(".frame").classList.toggle("enlarged", scale !== null);
+  const fine = window.devicePixelRatio || 1;
+  frame.classList.toggle("enlarged", scale !== null);
   compare.style.width = scale ? `${naturalWidth * scale / fine}px` : "";
   compare.style.height = scale ? `${naturalHeight * scale / fine}px` : "";
+  if (!scale) return;
+  // The middle stays where it is.
+  const { scrollWidth, scrollHeight, clientWidth, clientHeight } = frame;
+  frame.scrollLeft = middle[0] === null ? (scrollWidth - clientWidth) / 2
+    : middle[0] * scale - clientWidth / 2;
+  frame.scrollTop = middle[1] === null ? (scrollHeight - clientHeight) / 2
+    : middle[1] * scale - clientHeight / 2;
 }
 const fitted = () => Math.min(compare.clientWidth / find(".after").naturalWidth,
   compare.clientHeight / find(".after").naturalHeight) * (window.devicePixelRatio || 1);
+const zoomBy = (factor) => enlarge((scale ?? fitted()) * factor);
 find(".fit").onclick = () => enlarge(null);
 find(".one").onclick = () => enlarge(1);
-find(".closer").onclick = () => enlarge((scale ?? fitted()) * 1.5);
-find(".farther").onclick = () => enlarge((scale ?? fitted()) / 1.5);
-find(".doubt").onclick = () => { find(".deviation").hidden = !find(".deviation").hidden; };
+find(".closer").onclick = () => zoomBy(1.5);
+find(".farther").onclick = () => zoomBy(1 / 1.5);
+find(".frame").addEventListener("wheel", (event) => {
+  if (compare.hidden || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  zoomBy(Math.exp(-event.deltaY / 200));
+}, { passive: false });
+find(".doubt").onclick = () => {
+  const { hidden } = find(".deviation");
+  find(".deviation").hidden = !hidden;
+  find(".doubt").classList.toggle("active", hidden);
+};
+
+// Also where a browser has no clipboard for pages without TLS.
+find(".copy").onclick = async () => {
+  const shown = find(".command");
+  shown.textContent = done.results[chosen].command;
+  shown.hidden = false;
+  getSelection().selectAllChildren(shown);
+  try { await navigator.clipboard.writeText(shown.textContent); }
+  catch { document.execCommand("copy"); }
+};
 
 function move(percent) {
   const at = Math.min(Math.max(percent, 0), 100);

@@ -75,6 +75,7 @@ class Visitor:
 
     Attributes:
       folder: of its files; only this visitor learns where it is.
+      path: of the picture that it sent.
       stop: set to end its computation.
       thread: of its computation.
       seen: when it last did something.
@@ -87,6 +88,7 @@ class Visitor:
             gr.utils.get_upload_folder(), secrets.token_urlsafe(24)
         )
         self.folder.mkdir(mode=0o700, parents=True)
+        self.path = self.folder / "upload"
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
         self.seen = time.monotonic()
@@ -113,7 +115,7 @@ class Visitor:
             photo = files.read(path, name=name, max_pixels=limits.max_pixels)
             height, width = photo.pixels.shape[:2]
             limits.check_size(height, width, image_size)
-            os.replace(path, self.folder / "upload")
+            os.replace(path, self.path)
         finally:
             path.unlink(missing_ok=True)
         self._name = name
@@ -149,11 +151,9 @@ class Visitor:
         """
         if not self._name:
             raise UserError("There is no picture yet: drop one into the frame.")
-        if not (self.folder / "upload").exists():
+        if not self.path.exists():
             raise UserError("The picture is no longer here: open it again.")
-        return files.read(
-            self.folder / "upload", name=self._name, max_pixels=limits.max_pixels
-        )
+        return files.read(self.path, name=self._name, max_pixels=limits.max_pixels)
 
     def leave(self) -> None:
         """Ends its computation and deletes its files."""

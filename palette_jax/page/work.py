@@ -23,11 +23,12 @@ from PIL import Image
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
+from palette_jax.page.as_command import as_command
 from palette_jax.page.visitors import Limits, Line, Visitor, inline
 from palette_jax.pictures import files
 from palette_jax.restoration import masks
 from palette_jax.restoration.restorer import Progress, Restorer, Stopped
-from palette_jax.restoration.result import Result
+from palette_jax.restoration.result import Result, made_from
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides, colorize, uncrop
 
@@ -62,10 +63,14 @@ def run(
         photo = visitor.photo(limits)
         settings = _settings(photo, drawn or {}, choices, limits, restorer.image_size)
         hole = hints = None
+        sent: dict[str, tuple[str, bytes]] = {}
         if TASKS[settings.task].needs_mask:
-            hole = _hole(photo, drawn or {}, limits)
+            sent["mask"] = _drawing(photo, drawn or {}, "mask")
+            hole = _hole(photo, _read(sent["mask"], limits))
         if settings.task == "colorize" and (drawn or {}).get("hints"):
-            hints = _drawing(drawn or {}, "hints", limits)
+            sent["hints"] = _drawing(photo, drawn or {}, "hints")
+            hints = _read(sent["hints"], limits)
+        about = made_from(visitor.path.read_bytes(), **sent)
         place = line.join()
         thread = None
         try:
@@ -79,7 +84,16 @@ def run(
             yield {"state": "running", "text": text}
             news: queue.Queue[Any] = queue.Queue()
             compute = functools.partial(
-                _compute, restorer, photo, settings, hole, hints, visitor, limits, news
+                _compute,
+                restorer,
+                photo,
+                settings,
+                hole,
+                hints,
+                about,
+                visitor,
+                limits,
+                news,
             )
             leave = functools.partial(line.leave, place)
             thread = interruptible.start(lambda: compute(leave=leave))
@@ -106,6 +120,7 @@ def _compute(
     settings: Settings,
     hole: UInt8[np.ndarray, "h w 1"] | None,
     hints: files.Photo | None,
+    about: dict[str, Any],
     visitor: Visitor,
     limits: Limits,
     news: queue.Queue[Any],
@@ -136,7 +151,7 @@ def _compute(
             max_tiles=limits.max_tiles,
             on_progress=on_progress,
         )
-        news.put(_finished(result, began, visitor.folder, stop))
+        news.put(_finished(result, about, began, visitor.folder, stop))
     except Stopped:
         pass  # The page was told when it asked for it.
     except BaseException as error:
@@ -201,7 +216,11 @@ def _seeds(result: Result) -> str:
 
 
 def _finished(
-    result: Result, began: float, visitors_folder: pathlib.Path, stop: threading.Event
+    result: Result,
+    about: dict[str, Any],
+    began: float,
+    visitors_folder: pathlib.Path,
+    stop: threading.Event,
 ) -> dict[str, Any]:
     """Writes the results, and deletes those before.
 
@@ -212,19 +231,20 @@ def _finished(
     folder = pathlib.Path(tempfile.mkdtemp(prefix="results", dir=visitors_folder))
     stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
     made = []
-    for index, seed in enumerate(result.settings.seeds):
+    for index, settings in enumerate(result.settings.alone()):
         if stop.is_set():
             break
         suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
         path = folder / f"{stem}{suffix}.png"
-        result.save(path, index=index)
+        result.save(path, index=index, about=about)
         thumbnail = inline(result.pictures[index], longest=_THUMBNAIL_SIZE)
         made.append(
             {
                 "path": str(path),
                 "name": path.name,
-                "seed": seed,
+                "seed": settings.seed,
                 "thumbnail": thumbnail,
+                "command": as_command(settings, {**result.about, **about}),
             }
         )
     given = Image.fromarray(_before(result))
@@ -304,10 +324,7 @@ def _settings(
     return settings
 
 
-def _hole(
-    photo: files.Photo, drawn: dict[str, Any], limits: Limits
-) -> UInt8[np.ndarray, "h w 1"]:
-    mask = _drawing(drawn, "mask", limits)
+def _hole(photo: files.Photo, mask: files.Photo) -> UInt8[np.ndarray, "h w 1"]:
     hole, _ = masks.to_hole(mask, photo.pixels.shape)
     if not hole.any():
         raise UserError(
@@ -316,13 +333,19 @@ def _hole(
     return hole
 
 
-def _drawing(drawn: dict[str, Any], kind: str, limits: Limits) -> files.Photo:
-    """Reads the mask or the hints that the browser sent as a data URL."""
+def _drawing(photo: files.Photo, drawn: dict[str, Any], kind: str) -> tuple[str, bytes]:
+    """Returns name and content of the mask or the hints that the browser sent.
+
+    They are those of the file that the browser saves.
+    """
     _, _, encoded = str(drawn.get(kind) or "").partition(",")
     if not encoded:
         raise UserError(
             f"expected a {kind}, got none; paint over what is to be replaced"
         )
-    return files.read(
-        base64.b64decode(encoded), name=f"the {kind}", max_pixels=limits.max_pixels
-    )
+    name = f"{pathlib.Path(photo.name).stem}_{kind}.png"
+    return name, base64.b64decode(encoded)
+
+
+def _read(file: tuple[str, bytes], limits: Limits) -> files.Photo:
+    return files.read(file[1], name=file[0], max_pixels=limits.max_pixels)

@@ -4,7 +4,6 @@ import argparse
 import collections
 import os
 import pathlib
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration import masks
+from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
 
 
@@ -37,19 +37,13 @@ class Job(NamedTuple):
 
     def about(self) -> dict[str, Any]:
         """Returns what tells whether a result is of the same files as now."""
-        about: dict[str, Any] = {"input_crc32": zlib.crc32(self.path.read_bytes())}
-        if self.hints is not None:
-            about |= {
-                "hints": self.hints.name,
-                "hints_crc32": zlib.crc32(self.hints.read_bytes()),
-            }
-        if self.mask is not None:
-            about |= {
-                "mask": self.mask.name,
-                "mask_crc32": zlib.crc32(self.mask.read_bytes()),
-                "invert": self.invert,
-            }
-        return about
+        mask, hints = (
+            None if path is None else (path.name, path.read_bytes())
+            for path in (self.mask, self.hints)
+        )
+        return made_from(
+            self.path.read_bytes(), mask=mask, invert=self.invert, hints=hints
+        )
 
     def targets(self, settings: Settings, suffix: str) -> list[pathlib.Path]:
         """Returns the file of each sample."""

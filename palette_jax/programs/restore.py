@@ -61,9 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extend",
         dest="extend_share",
-        type=photo_flags.share,
+        type=photo_flags.extension,
         metavar="SHARE",
-        help="for uncrop: by how much of its width or height (default: 50%%)",
+        help="for uncrop: by how much of its width or height (default: 50%%); or, with"
+        " no --side, by how much at each, e.g. left=50%%,top=25%%",
     )
     parser.add_argument(
         "--keep-luminance",
@@ -339,7 +340,14 @@ def _settings(
             " network was trained for, got none"
         )
     extend = None
-    if args.side or args.extend_share is not None:
+    if isinstance(args.extend_share, Sides):
+        if args.side:
+            raise UserError(
+                f"expected a share with --side={args.side}, got sides in --extend;"
+                " leave --side out"
+            )
+        extend = args.extend_share
+    elif args.side or args.extend_share is not None:
         if not args.side:
             raise UserError("expected --side with --extend, got none; e.g. --side=all")
         share = 0.5 if args.extend_share is None else args.extend_share

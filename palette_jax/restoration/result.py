@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,3 +125,25 @@ class Result:
         if task.extends:
             edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
         return np.where(self.hole[..., 0] > 0, values, np.pad(self.photo.deep, edges))
+
+
+def made_from(
+    photo: bytes,
+    *,
+    mask: tuple[str, bytes] | None = None,
+    invert: bool = False,
+    hints: tuple[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Returns what tells whether a result is of the same files, for `Result.save`.
+
+    Args:
+      photo: the bytes of its file.
+      mask: name and bytes of its file.
+      invert: whether what is black in the mask is painted.
+      hints: name and bytes of their file.
+    """
+    about: dict[str, Any] = {"input_crc32": zlib.crc32(photo)}
+    for name, file in (("hints", hints), ("mask", mask)):
+        if file is not None:
+            about |= {name: file[0], f"{name}_crc32": zlib.crc32(file[1])}
+    return about | ({} if mask is None else {"invert": invert})

@@ -268,7 +268,11 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"task": "uncrop"}, {"extend": {"left": 0}}, "No side is extended"),
         ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
         ({"task": "inpaint"}, None, "expected a mask"),
-        ({"task": "inpaint"}, {"mask": "data:,bm90aGluZw=="}, "the mask: expected"),
+        (
+            {"task": "inpaint"},
+            {"mask": "data:,bm90aGluZw=="},
+            "holiday_mask.png: expected",
+        ),
         ({"task": "inpaint"}, {"mask": 3}, "expected a mask"),
         ({"task": "nonsense"}, None, "expected task out of"),
     ],
