@@ -39,19 +39,22 @@ class Progress(NamedTuple):
     """Where a restoration is.
 
     Attributes:
-      done: steps done, of all samples.
+      done: steps done, of all samples; parts of a step where a picture has many tiles.
       total: steps in all.
       preview: call it for the samples that are computed at present, as they stand:
         pairs of their index and the picture. It costs a transfer from the device.
     """
 
-    done: int
+    done: float | int
     total: int
     preview: Callable[[], list[tuple[int, UInt8[np.ndarray, "h w 3"]]]]
 
 
 OnProgress = Callable[[Progress], bool | None]
-"""Called after each step; returning False ends the computation with `Stopped`."""
+"""Called after each step, and in it after each group of tiles.
+
+Returning False ends the computation with `Stopped`.
+"""
 
 
 class _Work(NamedTuple):
@@ -131,6 +134,7 @@ class Restorer:
         *,
         hole: Any = None,
         hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> Result:
         """Restores one picture; see `restore_many`."""
@@ -139,6 +143,7 @@ class Restorer:
             settings,
             holes=[hole],
             hints=None if hints is None else [hints],
+            max_tiles=max_tiles,
             on_progress=on_progress,
         )[0]
 
@@ -149,6 +154,7 @@ class Restorer:
         *,
         holes: Sequence[Any] | None = None,
         hints: Sequence[Any] | None = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
@@ -159,55 +165,83 @@ class Restorer:
           settings: the task and how to carry it out.
           holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
           hints: of `colorize`, pictures whose opaque pixels have true colours.
-          on_progress: called after each step.
+          max_tiles: of one picture, at most.
+          on_progress: called after each step, and within a step of many tiles.
 
         Raises:
-          UserError: if the network was not trained for the task, or a hole is missing.
+          UserError: if the network was not trained for the task, a hole is missing, or
+            a picture takes too many tiles.
           Stopped: if `on_progress` returned False.
         """
         warnings = self.check(settings)
         works: list[_Work] = []
         results: list[Result] = []
-        task, none = TASKS[settings.task], [None] * len(photos)
-        if hints and not self.knows_hints:
-            raise UserError(
-                "expected a network that was trained with colour hints, got another;"
-                " leave --hints out, or train with --config.data.hints=True"
-            )
+        none = [None] * len(photos)
         for source, hole, hint in zip(
             photos, holes or none, hints or none, strict=True
         ):
-            photo, about_hole = files.as_photo(source), []
-            if task.shrinks or (task.brings_colour and photo.is_gray):
-                photo = files.in_colour(photo)
-            if hole is not None:
-                hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
-            if hole is not None and not task.needs_mask:
-                raise UserError(
-                    "expected a mask with task inpaint alone, got one with"
-                    f" {task.name}; leave it out"
-                )
-            colours = None if hint is None else _fit_hints(hint, photo)
-            given = Given(hole, settings.extend, colours, self._gray)
-            degraded = task.degrade(photo.pixels, given)
-            large, doubts = canvas.choose(degraded, settings, self.image_size)
-            prepared = canvas.prepare(degraded, self.image_size, large=large)
-            if (task.needs_mask or task.extends) and not degraded.hole.any():
-                prepared = prepared._replace(tiles=[])  # There is nothing to paint.
-            image_id = _image_id(degraded)
+            photo, prepared, said = self.prepare(
+                source, settings, hole=hole, hints=hint, max_tiles=max_tiles
+            )
+            image_id = _image_id(prepared.whole)
             works += [
                 _Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
-            said = [*photo.warnings, *about_hole, *warnings, *doubts]
-            if photo.alpha is not None and task.needs_mask:
-                said += inpaint.unseen(degraded.hole, photo.alpha)
-            results.append(Result(photo, settings, [], degraded.hole, said, about))
+            said = [*said, *warnings]
+            results.append(
+                Result(photo, settings, [], prepared.whole.hole, said, about)
+            )
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
             results[i // settings.num_samples].pictures.append(picture)
         return results
+
+    def prepare(
+        self,
+        source: Any,
+        settings: Settings,
+        *,
+        hole: Any = None,
+        hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
+    ) -> tuple[Photo, Canvas, list[str]]:
+        """Returns a photo, what is sampled of it, and what the user should know.
+
+        Raises:
+          UserError: if it cannot be restored so.
+        """
+        task, about_hole = TASKS[settings.task], []
+        if hints is not None and not self.knows_hints:
+            raise UserError(
+                "expected a network that was trained with colour hints, got another;"
+                " leave --hints out, or train with --config.data.hints=True"
+            )
+        photo = files.as_photo(source)
+        if task.shrinks or (task.brings_colour and photo.is_gray):
+            photo = files.in_colour(photo)
+        if hole is not None:
+            hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
+        if hole is not None and not task.needs_mask:
+            raise UserError(
+                "expected a mask with task inpaint alone, got one with"
+                f" {task.name}; leave it out"
+            )
+        colours = None if hints is None else _fit_hints(hints, photo)
+        degraded = task.degrade(
+            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+        )
+        large, doubts = canvas.choose(degraded, settings, self.image_size)
+        prepared = canvas.prepare(
+            degraded, self.image_size, large=large, max_tiles=max_tiles
+        )
+        if (task.needs_mask or task.extends) and not degraded.hole.any():
+            prepared = prepared._replace(tiles=[])  # There is nothing to paint.
+        said = [*photo.warnings, *about_hole, *doubts]
+        if photo.alpha is not None and task.needs_mask:
+            said += inpaint.unseen(degraded.hole, photo.alpha)
+        return photo, prepared, said
 
     def check(self, settings: Settings) -> list[str]:
         """Returns warnings of a task that is near what the network was trained for.
@@ -256,30 +290,8 @@ class Restorer:
         }
         before = len(pictures) * sampler.num_steps
         for batch in _batches(works, len(self._mesh.devices.flat)):
-
-            def finish(
-                sampled: Array, batch: Sequence[_Work] = batch
-            ) -> list[tuple[int, np.ndarray]]:
-                return [
-                    (work.index, _finished(work, picture, settings))
-                    for work, picture in zip(batch, np.asarray(sampled), strict=True)
-                ]
-
-            def callback(
-                steps: int, y_0: Array, before: int = before, count: int = len(batch)
-            ) -> None:
-                if on_progress is None:
-                    return
-                jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
-                progress = Progress(
-                    before + steps * count,
-                    total,
-                    lambda: finish(process.to_bytes(y_0)),
-                )
-                if on_progress(progress) is False:
-                    raise Stopped
-
-            pictures.update(finish(self._run(batch, sampler, callback)))
+            watch = _Watch(on_progress, batch, settings, before, total)
+            pictures.update(watch.finished(self._run(batch, sampler, watch)))
             before += len(batch) * sampler.num_steps
         return [pictures[work.index] for work in works]
 
@@ -287,7 +299,7 @@ class Restorer:
         self,
         batch: Sequence[_Work],
         sampler: Sampler,
-        callback: Callable[[int, Array], None],
+        watch: "_Watch",
     ) -> UInt8[Array, "b h w 3"]:
         shape = batch[0].canvas.x.shape
         plan = tiles.plan(
@@ -304,22 +316,67 @@ class Restorer:
             for name in ("x", "hole")
         )
         keys, plan, x, hole = self._put((keys, plan, x, hole))
-        # A step is a call of its own: it can be watched and stopped, and the compiled
-        # program serves any number of steps.
+        # A group of tiles is a call of its own: it can be watched and stopped, and the
+        # compiled program serves any number of tiles and steps.
         return restore_batch(
             keys,
-            self._bind_tiles(self.predict, plan),
+            self._bind_tiles(self.predict, plan, watch.after_group),
             x,
             hole,
             sampler,
             clip=self._clip,
-            callback=callback,
-            every=1,
+            callback=watch.after_step,
             compiler_options=parallel.compiler_options(self._mesh),
+            on_host=True,
         )
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, parallel.replicated(self._mesh))
+
+
+class _Watch:
+    """Tells how far a batch is, and ends it when it is told to."""
+
+    def __init__(
+        self,
+        on_progress: OnProgress | None,
+        batch: Sequence[_Work],
+        settings: Settings,
+        before: int,
+        total: int,
+    ):
+        self._on_progress, self._batch, self._settings = on_progress, batch, settings
+        self._before, self._total = before, total
+        self._done = 0
+        self._latest: Any = np.stack([work.canvas.x for work in batch])
+
+    def finished(self, sampled: Any) -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Returns the index and the picture of each work of the batch."""
+        return [
+            (work.index, _finished(work, picture, self._settings))
+            for work, picture in zip(self._batch, np.asarray(sampled), strict=True)
+        ]
+
+    def after_step(self, steps: int, y_0: Array) -> None:
+        if self._on_progress is None:
+            return
+        jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
+        self._done, self._latest = steps, y_0
+        self.after_group(0.0)
+
+    def after_group(self, share: float) -> None:
+        if self._on_progress is None:
+            return
+        done = self._before + (self._done + share) * len(self._batch)
+        latest = self._latest
+
+        def preview() -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+            is_given = latest.dtype == np.uint8  # Before the first step.
+            return self.finished(latest if is_given else process.to_bytes(latest))
+
+        progress = Progress(done, self._total, preview)
+        if self._on_progress(progress) is False:
+            raise Stopped
 
 
 def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:

@@ -10,6 +10,7 @@ from palette_jax.tasks import TASKS, Sides
 # With fewer steps, the paper's large variance leaves noise in the picture.
 FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
+LARGE = ("auto", "tiles", "shrink")
 
 # How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
 # By the distance to the result of many steps (docs/results.md).
@@ -59,7 +60,7 @@ class Settings:
         """Refuses what is none of the valid values."""
         _one_of("task", self.task, tuple(TASKS))
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
-        _one_of("large", self.large, ("auto", "tiles", "shrink"))
+        _one_of("large", self.large, LARGE)
         if self.sampler is not None:
             _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:

@@ -9,8 +9,6 @@ from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
 
-MAX_PIXELS = 100_000_000  # Of a picture that is read, or made larger.
-
 
 class Sides(NamedTuple):
     """How far a picture is extended: shares of its width (left, right) or height."""

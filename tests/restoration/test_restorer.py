@@ -174,6 +174,22 @@ def test_a_restoration_can_be_stopped() -> None:
     assert steps == [1]
 
 
+def test_a_step_of_many_tiles_can_be_stopped_within() -> None:
+    seen: list[Progress] = []
+
+    def stop(progress: Progress) -> bool:
+        seen.append(progress)
+        return len(seen) < 2
+
+    photo, restorer = _photo(8, 600), make_restorer(negative)
+    with pytest.raises(Stopped):
+        restorer.restore(photo, Settings("jpeg", **STEPS), on_progress=stop)
+    # In the first of three steps; what is shown before it is what was given.
+    assert 0 < seen[0].done < seen[1].done < 1 and seen[1].total == 3
+    [(_, preview)] = seen[1].preview()
+    np.testing.assert_array_equal(preview, photo.pixels)
+
+
 def test_a_task_that_was_not_trained_is_refused() -> None:
     restorer = make_restorer(constant, task_names=("inpaint",))
     with pytest.raises(UserError, match=r"trained for \(inpaint\), got colorize"):
