@@ -121,7 +121,7 @@ def student_sampling(num_steps: int) -> dict[str, Any]:
 
 
 def _enough(num_steps: int) -> float:
-    """Returns a beta_max with which `num_steps` steps end in noise, gamma below 1e-4."""
+    """Returns a beta_max whose last gamma, after `num_steps`, is below 1e-4."""
     return min(round(25 / num_steps, 4), 0.999)
 
 
@@ -207,7 +207,7 @@ def make_loss(
 def make_predictor(
     config: ml_collections.ConfigDict,
 ) -> Callable[[Params], PredictFn]:
-    """Returns `weights -> predict`; reuse it, since each one compiles again."""
+    """Returns `weights -> predict`; reuse it, since each one is compiled."""
     network = make_network(config)
 
     def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:

@@ -65,7 +65,7 @@ def train_batches(
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
     Args:
-      sources: with their weights. One source is shuffled anew in each epoch. Of several
+      sources: with their weights. One source is reshuffled in each epoch. Of several
         each example draws one; it then takes what stands at the example's place in the
         source's own order, so that all its pictures are equally likely.
       task: from `tasks`.

@@ -69,7 +69,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
     def _prune(self, before: int, keep: int) -> None:
         """Deletes steps but the newest few and the best of those before a step.
 
-        What is newer was found damaged: it counts for nothing and is written anew.
+        What is newer was found damaged: it counts for nothing and is written again.
         """
         if jax.process_index() != 0:
             return
