@@ -9,7 +9,7 @@ DDIM with even steps, the best solver with its own spacing, and students of the 
 above 100 steps the paper's sampling alone: the others have converged by then. Every row
 restores the same pictures with the same noise. The rows are stored in few_steps/ of the
 run, as JSON, each as soon as it is measured. A model of several tasks has a table for
-each; `--config.task=uncrop` selects one of them.
+each; `--config.task=uncrop` selects one.
 
 PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one sample
 it falls as pictures get sharper, so look at the mean of the samples, and at how far they
