@@ -23,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="address to listen at; 0.0.0.0 lets others on the network in",
     )
     parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a web server in front of the page, e.g. photos.example.org; other"
+        " names than this computer's are refused",
+    )
+    parser.add_argument(
         "--port", type=int, help="default: the first that is free from 7860 on"
     )
     parser.add_argument(
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                **page.launch_options(limits, args.host),
+                **page.launch_options(limits, host=args.host, allowed=args.allow_host),
             )
         except (OSError, OverflowError) as error:  # No such address, or port.
             port = args.port if args.port is not None else "a port from 7860 on"
@@ -81,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
                 f"expected to listen at {args.host}:{port}, got an address that is"
                 " taken or not this computer's; take another --port or --host"
             ) from error
-        if args.host not in ("127.0.0.1", "localhost", "::1"):
+        if not guard.is_loopback(args.host):
             reached = guard.lan_address() or args.host
             print(
                 "warning: everyone on the network can open the page, without a password"
