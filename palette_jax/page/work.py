@@ -70,7 +70,9 @@ def run(
         if settings.task == "colorize" and (drawn or {}).get("hints"):
             sent["hints"] = _drawing(photo, drawn or {}, "hints")
             hints = _read(sent["hints"], limits)
-        about = made_from(visitor.path.read_bytes(), **sent)
+        about = made_from(
+            visitor.path.read_bytes(), mask=sent.get("mask"), hints=sent.get("hints")
+        )
         place = line.join()
         thread = None
         try:

@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 
-from palette_jax import parallel
 from palette_jax.errors import UserError
 
 
@@ -57,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
             ' pip install "palette-jax[demo]"'
         ) from error
 
-    parallel.cache_compilations()
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
