@@ -116,7 +116,7 @@ class Result:
         )
 
     def _repr_png_(self) -> bytes:
-        """Returns what notebooks show: the pictures side by side, not larger than 2048."""
+        """Returns what notebooks show: the pictures side by side, made to fit."""
         height, width = self.pictures[0].shape[:2]
         steps = range(0, len(self.pictures) * (width + _GAP), width + _GAP)
         sheet = Image.new("RGBA", (steps[-1] + width, height))
