@@ -12,7 +12,7 @@ from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags
 from palette_jax.programs.photo_files import Job
 from palette_jax.restoration import panorama
-from palette_jax.restoration.restorer import Progress
+from palette_jax.restoration.progress import Progress
 from palette_jax.tasks import Sides
 
 

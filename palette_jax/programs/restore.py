@@ -18,7 +18,8 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration.restorer import Progress, Restorer
+from palette_jax.restoration.progress import Progress
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides

@@ -69,7 +69,7 @@ class Settings:
             raise UserError(f"expected a seed from 0 to 4294967295, got {self.seed}")
         if self.num_steps is not None and self.num_steps < 1:
             raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
-        if min(self.extend) < 0 or max(self.extend) > 16:
+        if not all(0 <= share <= 16 for share in self.extend):  # NaN is none.
             raise UserError(
                 "expected each side extended by 0 to 16 times the picture, got"
                 f" {tuple(self.extend)}; write 0.5 or 50% for half of it"

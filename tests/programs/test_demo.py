@@ -652,7 +652,7 @@ def test_two_visitors_wait_for_each_other_and_see_nothing_of_each_other(
 
 
 def _kept(server: Served) -> list[pathlib.Path]:
-    return [path for path in server.folder.rglob("*") if path.is_file()]
+    return [path for path in server.folder.glob("*/files/**/*") if path.is_file()]
 
 
 def _status(address: str) -> int:

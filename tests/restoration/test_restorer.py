@@ -13,7 +13,7 @@ from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration.restorer import Progress, Stopped
+from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides
 from tests.restoration.oracle import (
