@@ -1,6 +1,7 @@
 """The command line: what all programs share."""
 
 import argparse
+import errno
 import importlib
 import os
 import pathlib
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from palette_jax import cli, parallel
+from palette_jax.programs import doctor
 from tests.programs.untrained import save_run
 
 
@@ -69,6 +71,18 @@ def test_warnings_in_a_pipe_are_not_wrapped(
         text=True,
     )
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch, capsys, number):
+    def write(args: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number), "runs/table.json")
+
+    monkeypatch.setattr(doctor, "run", write)
+    assert cli.run(["doctor"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert "runs/table.json" in said and "make room" in said
 
 
 def test_no_command_shows_what_there_is(capsys) -> None:

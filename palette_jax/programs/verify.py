@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from palette_jax import parallel
-from palette_jax.config import build
+from palette_jax.config import build, build_training
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.programs import verify_result
@@ -88,17 +88,17 @@ def _repeat(
     """Returns the state of a checkpoint, and the one that its last steps lead to."""
     # TensorFlow, which makes the batches, takes seconds to import.
     from palette_jax.config import build_data
-    from palette_jax.programs import train
 
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
-    abstract, shardings = train.abstract_state(config, optimizer, mesh)
+    teacher, _ = build_training.load_teacher(config, mesh)
+    abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     expected = checkpoints.restore_step(directory, stop, abstract)
     if start:
         state = checkpoints.restore_step(directory, start, abstract)
     else:
-        state = train.init_state(config, optimizer, shardings)
-    step = train.compile_step(config, mesh, shardings)
+        state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
+    step = build_training.compile_step(config, mesh, shardings, teacher=teacher)
     batches = build_data.train_batches(config, start_step=start)
     for _ in range(start, stop):
         state, _ = step(state, next(batches))

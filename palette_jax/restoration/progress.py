@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from palette_jax.diffusion import process
+from palette_jax.pictures.files import Photo
 from palette_jax.restoration import canvas
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.settings import Settings
@@ -51,7 +52,7 @@ class Work(NamedTuple):
     canvas: Canvas
     seed: int
     image_id: int
-    is_gray: bool
+    photo: Photo
 
     @property
     def tiles_at_once(self) -> int:
@@ -137,7 +138,7 @@ def _finished(
     if task.shrinks:
         # A shrunk picture has lost its details, and they are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:
-            return colorize.with_luma(picture, work.canvas.whole.x[..., :1])
-    elif work.is_gray and not task.brings_colour:
+            return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
+    elif work.photo.is_gray and not task.brings_colour:
         return np.repeat(colorize.luma(picture), 3, -1)
     return picture

@@ -1,4 +1,4 @@
-"""A trained network at work on pictures of a user: loaded once, asked often."""
+"""Restores a user's pictures with a trained network, which is loaded once."""
 
 import os
 import zlib
@@ -23,6 +23,7 @@ from palette_jax.restoration.progress import OnProgress, Watch, Work, batches
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Degraded, Given, inpaint
+from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
 
 
@@ -50,6 +51,8 @@ class Restorer:
         task_names: Sequence[str],
         clip: bool = False,
         knows_hints: bool = False,
+        gray: Gray = "luma",
+        student_steps: int = 0,
         about: Mapping[str, Any] | None = None,
     ):
         """Copies the weights to all devices.
@@ -61,9 +64,14 @@ class Restorer:
           task_names: what it was trained for.
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
+          gray: which gray it learned to colour.
+          student_steps: of a distilled network, the only number of steps that it knows;
+            0 for others.
           about: said of the network in the files of results.
         """
         self.knows_hints = knows_hints
+        self._gray: Gray = gray
+        self.student_steps = student_steps
         self.image_size = image_size
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
@@ -132,7 +140,7 @@ class Restorer:
             )
             image_id = _image_id(prepared.whole)
             works += [
-                Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
+                Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
@@ -176,7 +184,9 @@ class Restorer:
                 f" {task.name}; leave it out"
             )
         colours = None if hints is None else _fit_hints(hints, photo)
-        degraded = task.degrade(photo.pixels, Given(hole, settings.extend, colours))
+        degraded = task.degrade(
+            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+        )
         large, doubts = canvas.choose(degraded, settings, self.image_size)
         prepared = canvas.prepare(
             degraded, self.image_size, large=large, max_tiles=max_tiles
@@ -194,7 +204,8 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
-        said = settings.warnings()
+        said = [] if self.student_steps else settings.warnings()
+        self._check_steps(settings)
         if settings.task in self.task_names:
             return said
         trained = ", ".join(self.task_names)
@@ -207,6 +218,19 @@ class Restorer:
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
         )
+
+    def _check_steps(self, settings: Settings) -> None:
+        own = self.student_steps
+        other = settings.quality == "paper" or (
+            (settings.num_steps or own) != own or (settings.sampler or "ddim") != "ddim"
+        )
+        if own and other:
+            raise UserError(
+                f"expected the {own} steps of ddim that the network was distilled for,"
+                f" got {settings.steps['num_steps']} of {settings.steps['sampler']};"
+                " leave the steps, the sampler and the preset out, or take the network"
+                " that it was distilled from"
+            )
 
     def _sample(
         self,

@@ -65,11 +65,12 @@ class Settings:
             _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:
             raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
-        if not 0 <= self.seed <= 2**32 - self.num_samples:
-            raise UserError(f"expected a seed from 0 to 4294967295, got {self.seed}")
+        largest = 2**32 - self.num_samples  # Larger ones would begin at 0 again.
+        if not 0 <= self.seed <= largest:
+            raise UserError(f"expected a seed from 0 to {largest}, got {self.seed}")
         if self.num_steps is not None and self.num_steps < 1:
             raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
-        if not all(0 <= share <= 16 for share in self.extend):  # NaN is none.
+        if not all(0 <= share <= 16 for share in self.extend):  # Nor may it be NaN.
             raise UserError(
                 "expected each side extended by 0 to 16 times the picture, got"
                 f" {tuple(self.extend)}; write 0.5 or 50% for half of it"

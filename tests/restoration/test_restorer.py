@@ -16,6 +16,7 @@ from palette_jax.pictures.files import Photo
 from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides
+from palette_jax.tasks.colorize import luma
 from tests.restoration.oracle import (
     FILLED,
     constant,
@@ -121,6 +122,18 @@ def test_luminance_is_kept_on_request() -> None:
     result = make_restorer(negative).restore(photo, settings)
     luma = np.dot(result.pictures[0], [0.299, 0.587, 0.114])
     assert np.abs(luma - gray).max() < 1.5
+
+
+@pytest.mark.parametrize("gray", ["luma", "lightness"])
+def test_the_luminance_kept_is_the_photos_whatever_the_network_is_given(gray) -> None:
+    """Neither L* nor the red of a hint stands for it."""
+    restorer = make_restorer(constant, knows_hints=True, gray=gray)
+    photo, hints = _photo(8, 8), np.zeros((8, 8, 4), np.uint8)
+    hints[2:5, 3:6] = (250, 20, 30, 255)
+    settings = Settings("colorize", keep_luminance=True, **STEPS)
+    result = restorer.restore(photo, settings, hints=Image.fromarray(hints)).pictures[0]
+    kept, wanted = (luma(p).astype(int) for p in (result, photo.pixels))
+    assert np.abs(kept - wanted).max() <= 1
 
 
 def test_gray_pictures_stay_gray_unless_colorized() -> None:
