@@ -11,9 +11,9 @@ restores the same pictures with the same noise. The rows are stored in few_steps
 run, as JSON, each as soon as it is measured. A model of several tasks has a table for
 each; `--config.task=uncrop` selects one.
 
-PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one
-sample it falls as pictures get sharper, so look at the mean of the samples, and at how
-far they differ. The distance is the root mean square difference, of 255, to the solver's
+PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one sample
+it falls as pictures get sharper, so look at the mean of the samples, and at how far
+they differ. The distance is the root mean square difference, of 255, to the solver's
 own result with many steps. `--inception_weights` adds a Fréchet distance.
 """
 
