@@ -9,12 +9,11 @@ machine does falls on both. PyTorch lives in an environment of its own:
     python -m benchmarks.peers --python=/tmp/peer/bin/python --size=tiny
 """
 
-import argparse
 import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_collections
@@ -126,10 +125,16 @@ def take_turns(
 
 
 def compare(
-    peer: Peer, size: str, args: argparse.Namespace
-) -> tuple[list[report.Row], dict[str, Any]]:
-    """Returns a row for training and one for sampling, and what the variants took."""
-    config = sizes.get_config(size, batch_size=args.batch_size, dtype=args.dtype)
+    peer: Peer,
+    size: str,
+    *,
+    batch_size: int,
+    dtype: str | None,
+    count: int,
+    variants: list[str],
+) -> Iterator[tuple[report.Row, list[str]]]:
+    """Yields a row for training and one for sampling, each with what variants took."""
+    config = sizes.get_config(size, batch_size=batch_size, dtype=dtype)
     config.sample.sampler, config.sample.num_steps = "ddim", _SAMPLING_STEPS
     spec = describe_network(config)
     mesh = parallel.make_mesh()
@@ -147,11 +152,8 @@ def compare(
     # Where ours is exact, theirs has to be; else theirs takes what is faster.
     types = {"float32": ["float32"]}.get(config.model.dtype, ["float32", "bfloat16"])
     both = [variant for name in types for variant in (name, f"{name}+compile")]
-    variants = args.variants or both
-    rows: list[report.Row] = []
-    notes: dict[str, Any] = {}
     for step, (run, steps, flops) in sides.items():
-        variant, notes[f"{size}, {step}"] = pick_variant(peer, spec, step, variants)
+        variant, found = pick_variant(peer, spec, step, variants or both)
         machine.run_once(run)
         rate = machine.matrix_rate(config.model.dtype)
 
@@ -161,28 +163,25 @@ def compare(
                 *(sum(column) for column in zip(*timings, strict=True))
             )
 
-        our, their, ratios = take_turns(run, theirs, args.count)
+        our, their, ratios = take_turns(run, theirs, count)
         rate = max(rate, machine.matrix_rate(config.model.dtype))
-        rows.append(
-            {
-                "size": size,
-                "step": step,
-                "type": config.model.dtype,
-                "batch": config.train.batch_size,
-                "ours, ms": 1e3 * our.seconds / steps,
-                "theirs, ms": 1e3 * their.seconds / steps,
-                "their variant": variant,
-                "ratio": ratios[len(ratios) // 2],
-                "from": ratios[0],
-                "to": ratios[-1],
-                "ours, CPU-ms": 1e3 * our.cpu_seconds / steps,
-                "theirs, CPU-ms": 1e3 * their.cpu_seconds / steps,
-                "CPU ratio": their.cpu_seconds / our.cpu_seconds,
-                "our share": flops * steps / our.seconds / rate,
-            }
-        )
-        report.show(rows[-1:])
-    return rows, notes
+        row: report.Row = {
+            "size": size,
+            "step": step,
+            "type": config.model.dtype,
+            "batch": config.train.batch_size,
+            "ours, ms": 1e3 * our.seconds / steps,
+            "theirs, ms": 1e3 * their.seconds / steps,
+            "their variant": variant,
+            "ratio": ratios[len(ratios) // 2],
+            "from": ratios[0],
+            "to": ratios[-1],
+            "ours, CPU-ms": 1e3 * our.cpu_seconds / steps,
+            "theirs, CPU-ms": 1e3 * their.cpu_seconds / steps,
+            "CPU ratio": their.cpu_seconds / our.cpu_seconds,
+            "our share": flops * steps / our.seconds / rate,
+        }
+        yield row, found
 
 
 def main() -> None:
@@ -209,9 +208,17 @@ def main() -> None:
     peer = Peer(args.python)
     rows, notes = [], {}
     for size in args.size:
-        more_rows, more_notes = compare(peer, size, args)
-        rows += more_rows
-        notes |= more_notes
+        for row, found in compare(
+            peer,
+            size,
+            batch_size=args.batch_size,
+            dtype=args.dtype,
+            count=args.count,
+            variants=args.variants,
+        ):
+            rows.append(row)
+            notes[f"{size}, {row['step']}"] = found
+            report.show([row])
     about = _build(peer, describe_network(sizes.get_config("toy")), "float32")
     peer.close()
     report.finish(args.json, rows, peer=about, variants=notes)

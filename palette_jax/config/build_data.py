@@ -23,7 +23,9 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
         weights = [config.mix[name] for name in names]
         return tasks.multitask([_task(config, name) for name in names], weights)
     makers = {
-        "colorize": lambda: tasks.colorize(hints=config.data.hints),
+        "colorize": lambda: tasks.colorize(
+            gray=config.data.gray, hints=config.data.hints
+        ),
         "inpaint": tasks.inpaint,
         "uncrop": tasks.uncrop,
         "jpeg": tasks.jpeg,
@@ -38,7 +40,7 @@ def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the form of a task that results are compared on."""
     quality = config.eval.jpeg_quality
     makers = {
-        "colorize": tasks.colorize,
+        "colorize": lambda: tasks.colorize(gray=config.data.gray),
         "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
         "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
         "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),

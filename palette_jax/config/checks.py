@@ -2,6 +2,7 @@
 
 import math
 import re
+import typing
 
 import ml_collections
 
@@ -9,10 +10,12 @@ from palette_jax.config.values import ConfigError, flatten, nearest
 from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.restoration.settings import SAMPLERS
 from palette_jax.tasks import TASKS
+from palette_jax.tasks.task import Gray
 
 # Keys by the values that there are.
 NAMES = {
     "task": (*TASKS, "multitask"),
+    "data.gray": typing.get_args(Gray),
     "data.source": ("tfds", "folder", "paired", "sample_photos"),
     "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
     "model.conditioning": ("scale_shift", "shift"),
@@ -23,6 +26,7 @@ NAMES = {
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
     "sample.sampler": SAMPLERS,
+    "diffusion.schedule": ("linear", "log_normal"),
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
     "eval.inpaint_mask": (
@@ -48,7 +52,7 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, 10): ("sample.spacing",),
-    (-(2**31), 2**32 - 1): ("seed",),  # Others would be one of these once more.
+    (0, 2**32 - 1): ("seed",),  # Others would be one of these once more.
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
         *("optim.clip_norm", "parallel.slices"),

@@ -7,34 +7,36 @@ outside this file knows which task it is.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from palette_jax.data import degradations, images, masks
+from palette_jax.pictures import lightness
 
 Picture = dict[str, tf.Tensor]
 Task = Callable[[tf.Tensor, Picture], Picture]
 
 
-def colorize(*, hints: bool = False) -> Task:
-    """Returns the task of colouring a picture given its luma, repeated three times.
+def colorize(
+    *, gray: Literal["luma", "lightness"] = "luma", hints: bool = False
+) -> Task:
+    """Returns the task of colouring a gray picture, its one channel repeated.
 
     Args:
+      gray: how it was made of the colours.
       hints: lets a few small squares keep their colours in one half of the examples, so
         that a user can say what colours are.
     """
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        # The fixed-point numbers of Pillow's convert("L").
-        red, green, blue = tf.unstack(tf.cast(picture["y"], tf.int32), axis=-1)
-        luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
-        luma = tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
-        gray = tf.repeat(luma[..., None], 3, -1)
+        make = {"luma": _luma, "lightness": _lightness}[gray]
+        x = tf.repeat(make(picture["y"])[..., None], 3, -1)
         if hints:
             is_hint = masks.hints(seed, _size(picture))
-            gray = tf.where(is_hint > 0, picture["y"], gray)
-        return _whole(gray, picture["y"])
+            x = tf.where(is_hint > 0, picture["y"], x)
+        return _whole(x, picture["y"])
 
     return task
 
@@ -162,6 +164,22 @@ def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
         return tf.switch_case(choice, branches)
 
     return task
+
+
+def _luma(y: tf.Tensor) -> tf.Tensor:
+    # The fixed-point numbers of Pillow's convert("L").
+    red, green, blue = tf.unstack(tf.cast(y, tf.int32), axis=-1)
+    luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
+    return tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
+
+
+def _lightness(y: tf.Tensor) -> tf.Tensor:
+    channels = tf.unstack(tf.cast(y, tf.int32), axis=-1)
+    light = tf.add_n(
+        [tf.gather(lightness.LIGHT[:, i], value) for i, value in enumerate(channels)]
+    )
+    found = tf.searchsorted(lightness.STEPS, tf.reshape(light, [-1]), side="right")
+    return tf.cast(tf.reshape(found, tf.shape(light)), tf.uint8)
 
 
 def _mixed_mask(seed: tf.Tensor, size: int) -> tf.Tensor:

@@ -79,7 +79,8 @@ def statement_lines(values: Mapping[str, Any]) -> dict[str, str]:
 
 def degradation(task: str, config: ml_collections.ConfigDict) -> str:
     """Returns how pictures of a task were degraded."""
-    return TASKS[task].degradation(config.eval.to_dict())
+    options = {**config.eval.to_dict(), "gray": config.data.gray}
+    return TASKS[task].degradation(options)
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:

@@ -67,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of train: trace these steps (the last one not) into DIR/profile, which"
         " TensorBoard and XProf open",
     )
+    add_process_flags(parser)
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds how the processes of a run on several hosts find each other."""
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
@@ -109,6 +114,11 @@ def run(args: argparse.Namespace) -> int:
     logs.set_up_logging()
     if args.command == "plan":
         return _plan(config, args)
+    return start(config, args)
+
+
+def start(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
+    """Joins the other processes and runs the program of `args.command`."""
     check_training_packages()
     if args.join_timeout < 1:
         raise UserError(f"expected --join-timeout >= 1, got {args.join_timeout}")
@@ -203,6 +213,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
         return describe.describe(config)
     programs = {
         "train": functools.partial(train.train, profile=args.profile),
+        "distill": train.train,
         "sample": sample.sample,
         "evaluate": evaluate_run.evaluate,
     }
