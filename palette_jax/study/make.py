@@ -26,7 +26,7 @@ MIN_MILLISECONDS = 300
 
 def write(
     out: pathlib.Path,
-    key: pathlib.Path,
+    answer_key: pathlib.Path,
     originals: pathlib.Path,
     methods: Mapping[str, pathlib.Path],
     *,
@@ -43,7 +43,7 @@ def write(
 
     Args:
       out: the file of the page.
-      key: the file of the answers, which the maker keeps.
+      answer_key: the file of the answers, which the maker keeps.
       originals: the folder of pictures from a camera.
       methods: the folders of results, under the same names, by method.
       seconds: how long a pair is shown.
@@ -110,13 +110,13 @@ def write(
     kept = {"study": content["id"], "pairs": answers}
     try:
         for path, written in (
-            (key, json.dumps(kept, indent=1)),
+            (answer_key, json.dumps(kept, indent=1)),
             (out, template.replace("/*STUDY*/", text)),
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, written)
     except OSError as error:
-        raise UserError(f"could not write {out} and {key}: {error}") from error
+        raise UserError(f"could not write {out} and {answer_key}: {error}") from error
     return content["pairs"] + catches
 
 

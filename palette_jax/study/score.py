@@ -90,7 +90,7 @@ def read_keys(paths: Sequence[str]) -> Keys:
     return keys
 
 
-def read(paths: Sequence[str], keys: Keys) -> list[Answer]:
+def read(paths: Sequence[str], truth: Keys) -> list[Answer]:
     """Reads the files of all persons; a file given twice counts once.
 
     Raises:
@@ -100,7 +100,7 @@ def read(paths: Sequence[str], keys: Keys) -> list[Answer]:
     answers: list[Answer] = []
     owners: dict[tuple[str, str], str] = {}
     for path in {pathlib.Path(path).resolve(): path for path in paths}.values():
-        found = _read_file(path, keys)
+        found = _read_file(path, truth)
         for answer in found:
             person = (answer.study, answer.subject)
             owner = owners.setdefault(person, path)
@@ -218,7 +218,7 @@ def _resampled(random: np.random.Generator, count: int) -> np.ndarray:
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
 
 
-def _read_file(path: str, keys: Keys) -> list[Answer]:
+def _read_file(path: str, truth: Keys) -> list[Answer]:
     try:
         text = pathlib.Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -233,7 +233,7 @@ def _read_file(path: str, keys: Keys) -> list[Answer]:
     answers: list[Answer] = []
     for number, row in enumerate(rows[1:], 2):
         if row:
-            answers.append(_answer(row, f"{path}, line {number}", keys))
+            answers.append(_answer(row, f"{path}, line {number}", truth))
     if not answers:
         raise UserError(f"{path}: expected answers, got only the names of the columns")
     trials = [(a.study, a.subject, a.trial) for a in answers]
@@ -246,7 +246,7 @@ def _read_file(path: str, keys: Keys) -> list[Answer]:
     return answers
 
 
-def _answer(row: list[str], place: str, keys: Keys) -> Answer:
+def _answer(row: list[str], place: str, truth: Keys) -> Answer:
     if len(row) != len(_COLUMNS):
         raise UserError(
             f"{place}: expected {len(_COLUMNS)} values, got {len(row)}: {','.join(row)}"
@@ -258,7 +258,7 @@ def _answer(row: list[str], place: str, keys: Keys) -> Answer:
                 f"{place}: expected {' or '.join(valid)} for {name}, got"
                 f" {value[name]!r}"
             )
-    if value["pair"] not in keys.get(value["study"], {}):
+    if value["pair"] not in truth.get(value["study"], {}):
         raise UserError(
             f"{place}: expected a pair that an answer key has, got {value['pair']!r} of"
             f" study {value['study']!r}; give its key by --key=FILE"
@@ -273,7 +273,7 @@ def _answer(row: list[str], place: str, keys: Keys) -> Answer:
         ) from error
     if not value["subject"]:
         raise UserError(f"{place}: expected a subject, got none")
-    about = keys[value["study"]][value["pair"]]
+    about = truth[value["study"]][value["pair"]]
     taken = int(value["left"]) if value["answer"] == "left" else 1 - int(value["left"])
     return Answer(
         value["study"],
