@@ -147,7 +147,7 @@ def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the image as its EXIF orientation 1 to 8 says that it is to be seen."""
+    """Returns the image rotated upright by its EXIF orientation, 1 to 8."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))

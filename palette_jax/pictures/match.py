@@ -1,4 +1,4 @@
-"""The one matcher of names: which picture another file, or the line of a list, means.
+"""The one matcher of names: finds the picture of a mask, a result or a list's line.
 
 Exact names come first, and what could mean two pictures is refused.
 """

@@ -1,4 +1,4 @@
-"""A trained network at work on pictures of a user: loaded once, asked often."""
+"""Restores a user's pictures with a trained network, which is loaded once."""
 
 import itertools
 import os
@@ -425,6 +425,6 @@ def _finished(
 
 
 def _image_id(degraded: Degraded) -> int:
-    """Returns a number that follows from what is given, whatever its file is called."""
+    """Returns a number that depends on the content alone, not on the file name."""
     start = zlib.crc32(repr(degraded.x.shape).encode())
     return zlib.crc32(degraded.hole.tobytes(), zlib.crc32(degraded.x.tobytes(), start))

@@ -131,7 +131,7 @@ def _blocks(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 def _data_uri(pixels: Any) -> str:
     """Returns a picture as an address that holds it: PNG, so nothing is changed.
 
-    Both of a pair are written anew, so that no file format tells them apart.
+    Both of a pair are written again, so that no file format tells them apart.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
