@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
+import ml_collections
 import numpy as np
 from PIL import Image
 
 from benchmarks import array_tasks
+from palette_jax.config.values import ConfigError, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import resize
 
@@ -47,6 +49,33 @@ class Recipe(NamedTuple):
     min_scale: float
     seed: int
     num_eval: int
+
+
+def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
+    """Returns how a config makes examples of packed pictures.
+
+    Raises:
+      ConfigError: if it asks for what one file of pictures cannot give.
+    """
+    names = task_names(config)
+    unknown = [name for name in names if name not in array_tasks.TASKS]
+    if unknown:
+        raise ConfigError(
+            f"expected tasks out of {', '.join(array_tasks.TASKS)}, got"
+            f" {', '.join(unknown)}, which needs more than one folder; take"
+            " --config=multitask:small"
+        )
+    weights = [config.mix[name] if len(names) > 1 else 1.0 for name in names]
+    return Recipe(
+        pictures,
+        tuple(zip(names, weights, strict=True)),
+        config.data.hints,
+        config.data.image_size,
+        config.train.batch_size,
+        config.data.min_scale,
+        config.seed,
+        config.data.num_eval,
+    )
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
