@@ -40,7 +40,7 @@ from palette_jax.interop.safetensors_file import export_parts
 from palette_jax.pictures import sheets
 from palette_jax.training import logs
 from palette_jax.training.optimizer import make_optimizer
-from palette_jax.training.step import StepFn, make_train_step
+from palette_jax.training.step import StepFn
 
 _PART_BYTES = 2**24 - 2**16
 _DECAY = 0.3  # Of the steps, over which the learning rate falls.
@@ -157,22 +157,15 @@ class Run:
 
 def _make_step(config: ml_collections.ConfigDict, learning_rate: Any) -> StepFn:
     optim = config.optim
-    return make_train_step(
-        jax.random.key(config.seed),
-        build.make_network(config),
-        make_optimizer(
-            learning_rate,
-            optim.warmup_steps,
-            b1=optim.b1,
-            b2=optim.b2,
-            clip_norm=optim.clip_norm or None,
-        ),
-        build.make_schedule(config),
-        loss=build.make_loss(config),
-        norm=config.diffusion.loss_norm,
-        ema_decay=config.optim.ema_decay,
-        accumulate=optim.accumulate,
+    optimizer = make_optimizer(
+        learning_rate,
+        optim.warmup_steps,
+        b1=optim.b1,
+        b2=optim.b2,
+        clip_norm=optim.clip_norm or None,
+        muon=optim.muon,
     )
+    return build_training.make_step(config, optimizer=optimizer)
 
 
 def train(run: Run, feed: array_data.Feed, seconds: float, started: float) -> bool:

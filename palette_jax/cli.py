@@ -1,6 +1,7 @@
 """The `palette-jax` command: one subcommand for each program."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import palette_jax
+from palette_jax import interruptible
 from palette_jax.config import flags
 from palette_jax.errors import UserError
 
@@ -16,11 +18,13 @@ from palette_jax.errors import UserError
 # imported, since some take seconds.
 COMMANDS = {
     "train": ("run", "train a model; the same command again goes on"),
+    "distill": ("distill", "train a student of a run that needs only a few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
-        "evaluate_pictures",
+        "evaluate",
         "judge pictures that any program made, or a run (--workdir)",
     ),
+    "compare": ("compare", "say which of two methods is better on the same pictures"),
     "plan": ("run", "say what a run would take on a machine"),
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
@@ -29,15 +33,26 @@ COMMANDS = {
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "diff": ("diff", "say what differs between two runs"),
-    "verify": ("verify", "repeat the last steps of a run and compare the bits"),
+    "verify": ("verify", "repeat the last steps of a run, or a result, bit by bit"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }
 
 
+# What a disk says that is full, or that may not be written to.
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
+
+
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    return run(sys.argv[1:])
+    return interruptible.leave(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -55,6 +70,14 @@ def run(argv: Sequence[str]) -> int:
         # Python would complain once more when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(
+            f"error: {error}; make room, or choose a place that you may write to",
+            file=sys.stderr,
+        )
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +109,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")
             program.add_arguments(subparser)
-    is_run = program is not None and program.__name__.endswith(".run")
+    is_run = program is not None and program.__name__.endswith((".run", ".distill"))
     for arg in argv[1:] if is_run else ():
         if not arg.startswith("-") and "=" in arg and ":" not in arg:
             raise UserError(f"expected --FLAG=VALUE, got {arg!r}; write --{arg}")

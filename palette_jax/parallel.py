@@ -1,5 +1,6 @@
 """Devices: one mesh, and where batches and parameters live on it."""
 
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -261,3 +263,31 @@ def cache_compilations(*, workdir: str | None = None) -> None:
         if workdir:
             directory = str(epath.Path(workdir) / "compiled")
         jax.config.update("jax_compilation_cache_dir", directory)
+    _replace_unreadable_programs()
+
+
+def _replace_unreadable_programs() -> None:
+    """Deletes a kept program that cannot be read, so that it is compiled and kept.
+
+    JAX warns of it at every start, and keeps the file.
+    """
+    # Nothing public knows the file; the versions that setup.py allows have this.
+    from jax._src import compilation_cache
+
+    jax_cache: Any = compilation_cache
+    read = jax_cache.get_executable_and_time
+    if hasattr(read, "__wrapped__"):
+        return  # Done before.
+
+    @functools.wraps(read)
+    def read_or_delete(cache_key: str, *args: Any) -> Any:
+        try:
+            return read(cache_key, *args)
+        except Exception as error:
+            folder = epath.Path(jax.config.values["jax_compilation_cache_dir"])
+            path = folder / f"{cache_key}-cache"
+            logging.info("compiling again: %s cannot be read (%s)", path, error)
+            path.unlink(missing_ok=True)
+            return None, None
+
+    jax_cache.get_executable_and_time = read_or_delete

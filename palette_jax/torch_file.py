@@ -9,6 +9,7 @@ anything is called.
 import math
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -219,8 +220,16 @@ def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
             f" are no tensors: {', '.join(map(repr, others[:5]))}"
             + (f"; in PyTorch, save {inside[0]!r} alone" if inside else "")
         )
-    state = {str(name): value for name, value in found.items()}
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): v for name, v in state.items()}
-    return state
+    return unwrapped({str(name): value for name, value in found.items()})
+
+
+def unwrapped(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns tensors by the names of the network without PyTorch's wrappers.
+
+    `DataParallel` and `torch.compile` add a part to the names of what they wrap, which
+    may be the network or a part of it.
+    """
+    found = {re.sub(r"(^|(?<=\.))((module|_orig_mod)\.)+", "", n): n for n in state}
+    if len(found) < len(state):
+        return dict(state)  # Both are there: it is no wrapper.
+    return {name: state[theirs] for name, theirs in found.items()}

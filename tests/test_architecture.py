@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "types": 0,
     "atomic": 0,
+    "interruptible": 0,
     "torch_file": 1,
     "pictures": 1,
     "diffusion": 2,
@@ -38,6 +40,7 @@ FLOORS = {
 }
 WITHOUT_TENSORFLOW = [
     "atomic",
+    "interruptible",
     "errors",
     "types",
     "torch_file",
@@ -235,3 +238,25 @@ def _arguments(function: ast.FunctionDef) -> list[ast.arg]:
 
 def _report(what: str, wrong: list[str]) -> str:
     return "\n  ".join([f"expected no {what}, got", *wrong])
+
+
+@pytest.mark.parametrize("task", ["superres", "old_photo"])
+def test_contributing_names_the_files_that_a_task_touches(task: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    section = text.partition("## To add a task")[2].partition("## ")[0]
+    paths = re.findall(r"`([\w/]+\.(?:py|md))`", section)
+    listed = {path.replace("NAME", task) for path in paths}
+    files = [ROOT / "README.md", *ROOT.glob("configs/*.py")]
+    files += (ROOT / PACKAGE).rglob("*.*")
+    word = re.compile(rf"\b{task}\b")
+    touched = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in (".py", ".js", ".html", ".md")
+        and word.search(path.read_text("utf-8"))
+    }
+    optional = {"palette_jax/data/degradations.py"}
+    wrong = sorted(touched - listed) + sorted(listed - touched - optional)
+    assert not wrong, _report(
+        "files that CONTRIBUTING.md and the task differ in", wrong
+    )

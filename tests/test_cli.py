@@ -1,5 +1,7 @@
 """The command line: what all programs share."""
 
+import argparse
+import errno
 import os
 import pathlib
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import pytest
 
 from palette_jax import cli, parallel
+from palette_jax.programs import doctor
 
 
 def test_the_home_folder_is_expanded_wherever_a_path_is_given(
@@ -31,6 +34,18 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
     command = f"{sys.executable} -m palette_jax.cli --help | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage: palette-jax") and done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch, capsys, number):
+    def write(args: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number), "runs/table.json")
+
+    monkeypatch.setattr(doctor, "run", write)
+    assert cli.run(["doctor"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert "runs/table.json" in said and "make room" in said
 
 
 def test_no_command_shows_what_there_is(capsys) -> None:

@@ -143,6 +143,24 @@ def test_small_leaves_stay_whole() -> None:
     assert not found["large"].is_fully_replicated
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((3, 3, 256, 512), 3),
+        ((3, 3, 512, 256), 2),
+        ((512, 256), 0),
+        ((256, 510), 0),  # 510 is no multiple of 4.
+        ((4, 4, 4096), 2),
+    ],
+)
+def test_the_longest_axis_that_divides_is_shared_out(shape: tuple, axis: int) -> None:
+    """Shares of a short axis are so thin that they fill no tile of a matrix unit."""
+    leaf = jax.ShapeDtypeStruct(shape, jnp.float32)
+    sharding = parallel.param_shardings(parallel.make_mesh(fsdp=4), leaf)
+    wanted = tuple(n // 4 if i == axis else n for i, n in enumerate(shape))
+    assert sharding.shard_shape(shape) == wanted
+
+
 def test_each_device_holds_its_share_of_every_large_leaf(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,3 +248,32 @@ def test_fsdp_stays_within_a_slice_and_data_goes_over_all(slices: int) -> None:
 
 if __name__ == "__main__":
     _compare_all()
+
+
+_COMPILE = """
+import warnings
+import jax
+from palette_jax import parallel
+warnings.simplefilter("error")
+parallel.cache_compilations()
+parallel.cache_compilations()
+assert jax.jit(lambda x: 2 * x + 1)(3.0) == 7
+"""
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage", None])
+def test_a_torn_file_of_a_compiled_program_is_replaced(tmp_path, left) -> None:
+    def compile_once() -> dict[str, int]:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", _COMPILE], env=environment, check=True)
+        return {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+
+    whole = compile_once()
+    assert whole
+    for path in tmp_path.iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if left is None else left)
+    again = compile_once()
+    assert again.keys() == whole.keys()
+    # The time that compiling took is in the file.
+    assert all(abs(again[name] - size) < 100 for name, size in whole.items())

@@ -72,6 +72,7 @@ def _paper() -> ml_collections.ConfigDict:
         1.0  # Smallest training crop, of the short side; 1: largest.
     )
     config.data.hints = False  # Colorization also learns from a few true colours.
+    config.data.gray = "luma"  # What colorization is given; lightness: L* of Lab.
     config.data.min_side = 32  # Pixels; smaller pictures are skipped as broken.
     config.data.max_broken_share = 0.01  # Of a source; more stop the run.
 
@@ -102,14 +103,24 @@ def _paper() -> ml_collections.ConfigDict:
     # training and sampling make better colours; regress, the picture: the baseline.
     config.diffusion.objective = "denoise"
     config.diffusion.loss_norm = "l2"  # l1: the ablation of Table 6.
+    # How often each level is trained on: linear, the paper's betas; log_normal, EDM's.
+    config.diffusion.schedule = "linear"
     config.diffusion.num_steps = 2000
     config.diffusion.beta_min = 1e-6
     config.diffusion.beta_max = 0.01
+
+    # A student of a trained run, which needs fewer steps; `palette-jax distill` fills
+    # this in.
+    config.distill = ml_collections.ConfigDict()
+    config.distill.teacher = ""  # Its run, or a file of its weights.
+    config.distill.steps = 0  # Of the student; 0: not a student.
+    config.distill.teacher_steps = 64  # Of the teacher, a multiple of the student's.
 
     config.optim = ml_collections.ConfigDict()
     config.optim.learning_rate = 1e-4
     config.optim.warmup_steps = 10_000
     config.optim.decay_steps = 0  # The last steps, over which the rate falls to 0.
+    config.optim.muon = False  # Muon for the kernels, Adam for all else.
     config.optim.b1 = 0.9  # Adam's usual values; not stated in the paper.
     config.optim.b2 = 0.999
     config.optim.clip_norm = 0.0  # 0: no clipping.
@@ -143,7 +154,11 @@ def _paper() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     config.eval.batch_size = 64
     config.eval.num_images = 0  # 0: all.
-    config.eval.inpaint_mask = "center"  # center, mixed, free_form or rectangles.
+    config.eval.protocol = "paper"  # paper, i2sb or clean-fid; docs/evaluation.md.
+    # center, mixed, rectangles, free_form, or by its share free_form_10_20, _20_30 and
+    # _30_40 (percent).
+    config.eval.inpaint_mask = "center"
+    config.eval.mask_file = ""  # The official masks of that share, an .npz file.
     config.eval.uncrop_side = "right"  # right, left, top, bottom, all or mixed.
     config.eval.jpeg_quality = 5
 

@@ -9,8 +9,8 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from palette_jax.config.values import task_names
-from palette_jax.data import pipeline, sources, tasks
+from palette_jax.config.values import ConfigError, task_names
+from palette_jax.data import images, mask_file, pipeline, sources, tasks
 from palette_jax.data.tfds_source import tfds
 
 _NAMES = 1000  # Of held-out pictures that a run keeps.
@@ -23,7 +23,9 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
         weights = [config.mix[name] for name in names]
         return tasks.multitask([_task(config, name) for name in names], weights)
     makers = {
-        "colorize": lambda: tasks.colorize(hints=config.data.hints),
+        "colorize": lambda: tasks.colorize(
+            gray=config.data.gray, hints=config.data.hints
+        ),
         "inpaint": tasks.inpaint,
         "uncrop": tasks.uncrop,
         "jpeg": tasks.jpeg,
@@ -38,7 +40,7 @@ def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the form of a task that results are compared on."""
     quality = config.eval.jpeg_quality
     makers = {
-        "colorize": tasks.colorize,
+        "colorize": lambda: tasks.colorize(gray=config.data.gray),
         "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
         "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
         "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
@@ -179,7 +181,28 @@ def eval_batches(
       source: other pictures than those of `eval_source`.
     """
     source = eval_source(config) if source is None else source
-    return _eval_batches(config, source, _eval_task(config, task))
+    square, holes = images.center_square, None
+    if config.eval.protocol == "i2sb":
+        square = images.torchvision_square
+    if config.eval.mask_file and task == "inpaint":
+        holes = _official_masks(config, len(source))
+    return _eval_batches(
+        config, source, _eval_task(config, task), square=square, holes=holes
+    )
+
+
+def _official_masks(config: ml_collections.ConfigDict, count: int) -> np.ndarray:
+    """Returns the masks of the first pictures, in the order of their list."""
+    path = config.eval.mask_file
+    share = config.eval.inpaint_mask.removeprefix("free_form_")
+    found, listed = mask_file.read(path, share), len(_listed(config))
+    if len(found) != listed:
+        raise ConfigError(
+            f"expected a mask for each of {listed:,} pictures, since which belongs to"
+            f" which follows from their order, got {len(found):,} in {path}; give"
+            " --config.data.eval_list=ctest10k.txt, the list that they are of"
+        )
+    return found[:count]
 
 
 def held_out_batches(
@@ -192,7 +215,10 @@ def held_out_batches(
 
 
 def _eval_batches(
-    config: ml_collections.ConfigDict, source: sources.Source, task: tasks.Task
+    config: ml_collections.ConfigDict,
+    source: sources.Source,
+    task: tasks.Task,
+    **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
     return pipeline.eval_batches(
         source,
@@ -204,4 +230,5 @@ def _eval_batches(
         host_count=jax.process_count(),
         min_side=config.data.min_side,
         max_broken_share=config.data.max_broken_share,
+        **options,
     )

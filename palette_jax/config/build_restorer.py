@@ -51,6 +51,16 @@ def load_weights(
     return config, *checkpoints.restore_params(folder, _abstract_params(config))
 
 
+def load_config(checkpoint: epath.PathLike) -> ml_collections.ConfigDict:
+    """Returns the config alone of what `load_weights` loads; touches no device."""
+    folder = epath.Path(checkpoint)
+    if folder.suffix == ".safetensors":
+        return _file_config(folder)
+    if (folder / "checkpoints").exists():
+        folder = folder / "checkpoints"
+    return from_dict(checkpoints.load_config(folder))
+
+
 def load_restorer(
     checkpoint: epath.PathLike | None, *, task: str | None = None
 ) -> Restorer:
@@ -72,7 +82,8 @@ def load_restorer(
 
     def make_sampler(steps: Mapping[str, Any]) -> Sampler:
         asked_for = from_dict(config.to_dict())
-        asked_for.sample.update(steps)
+        if not config.distill.steps:  # A student's are part of what it learnt.
+            asked_for.sample.update(steps)
         return build.make_sampler(asked_for)
 
     return Restorer(
@@ -82,7 +93,9 @@ def load_restorer(
         task_names=task_names(config),
         clip=config.sample.clip,
         knows_hints=config.data.hints,
-        about={**named, "step": step, "weights_crc32": _crc32(params)},
+        gray=config.data.gray,
+        student_steps=config.distill.steps,
+        about={**named, "step": step, "weights_crc32": crc32(params)},
     )
 
 
@@ -94,8 +107,7 @@ def shipped() -> Iterator[tuple[pathlib.Path, list[str]]]:
     """
     for path in sorted(SHIPPED.glob("*.safetensors")):
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                config = from_dict(json.loads(file.metadata()["config"]))
+            config = _file_config(epath.Path(path))
         except Exception as error:  # Whatever a damaged file leads to.
             raise UserError(
                 f"expected weights in {path}, got a file that is damaged or another's"
@@ -126,16 +138,22 @@ def find_shipped(task: str | None) -> pathlib.Path:
     )
 
 
-def _load_file(path: epath.Path) -> tuple[ml_collections.ConfigDict, Params]:
+def _file_config(path: epath.Path) -> ml_collections.ConfigDict:
     if not path.exists():
         raise UserError(f"expected weights at {path}, got no such file")
-    params, config = import_safetensors(path)
-    if "data" not in config:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        values = json.loads((file.metadata() or {}).get("config", "{}"))
+    if "data" not in values:
         raise UserError(
             f"expected the configuration of a run in {path}, got weights alone; write"
             " it with `palette-jax export`"
         )
-    config = from_dict(config)
+    return from_dict(values)
+
+
+def _load_file(path: epath.Path) -> tuple[ml_collections.ConfigDict, Params]:
+    config = _file_config(path)
+    params, _ = import_safetensors(path)
     abstract = _abstract_params(config)
     wanted, found = (jax.tree.map(np.shape, tree) for tree in (abstract, params))
     if wanted != found:
@@ -157,7 +175,7 @@ def _abstract_params(config: ml_collections.ConfigDict) -> Params:
     return parallel.with_shardings(shapes, jax.tree.map(lambda _: whole, shapes))
 
 
-def _crc32(params: Params) -> int:
+def crc32(params: Params) -> int:
     """Returns what tells these weights from others, wherever they lie."""
     crc = 0
     for leaf in jax.tree.leaves(params):

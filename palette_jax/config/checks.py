@@ -2,16 +2,20 @@
 
 import math
 import re
+import typing
 
 import ml_collections
 
 from palette_jax.config.values import ConfigError, flatten, nearest
+from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.restoration.settings import SAMPLERS
 from palette_jax.tasks import TASKS
+from palette_jax.tasks.task import Gray
 
 # Keys by the values that there are.
 NAMES = {
     "task": (*TASKS, "multitask"),
+    "data.gray": typing.get_args(Gray),
     "data.source": ("tfds", "folder", "paired", "sample_photos"),
     "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
     "model.conditioning": ("scale_shift", "shift"),
@@ -22,11 +26,18 @@ NAMES = {
     "diffusion.objective": ("denoise", "velocity", "regress"),
     "parallel.compile": ("jit", "pmap"),
     "sample.sampler": SAMPLERS,
+    "diffusion.schedule": ("linear", "log_normal"),
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
-    "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),
+    "eval.inpaint_mask": (
+        *("center", "mixed", "free_form", "rectangles"),
+        *(f"free_form_{share}" for share in ("10_20", "20_30", "30_40")),
+    ),
+    "eval.protocol": tuple(PROTOCOLS),
     "eval.uncrop_side": ("left", "right", "top", "bottom", "all", "mixed"),
 }
+
+_MASK_SIZE = 256  # Of the official masks.
 
 # Keys by the smallest and the largest value that something can be done with.
 _RANGES = {
@@ -41,7 +52,7 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, 10): ("sample.spacing",),
-    (-(2**31), 2**32 - 1): ("seed",),  # Others would be one of these once more.
+    (0, 2**32 - 1): ("seed",),  # Others would be one of these once more.
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
         *("optim.clip_norm", "parallel.slices"),
@@ -65,6 +76,23 @@ def check_values(config: ml_collections.ConfigDict) -> None:
     _check_ranges(config)
     _check_sources(config)
     _check_network(config)
+    _check_masks(config)
+
+
+def _check_masks(config: ml_collections.ConfigDict) -> None:
+    mask, size = config.eval.inpaint_mask, config.data.image_size
+    if not config.eval.mask_file:
+        return
+    if not mask.startswith("free_form_"):
+        raise ConfigError(
+            "expected eval.inpaint_mask to say which share of eval.mask_file, got"
+            f" {mask}; take e.g. --config.eval.inpaint_mask=free_form_20_30"
+        )
+    if size != _MASK_SIZE:
+        raise ConfigError(
+            f"expected pictures of {_MASK_SIZE} pixels with eval.mask_file, got {size};"
+            ' leave it out by --config.eval.mask_file="", and strokes are drawn'
+        )
 
 
 def _check_names(config: ml_collections.ConfigDict) -> None:

@@ -14,8 +14,11 @@ import ml_collections
 from palette_jax.config.values import ConfigError, flatten, task_names
 
 # Of the groups that say what the weights mean, the keys that change only the cost or
-# the regularization of a step.
-_MEANING = ("model.", "diffusion.", "data.hints", "data.image_size")
+# the regularization of a step. The state of Muon is none that Adam could go on from.
+_MEANING = (
+    *("model.", "diffusion.", "distill.steps", "distill.teacher_steps"),
+    *("data.gray", "data.hints", "data.image_size", "optim.muon"),
+)
 _NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
 
 # Keys that no result of a given set of weights follows from. Pictures are identified by
@@ -31,7 +34,9 @@ _NOT_PROTOCOL = (
     "data.target_folder",
     "data.tfds_dir",
     "data.train_split",
+    "distill.",
     "eval.batch_size",
+    "eval.protocol",
     "mix.",
     "model.dropout",
     "model.remat",
@@ -45,7 +50,7 @@ _NOT_PROTOCOL = (
 
 # Of the code that restores and measures: raise it where numbers change, so that nothing
 # which older code made is taken for new.
-CODE = 2
+CODE = 3
 
 
 def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -59,6 +64,13 @@ def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
         if key.startswith(_MEANING) and key not in _NOT_MEANING
     }
     return {**values, "tasks": tuple(task_names(config))}
+
+
+def network(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the part of `meaning` that a student shares with its teacher."""
+    values = meaning(config)
+    kept = ("model.", "diffusion.objective", "diffusion.schedule", "data.image_size")
+    return {key: value for key, value in values.items() if key.startswith(kept)}
 
 
 def protocol(config: ml_collections.ConfigDict) -> dict[str, Any]:

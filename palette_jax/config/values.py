@@ -12,13 +12,21 @@ from palette_jax.tasks import TASKS
 # Keys that older runs do not have, with the value that means what those did.
 _ADDED_LATER = {
     "data.eval_folder": "",
+    "data.gray": "luma",
     "data.held_out_below": 0,
     "data.hints": False,
     "mix.superres": 0.0,
     "mix.old_photo": 0.0,
     "diffusion.objective": "denoise",
+    "distill.teacher": "",
+    "distill.steps": 0,
+    "distill.teacher_steps": 64,
+    "diffusion.schedule": "linear",
     "model.patch_size": 1,
     "optim.decay_steps": 0,
+    "optim.muon": False,
+    "eval.mask_file": "",
+    "eval.protocol": "paper",
     "parallel.compile": "jit",
     "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
@@ -60,6 +68,7 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(tuples(values))
     for key, value in _ADDED_LATER.items():
         group, name = key.split(".")
+        config[group] = config.get(group, {})
         config[group][name] = config[group].get(name, value)
     return config.lock()
 

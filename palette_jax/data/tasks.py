@@ -5,35 +5,38 @@ of a paired source also has its `x`. It returns `x`, `y` and `hole`, all uint8. 
 outside this file knows which task it is.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from palette_jax.data import degradations, images, masks
+from palette_jax.pictures import lightness
 
 Picture = dict[str, tf.Tensor]
 Task = Callable[[tf.Tensor, Picture], Picture]
 
 
-def colorize(*, hints: bool = False) -> Task:
-    """Returns the task of colouring a picture given its luma, repeated three times.
+def colorize(
+    *, gray: Literal["luma", "lightness"] = "luma", hints: bool = False
+) -> Task:
+    """Returns the task of colouring a gray picture, its one channel repeated.
 
     Args:
+      gray: how it was made of the colours.
       hints: lets a few small squares keep their colours in one half of the examples, so
         that a user can say what colours are.
     """
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        # The fixed-point numbers of Pillow's convert("L").
-        red, green, blue = tf.unstack(tf.cast(picture["y"], tf.int32), axis=-1)
-        luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
-        luma = tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
-        gray = tf.repeat(luma[..., None], 3, -1)
+        make = {"luma": _luma, "lightness": _lightness}[gray]
+        x = tf.repeat(make(picture["y"])[..., None], 3, -1)
         if hints:
             is_hint = masks.hints(seed, _size(picture))
-            gray = tf.where(is_hint > 0, picture["y"], gray)
-        return _whole(gray, picture["y"])
+            x = tf.where(is_hint > 0, picture["y"], x)
+        return _whole(x, picture["y"])
 
     return task
 
@@ -43,7 +46,9 @@ def inpaint(*, mask: str = "mixed") -> Task:
 
     Args:
       mask: "free_form", "rectangles", "center", or "mixed", which is free-form strokes
-        for 60% of the pictures and rectangles for the others, as Palette trains.
+        for 60% of the pictures and rectangles for the others, as Palette trains; or
+        strokes of a share in percent, "free_form_10_20", "_20_30" or "_30_40". A
+        picture that comes with its `hole` keeps it.
     """
     draws = {
         "mixed": _mixed_mask,
@@ -51,10 +56,15 @@ def inpaint(*, mask: str = "mixed") -> Task:
         "rectangles": masks.rectangles,
         "center": lambda seed, size: tf.constant(masks.center(size)),
     }
+    for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4)):
+        name = f"free_form_{low:.0%}_{high:.0%}".replace("%", "")
+        draws[name] = functools.partial(masks.free_form, bounds=(low, high))
     if mask not in draws:
         raise ValueError(f"expected a mask out of {', '.join(draws)}, got {mask!r}.")
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        if "hole" in picture:
+            return _cut_out(picture["hole"], picture["y"])
         return _cut_out(draws[mask](seed, _size(picture)), picture["y"])
 
     return task
@@ -154,6 +164,22 @@ def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
         return tf.switch_case(choice, branches)
 
     return task
+
+
+def _luma(y: tf.Tensor) -> tf.Tensor:
+    # The fixed-point numbers of Pillow's convert("L").
+    red, green, blue = tf.unstack(tf.cast(y, tf.int32), axis=-1)
+    luma = 19595 * red + 38470 * green + 7471 * blue + 0x8000
+    return tf.cast(tf.bitwise.right_shift(luma, 16), tf.uint8)
+
+
+def _lightness(y: tf.Tensor) -> tf.Tensor:
+    channels = tf.unstack(tf.cast(y, tf.int32), axis=-1)
+    light = tf.add_n(
+        [tf.gather(lightness.LIGHT[:, i], value) for i, value in enumerate(channels)]
+    )
+    found = tf.searchsorted(lightness.STEPS, tf.reshape(light, [-1]), side="right")
+    return tf.cast(tf.reshape(found, tf.shape(light)), tf.uint8)
 
 
 def _mixed_mask(seed: tf.Tensor, size: int) -> tf.Tensor:

@@ -15,7 +15,7 @@ from palette_jax.interop.safetensors_file import (
     read_safetensors,
 )
 from palette_jax.models.unet import UNet
-from palette_jax.torch_file import read_torch
+from palette_jax.torch_file import read_torch, unwrapped
 
 SUPPORTED = (
     "supported are guided-diffusion's U-Net (.pt), Janspiry's Palette"
@@ -86,7 +86,7 @@ def _from_file(path: epath.Path, options: Mapping[str, Any]) -> Imported:
     if path.suffix == ".safetensors":
         if is_ours(path):
             return _ours(path, options["image_size"])
-        state, _ = read_safetensors(path)
+        state = unwrapped(read_safetensors(path)[0])
     else:
         state = read_torch(path)
     for layout in (janspiry, guided_diffusion):

@@ -5,7 +5,7 @@ schedule of DDPM, and has its first convolution widened if it knows no source im
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from palette_jax.interop.diffusers_config import (
 from palette_jax.interop.guided_diffusion import config_of
 from palette_jax.interop.mapping import Imported, Rule
 from palette_jax.interop.safetensors_file import read_safetensors
-from palette_jax.torch_file import read_torch
+from palette_jax.torch_file import read_torch, unwrapped
 
 LAYOUT = "diffusers UNet2DModel"
 _FILE = "diffusion_pytorch_model"
@@ -50,9 +50,19 @@ def load_folder(
     """
     folder = epath.Path(folder)
     # Pipelines of the first versions have all in one folder.
-    for schedule in (folder / "scheduler", folder):
-        if (schedule / "scheduler_config.json").exists():
-            check_schedule(_read_json(schedule / "scheduler_config.json"))
+    schedules = [
+        path
+        for path in (folder / "scheduler", folder)
+        if (path / "scheduler_config.json").exists()
+    ]
+    if (folder / "model_index.json").exists() and not schedules:
+        raise WeightsError(
+            f"expected scheduler/scheduler_config.json in the pipeline {folder}, got"
+            " none: it says what the network predicts; copy the whole pipeline"
+        )
+    notes = [
+        check_schedule(_read_json(path / "scheduler_config.json")) for path in schedules
+    ] or ["assumed, with no scheduler beside it: predicted noise, the linear schedule"]
     latent = [name for name in ("vae", "vqvae", "movq") if (folder / name).is_dir()]
     if latent:
         raise WeightsError(
@@ -65,7 +75,11 @@ def load_folder(
             break
     config = _read_json(folder / "config.json")
     return convert(
-        _weights(folder), config, image_size=image_size, noisy_first=noisy_first
+        _weights(folder),
+        config,
+        image_size=image_size,
+        noisy_first=noisy_first,
+        notes=notes,
     )
 
 
@@ -75,20 +89,32 @@ def convert(
     *,
     image_size: int | None = None,
     noisy_first: bool = False,
+    notes: Iterable[str] = (),
 ) -> Imported:
     """Converts a state dict and its config; the options are those of `load_folder`.
+
+    Args:
+      state: arrays by name.
+      config: of the network.
+      image_size: in pixels, where the config has none.
+      noisy_first: whether the noisy picture's channels stand before the source's.
+      notes: for the report.
 
     Raises:
       WeightsError: if they do not fit each other, or are of a kind not supported.
     """
     network = read_network(config, image_size)
+    state = unwrapped(state)
     names = {_new_name(key): key for key in state}
     state = {new: state[key] for new, key in names.items()}
     missing = [k for k in ("conv_in.weight", "conv_out.weight") if k not in state]
     if missing:
         raise WeightsError(f"expected the keys of {LAYOUT}, got no {missing[0]}")
     channels = state["conv_in.weight"].shape[1], state["conv_out.weight"].shape[0]
-    notes = mapping.channel_notes(*channels)
+    notes = [*notes, *mapping.channel_notes(*channels), *network.assumed]
+    if channels[0] == 6:
+        order = ("noisy, source", "source, noisy")[not noisy_first]
+        notes.append(f"assumed: channels in the order {order} (--noisy-first)")
     if not network.cosines_first:
         notes.append("sines and cosines of the level swapped")
     params, report = mapping.convert(

@@ -44,6 +44,7 @@ _SCHEDULE = {
     "prediction_type": ("epsilon",),
     "trained_betas": (None,),
 }
+_SCHEDULE_SAID = ("beta_end", "beta_schedule", "beta_start", "prediction_type")
 _DEFAULTS = {
     "add_attention": True,
     "attention_head_dim": 8,
@@ -82,12 +83,14 @@ class Network(NamedTuple):
     fields: dict[str, Any]
     attends: tuple[bool, ...]  # One per level.
     cosines_first: bool
+    assumed: tuple[str, ...]  # What the config does not say.
 
 
-def check_schedule(config: Mapping[str, Any]) -> None:
-    """Raises if a scheduler's config is not that of the steps we bridge to.
+def check_schedule(config: Mapping[str, Any]) -> str:
+    """Returns a note on a scheduler's config; a key that is missing has the default.
 
-    A key that is missing has the library's default; the class has to be there.
+    Raises:
+      WeightsError: if it is not that of the steps we bridge to, or has no class.
     """
     if config.get("_class_name") not in _SCHEDULERS:
         raise WeightsError(
@@ -96,6 +99,12 @@ def check_schedule(config: Mapping[str, Any]) -> None:
             " than the noise of a discrete schedule"
         )
     _check(config, _SCHEDULE)
+    missing = [key for key in _SCHEDULE_SAID if key not in config]
+    unsaid = f"; assumed, by default: {', '.join(missing)}" if missing else ""
+    return (
+        f"of the scheduler {config['_class_name']}: predicted noise, linear betas from"
+        f" 1e-4 to 0.02{unsaid}"
+    )
 
 
 def read_network(config: Mapping[str, Any], image_size: int | None) -> Network:
@@ -145,7 +154,9 @@ def read_network(config: Mapping[str, Any], image_size: int | None) -> Network:
     attended = [w for w, attend in zip(widths, attends, strict=True) if attend]
     if get["add_attention"]:
         mapping.check_heads(fields, [*attended, widths[-1]])
-    return Network(fields, attends, bool(get["flip_sin_to_cos"]))
+    unsaid = sorted(_DEFAULTS.keys() - config.keys() - {"sample_size"})
+    assumed = (f"assumed, by default: {', '.join(unsaid)}",) if unsaid else ()
+    return Network(fields, attends, bool(get["flip_sin_to_cos"]), assumed)
 
 
 def _check(config: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) -> None:

@@ -48,11 +48,9 @@ def convert(
       WeightsError: if it is of another layout, class-conditional or a classifier.
     """
     _refuse(state)
+    given = options(image_size, head_features, num_heads)
     fields = infer_fields(
-        state,
-        embedding="time_embed",
-        published=_PUBLISHED,
-        given=options(image_size, head_features, num_heads),
+        state, embedding="time_embed", published=_PUBLISHED, given=given
     )
     fields["level_position"] = "step"
     notes = mapping.channel_notes(
@@ -69,7 +67,12 @@ def convert(
         ),
         fields,
         layout=LAYOUT,
-        notes=notes,
+        notes=[
+            *notes,
+            "assumed, since the file does not say: steps of the linear schedule, betas"
+            " from 1e-4 to 0.02",
+            *assumed(fields, given),
+        ],
     )
     return Imported(params, config_of(fields) | {"sample": {"clip": True}}, report)
 
@@ -84,6 +87,14 @@ def options(
         "num_heads": num_heads,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def assumed(fields: Mapping[str, Any], given: Mapping[str, int]) -> Iterator[str]:
+    """Yields what was neither given nor in the file, for the report."""
+    if "image_size" not in given:
+        yield f"assumed, as published: pictures of {fields['image_size']} pixels"
+    if not given.keys() & {"head_features", "num_heads"}:
+        yield f"assumed, as published: heads of {fields['head_features']} channels"
 
 
 def config_of(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,8 @@
 Its U-Net is guided-diffusion's with other names, told gamma itself. Its `attn_res`
 are rates of down-sampling, not pixels: where no level has that rate, as in all
 configurations it publishes, only the middle has attention. It samples with the small
-variance and clips its estimates, which the paper does not.
+variance and clips its estimates, which the paper does not. Its colorizer is given the
+L* of Lab, where the paper's is given the luma.
 """
 
 from collections.abc import Mapping
@@ -58,11 +59,9 @@ def convert(
         for key, array in state.items()
         if key not in _BUFFERS
     }
+    given = guided_diffusion.options(image_size, head_features, num_heads)
     fields = guided_diffusion.infer_fields(
-        unet,
-        embedding="cond_embed",
-        published=_PUBLISHED,
-        given=guided_diffusion.options(image_size, head_features, num_heads),
+        unet, embedding="cond_embed", published=_PUBLISHED, given=given
     )
     fields["level_position"] = "gamma"
     channels = unet["input_blocks.0.0.weight"].shape[1], unet["out.2.weight"].shape[0]
@@ -85,9 +84,15 @@ def convert(
         layout=LAYOUT,
         named=lambda key: f"{_PREFIX}{key}",
         ignored={key: "of the schedule" for key in _BUFFERS if key in state},
-        notes=["attention is where the file has it; in published files, the middle"],
+        notes=[
+            "attention is where the file has it; in published files, the middle",
+            "a colorizer is given L* of Lab, as its own preprocessing makes it"
+            " (data.gray=lightness)",
+            *guided_diffusion.assumed(fields, given),
+        ],
     )
     config = guided_diffusion.config_of(fields) | _schedules(state)
+    config["data"]["gray"] = "lightness"
     return Imported(params, config, report)
 
 
@@ -115,18 +120,31 @@ def _trained_on(gammas: np.ndarray) -> dict[str, object]:
     """
     if not len(gammas):
         return {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01}
-    kept = gammas[gammas > 1e-30]  # Below, float32 has no digits left.
-    beta = 1 - kept / np.append(1.0, kept[:-1])
-    # In float32, a beta of 1e-6 has lost its second digit: they go by their line.
-    slope, start = (
-        np.polyfit(np.arange(len(beta)), beta, 1) if len(beta) > 1 else (0, 1)
-    )
-    line = start + slope * np.arange(len(gammas))
-    if not np.abs(beta - line[: len(beta)]).max() < 1e-3 * np.abs(beta).max() + 1e-7:
+    count = len(gammas)
+    # Below 1e-30, float32 has few digits left.
+    levels = np.log(gammas[gammas > 1e-30])
+    share = np.linspace(0, 1, count)[: len(levels)]
+    ends = np.array([1e-6, 0.01])
+    for _ in range(20):  # Newton's steps to the ends of the line.
+        beta = ends[0] + share * (ends[1] - ends[0])
+        slopes = -np.stack([(1 - share) / (1 - beta), share / (1 - beta)]).cumsum(1)
+        missing = levels - np.log1p(-beta).cumsum()
+        ends = ends + np.linalg.lstsq(slopes.T, missing, rcond=None)[0]
+        ends = ends.clip(1e-12, 0.999)
+
+    def deviation(low: float, high: float) -> float:
+        line = np.log1p(-np.linspace(low, high, count))[: len(levels)].cumsum()
+        return float(np.abs(line - levels).max())
+
+    found = deviation(*ends)
+    if not found < 1e-3:
         raise WeightsError(
             "expected a linear schedule of betas in the buffer `gammas`, got another"
-            f" of {len(gammas)} steps; only linear ones are supported"
+            f" of {count} steps; only linear ones are supported"
         )
-    # Published ones begin at 1e-6 and the like.
-    low, high = (float(f"{max(beta, 1e-12):.2g}") for beta in (line[0], line[-1]))
-    return {"num_steps": len(gammas), "beta_min": low, "beta_max": high}
+    # The buffer is rounded to float32, and the ends were written with few digits.
+    for digits in range(1, 13):
+        low, high = (float(f"{end:.{digits}g}") for end in ends)
+        if deviation(low, high) <= max(2 * found, 1e-7):
+            break
+    return {"num_steps": count, "beta_min": low, "beta_max": high}

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from palette_jax.models import winograd
+
 # Uniform in +-1/sqrt(fan_in), as ADM's layers start in PyTorch.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -131,6 +133,9 @@ class Conv(nn.Module):
 
 
 def _convolve(h: Array, kernel: Array, **options: Any) -> Array:
+    plain = {"window_strides": (1, 1), "padding": "SAME", "rhs_dilation": (1, 1)}
+    if kernel.shape[:2] == (3, 3) and plain | options == plain:
+        return winograd.convolve(h, kernel.astype(h.dtype))
     dimensions = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         h, kernel.astype(h.dtype), dimension_numbers=dimensions, **options

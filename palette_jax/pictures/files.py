@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import struct
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -45,6 +46,7 @@ class Photo:
       name: of the file, for messages.
       warnings: what was changed on reading.
       dpi: pixels an inch, across and down, where the file says so.
+      gamma: see `modes.gamma_of`; None for sRGB, or where a profile says it.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -57,6 +59,7 @@ class Photo:
     name: str = "the picture"
     warnings: tuple[str, ...] = ()
     dpi: tuple[float, float] | None = None
+    gamma: float | None = None
 
 
 def read(
@@ -181,6 +184,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         name,
         tuple(said),
         resolution,
+        None if profile else modes.gamma_of(image),
     )
 
 
@@ -189,7 +193,11 @@ def in_colour(photo: Photo) -> Photo:
     said: list[str] = []
     pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, said)
     return dataclasses.replace(
-        photo, pixels=pixels, icc_profile=None, warnings=(*photo.warnings, *said)
+        photo,
+        pixels=modes.gamma_to_srgb(pixels, photo.gamma),
+        icc_profile=None,
+        gamma=None,
+        warnings=(*photo.warnings, *said),
     )
 
 
@@ -228,6 +236,8 @@ def write(
             f"expected a file name that ends in .png or .jpg, got {path}"
         )
     is_png = suffix == ".png"
+    if not is_png:
+        pixels = modes.gamma_to_srgb(pixels, photo.gamma)  # JPEG cannot hold it.
     image = Image.fromarray(pixels[..., 0] if gray else pixels)
     options: dict[str, Any] = {}
     if photo.icc_profile:
@@ -242,8 +252,11 @@ def write(
             image = Image.fromarray(deep)
         elif alpha is not None:
             image.putalpha(Image.fromarray(alpha))
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        if photo.gamma:
+            gamma = round(photo.gamma * 100_000)
+            options["pnginfo"].add(b"gAMA", struct.pack(">I", gamma))
         if text is not None:
-            options["pnginfo"] = PngImagePlugin.PngInfo()
             options["pnginfo"].add_itxt(_KEY, text)
     else:
         options |= {"quality": 95, "subsampling": 0}

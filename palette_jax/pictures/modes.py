@@ -97,6 +97,29 @@ def profile_to_srgb(
     return np.asarray(converted)
 
 
+def gamma_of(image: Image.Image) -> float | None:
+    """Returns the exponent of a PNG's chunk gAMA; None where another chunk overrides.
+
+    It says how light becomes bytes: about 1/2.2 for sRGB, 1 for linear light.
+    """
+    info = image.info
+    overridden = info.get("icc_profile") or "srgb" in info
+    gamma = 0.0 if overridden else float(info.get("gamma") or 0)
+    return gamma if 0.01 < gamma < 100 else None
+
+
+def gamma_to_srgb(
+    pixels: UInt8[np.ndarray, "h w 3"], gamma: float | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Brings bytes of an exponent to sRGB; those of sRGB's own stay as they are."""
+    if gamma is None or abs(gamma - 1 / 2.2) < 0.01:
+        return pixels
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    low = light <= 0.0031308
+    srgb = np.where(low, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(255 * srgb).astype(np.uint8)[pixels]
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """Divides colours that are multiplied by the opacity."""
     plain = {"La": "LA", "RGBa": "RGBA"}

@@ -1,10 +1,9 @@
 """`palette-jax demo`: a page in the browser for a user's own pictures."""
 
 import argparse
+import contextlib
 import os
 import signal
-import sys
-import tempfile
 
 from palette_jax import parallel
 from palette_jax.errors import UserError
@@ -42,11 +41,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Else JAX takes all memory of a GPU that others may be using, too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # Of visitors; gone with the server, and nobody else's to read.
-    folder = tempfile.TemporaryDirectory(prefix="palette_jax_")
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
     try:
-        from palette_jax.page import page, visitors
+        from palette_jax.page import guard, page, visitors
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
@@ -57,14 +53,19 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
+    # Also a lost terminal ends the server in order, and deletes the visitors' files.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = visitors.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
     )
     visitors.forbid_programs()
-    with folder:
-        blocks = page.make_page(restorer, limits)
+    everyone = visitors.Visitors(limits.keep_seconds)
+    with guard.Folder() as folder, contextlib.closing(everyone):
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
+        blocks = page.make_page(restorer, limits, everyone)
         try:
             _, url, _ = blocks.launch(
                 server_name=args.host,
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                **page.launch_options(limits),
+                **page.launch_options(limits, args.host),
             )
         except (OSError, OverflowError) as error:  # No such address, or port.
             port = args.port if args.port is not None else "a port from 7860 on"
@@ -80,8 +81,13 @@ def run(args: argparse.Namespace) -> int:
                 f"expected to listen at {args.host}:{port}, got an address that is"
                 " taken or not this computer's; take another --port or --host"
             ) from error
-        # Else the visitors' files would stay.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        if args.host not in ("127.0.0.1", "localhost", "::1"):
+            reached = guard.lan_address() or args.host
+            print(
+                "warning: everyone on the network can open the page, without a password"
+                f" and unencrypted, at http://{reached}:{blocks.server_port}/",
+                flush=True,
+            )
         print(f"Open {url} in a browser. Ctrl+C ends it.", flush=True)
         blocks.block_thread()
     return 0

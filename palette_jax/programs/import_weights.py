@@ -16,6 +16,7 @@ from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.mapping import Imported
+from palette_jax.interop.saved_outputs import FORM, compare
 from palette_jax.tasks import TASKS
 from palette_jax.training import checkpoints
 from palette_jax.training.state import make_state
@@ -60,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=TASKS,
         help="what the network was trained for (default: inpaint)",
+    )
+    parser.add_argument(
+        "--verify",
+        metavar="IO.npz",
+        help=f"compares with outputs that its own code computed: {FORM}",
     )
     unsaid = parser.add_argument_group(
         "what the file may leave unsaid", "an error names those that are needed"
@@ -110,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         checked.data.source = "sample_photos"  # Nor is another folder of pictures.
         build.check(checked)
     lines = [f"file: {args.weights}", *imported.report.lines()]
+    if args.verify:
+        lines += compare(imported, args.verify, noisy_first=args.noisy_first)
     _save(imported, config, out)
     (out / REPORT).write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -176,7 +184,8 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
         for group in ("model", "diffusion", "sample", "mix")
         if group in imported.config
     }
-    groups["data"] = {key: config.data[key] for key in ("image_size", "hints")}
+    kept = ("image_size", "hints", "gray")
+    groups["data"] = {key: config.data[key] for key in kept}
     # The variants differ in what they learn; the network has learned this.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from typing import Any
 
-from palette_jax import parallel
+from palette_jax import interruptible, parallel
 from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
@@ -73,9 +73,10 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, completed=progress.done, total=progress.total)
 
         try:
-            for result in panorama.extend(
+            results = panorama.extend(
                 restorer, photo, settings, turns[done:], on_progress=advance
-            ):
+            )
+            while result := interruptible.call(lambda: next(results, None)):
                 done += 1
                 grown = result.as_photo()
                 files.write(

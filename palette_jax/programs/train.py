@@ -17,13 +17,12 @@ from jaxtyping import Array
 import palette_jax
 from palette_jax import parallel, processes
 from palette_jax.config import build, build_data, build_training, identity
-from palette_jax.config.values import flatten, from_dict
+from palette_jax.config.values import ConfigError, flatten, from_dict
 from palette_jax.pictures import sheets
 from palette_jax.programs import roofline, topology
 from palette_jax.training import checkpoints, logs, pace
 from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState
-from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
 
 
@@ -64,12 +63,16 @@ def _train(
     optimizer = build.make_optimizer(config)
 
     manager = checkpoints.open_manager(directory, keep=config.train.keep)
-    state, shardings = _init_or_restore(config, optimizer, mesh, manager)
+    teacher, teacher_crc32 = build_training.load_teacher(config, mesh)
+    about |= _check_teacher(config, directory, teacher_crc32)
+    state, shardings = _init_or_restore(config, optimizer, mesh, manager, teacher)
     start_step = int(state.step)
 
-    compiled_step = compile_step(config, mesh, shardings)
+    compiled_step = build_training.compile_step(
+        config, mesh, shardings, teacher=teacher
+    )
     batches = build_data.train_batches(config, start_step=start_step)
-    held_out = _HeldOut(config, mesh)
+    held_out = _HeldOut(config, mesh, teacher)
     log = logs.TrainingLog(
         workdir,
         start_step=start_step,
@@ -106,11 +109,7 @@ def _train(
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
             log.flush()
             with log.clock.paused():
-                sheet = held_out.preview(state.ema_params)
-                log.image(step, "preview", sheet)
-                sheets.save_png(
-                    epath.Path(workdir) / "previews" / f"step_{step:07}.png", sheet
-                )
+                log.preview(step, held_out.preview(state.ema_params))
         if stop.is_set:
             break
     log.flush()
@@ -123,37 +122,22 @@ def _train(
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
 
 
-def compile_step(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, shardings: Any
-) -> parallel.Step:
-    """Returns the training step; it takes this host's share of a batch."""
-    pmapped = config.parallel.compile == "pmap"
-    step = make_step(config, axis_name=parallel.PMAP_AXIS if pmapped else None)
-    if pmapped:
-        return parallel.pmap_step(step, mesh)
-    compiled = parallel.jit_step(step, mesh, shardings)
-    return lambda state, batch: compiled(state, parallel.to_global(mesh, batch))
+def _check_teacher(
+    config: ml_collections.ConfigDict, directory: epath.Path, crc32: int
+) -> dict[str, int]:
+    """Returns what a checkpoint says of the teacher.
 
-
-def make_step(
-    config: ml_collections.ConfigDict,
-    *,
-    axis_name: str | None = None,
-    platform: str | None = None,
-) -> StepFn:
-    """Builds the training step, not yet compiled, for this or another platform."""
-    return make_train_step(
-        jax.random.key(config.seed),
-        build.make_network(config),
-        build.make_optimizer(config),
-        build.make_schedule(config),
-        loss=build.make_loss(config),
-        norm=config.diffusion.loss_norm,
-        ema_decay=config.optim.ema_decay,
-        accumulate=config.optim.accumulate,
-        axis_name=axis_name,
-        platform=platform,
-    )
+    Raises:
+      ConfigError: if the student was started with other weights.
+    """
+    if not config.distill.steps:
+        return {}
+    if checkpoints.load_about(directory).get("teacher_crc32", crc32) != crc32:
+        raise ConfigError(
+            "expected the teacher that the student was started with, got other weights"
+            f" in {config.distill.teacher}; use another --out, or the old weights"
+        )
+    return {"teacher_crc32": crc32}
 
 
 def _best_step_seconds(config: ml_collections.ConfigDict) -> float | None:
@@ -201,7 +185,13 @@ class _Due:
 class _HeldOut:
     """Pictures that training never sees, and what the averaged weights do to them."""
 
-    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        mesh: jax.sharding.Mesh,
+        teacher: tuple[Params, ...],
+    ):
+        self._teacher = teacher
         self._batches = list(build_data.held_out_batches(config))
         self._mesh = mesh
         self._restore = build.make_restore(config, mesh)
@@ -215,7 +205,8 @@ class _HeldOut:
             if stop.poll():
                 return None
             arrays = {name: batch[name] for name in ("x", "y", "hole", "id", "valid")}
-            losses, valid = self._loss(params, parallel.to_global(self._mesh, arrays))
+            arrays = parallel.to_global(self._mesh, arrays)
+            losses, valid = self._loss(params, arrays, *self._teacher)
             total += float(losses)
             count += int(valid)
         return total / max(count, 1)
@@ -237,7 +228,7 @@ def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
     """
     finite = all_finite((state.params, state.ema_params, state.opt_state))
     loss_is_finite = held_out_loss is None or np.isfinite(held_out_loss)
-    return bool(finite) and loss_is_finite and int(state.bad_steps) == 0
+    return bool(finite and loss_is_finite and state.bad_steps == 0)
 
 
 @jax.jit
@@ -252,14 +243,15 @@ def _init_or_restore(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
     manager: checkpoints.Manager,
+    teacher: tuple[Params, ...],
 ) -> tuple[TrainState, Any]:
-    """Returns the state, from the newest checkpoint or drawn, and its shardings."""
+    """Returns the state, from the newest checkpoint or a new one, and its shardings."""
     abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(manager, abstract)
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    state = build_training.init_state(config, optimizer, shardings)
+    state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )

@@ -24,12 +24,11 @@ from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Degraded, Given, colorize, inpaint
+from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
 
 # How many tiles a device computes at once, where a picture has many.
 _TILES_AT_ONCE = 8
-
-# Tasks that fill a hole: a network that was trained for one can do the other.
 
 
 class Stopped(Exception):
@@ -40,19 +39,22 @@ class Progress(NamedTuple):
     """Where a restoration is.
 
     Attributes:
-      done: steps done, of all samples.
+      done: steps done, of all samples; parts of a step where a picture has many tiles.
       total: steps in all.
       preview: call it for the samples that are computed at present, as they stand:
         pairs of their index and the picture. It costs a transfer from the device.
     """
 
-    done: int
+    done: float | int
     total: int
     preview: Callable[[], list[tuple[int, UInt8[np.ndarray, "h w 3"]]]]
 
 
 OnProgress = Callable[[Progress], bool | None]
-"""Called after each step; returning False ends the computation with `Stopped`."""
+"""Called after each step, and in it after each group of tiles.
+
+Returning False ends the computation with `Stopped`.
+"""
 
 
 class _Work(NamedTuple):
@@ -62,7 +64,7 @@ class _Work(NamedTuple):
     canvas: Canvas
     seed: int
     image_id: int
-    is_gray: bool
+    photo: Photo
 
     @property
     def tiles_at_once(self) -> int:
@@ -94,6 +96,8 @@ class Restorer:
         task_names: Sequence[str],
         clip: bool = False,
         knows_hints: bool = False,
+        gray: Gray = "luma",
+        student_steps: int = 0,
         about: Mapping[str, Any] | None = None,
     ):
         """Copies the weights to all devices.
@@ -105,9 +109,14 @@ class Restorer:
           task_names: what it was trained for.
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
+          gray: which gray it learned to colour.
+          student_steps: of a distilled network, the only number of steps that it knows;
+            0 for others.
           about: said of the network in the files of results.
         """
         self.knows_hints = knows_hints
+        self._gray: Gray = gray
+        self.student_steps = student_steps
         self.image_size = image_size
         self.task_names = tuple(task_names)
         self.num_together = jax.device_count()
@@ -125,6 +134,7 @@ class Restorer:
         *,
         hole: Any = None,
         hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> Result:
         """Restores one picture; see `restore_many`."""
@@ -133,6 +143,7 @@ class Restorer:
             settings,
             holes=[hole],
             hints=None if hints is None else [hints],
+            max_tiles=max_tiles,
             on_progress=on_progress,
         )[0]
 
@@ -143,6 +154,7 @@ class Restorer:
         *,
         holes: Sequence[Any] | None = None,
         hints: Sequence[Any] | None = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
@@ -153,55 +165,83 @@ class Restorer:
           settings: the task and how to carry it out.
           holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
           hints: of `colorize`, pictures whose opaque pixels have true colours.
-          on_progress: called after each step.
+          max_tiles: of one picture, at most.
+          on_progress: called after each step, and within a step of many tiles.
 
         Raises:
-          UserError: if the network was not trained for the task, or a hole is missing.
+          UserError: if the network was not trained for the task, a hole is missing, or
+            a picture takes too many tiles.
           Stopped: if `on_progress` returned False.
         """
         warnings = self.check(settings)
         works: list[_Work] = []
         results: list[Result] = []
-        task, none = TASKS[settings.task], [None] * len(photos)
-        if hints and not self.knows_hints:
-            raise UserError(
-                "expected a network that was trained with colour hints, got another;"
-                " leave --hints out, or train with --config.data.hints=True"
-            )
+        none = [None] * len(photos)
         for source, hole, hint in zip(
             photos, holes or none, hints or none, strict=True
         ):
-            photo, about_hole = files.as_photo(source), []
-            if task.shrinks or (task.brings_colour and photo.is_gray):
-                photo = files.in_colour(photo)
-            if hole is not None:
-                hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
-            if hole is not None and not task.needs_mask:
-                raise UserError(
-                    "expected a mask with task inpaint alone, got one with"
-                    f" {task.name}; leave it out"
-                )
-            colours = None if hint is None else _fit_hints(hint, photo)
-            given = Given(hole, settings.extend, colours)
-            degraded = task.degrade(photo.pixels, given)
-            large, doubts = canvas.choose(degraded, settings, self.image_size)
-            prepared = canvas.prepare(degraded, self.image_size, large=large)
-            if (task.needs_mask or task.extends) and not degraded.hole.any():
-                prepared = prepared._replace(tiles=[])  # There is nothing to paint.
-            image_id = _image_id(degraded)
+            photo, prepared, said = self.prepare(
+                source, settings, hole=hole, hints=hint, max_tiles=max_tiles
+            )
+            image_id = _image_id(prepared.whole)
             works += [
-                _Work(len(works) + i, prepared, seed, image_id, photo.is_gray)
+                _Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
-            said = [*photo.warnings, *about_hole, *warnings, *doubts]
-            if photo.alpha is not None and task.needs_mask:
-                said += inpaint.unseen(degraded.hole, photo.alpha)
-            results.append(Result(photo, settings, [], degraded.hole, said, about))
+            said = [*said, *warnings]
+            results.append(
+                Result(photo, settings, [], prepared.whole.hole, said, about)
+            )
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
             results[i // settings.num_samples].pictures.append(picture)
         return results
+
+    def prepare(
+        self,
+        source: Any,
+        settings: Settings,
+        *,
+        hole: Any = None,
+        hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
+    ) -> tuple[Photo, Canvas, list[str]]:
+        """Returns a photo, what is sampled of it, and what the user should know.
+
+        Raises:
+          UserError: if it cannot be restored so.
+        """
+        task, about_hole = TASKS[settings.task], []
+        if hints is not None and not self.knows_hints:
+            raise UserError(
+                "expected a network that was trained with colour hints, got another;"
+                " leave --hints out, or train with --config.data.hints=True"
+            )
+        photo = files.as_photo(source)
+        if task.shrinks or (task.brings_colour and photo.is_gray):
+            photo = files.in_colour(photo)
+        if hole is not None:
+            hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
+        if hole is not None and not task.needs_mask:
+            raise UserError(
+                "expected a mask with task inpaint alone, got one with"
+                f" {task.name}; leave it out"
+            )
+        colours = None if hints is None else _fit_hints(hints, photo)
+        degraded = task.degrade(
+            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+        )
+        large, doubts = canvas.choose(degraded, settings, self.image_size)
+        prepared = canvas.prepare(
+            degraded, self.image_size, large=large, max_tiles=max_tiles
+        )
+        if (task.needs_mask or task.extends) and not degraded.hole.any():
+            prepared = prepared._replace(tiles=[])  # There is nothing to paint.
+        said = [*photo.warnings, *about_hole, *doubts]
+        if photo.alpha is not None and task.needs_mask:
+            said += inpaint.unseen(degraded.hole, photo.alpha)
+        return photo, prepared, said
 
     def check(self, settings: Settings) -> list[str]:
         """Returns warnings of a task that is near what the network was trained for.
@@ -209,7 +249,8 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
-        said = settings.warnings()
+        said = [] if self.student_steps else settings.warnings()
+        self._check_steps(settings)
         if settings.task in self.task_names:
             return said
         trained = ", ".join(self.task_names)
@@ -222,6 +263,19 @@ class Restorer:
             f"expected a task that the network was trained for ({trained}), got"
             f" {settings.task}; take another task or checkpoint"
         )
+
+    def _check_steps(self, settings: Settings) -> None:
+        own = self.student_steps
+        other = settings.quality == "paper" or (
+            (settings.num_steps or own) != own or (settings.sampler or "ddim") != "ddim"
+        )
+        if own and other:
+            raise UserError(
+                f"expected the {own} steps of ddim that the network was distilled for,"
+                f" got {settings.steps['num_steps']} of {settings.steps['sampler']};"
+                " leave the steps, the sampler and the preset out, or take the network"
+                " that it was distilled from"
+            )
 
     def _sample(
         self,
@@ -236,30 +290,8 @@ class Restorer:
         }
         before = len(pictures) * sampler.num_steps
         for batch in _batches(works, len(self._mesh.devices.flat)):
-
-            def finish(
-                sampled: Array, batch: Sequence[_Work] = batch
-            ) -> list[tuple[int, np.ndarray]]:
-                return [
-                    (work.index, _finished(work, picture, settings))
-                    for work, picture in zip(batch, np.asarray(sampled), strict=True)
-                ]
-
-            def callback(
-                steps: int, y_0: Array, before: int = before, count: int = len(batch)
-            ) -> None:
-                if on_progress is None:
-                    return
-                jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
-                progress = Progress(
-                    before + steps * count,
-                    total,
-                    lambda: finish(process.to_bytes(y_0)),
-                )
-                if on_progress(progress) is False:
-                    raise Stopped
-
-            pictures.update(finish(self._run(batch, sampler, callback)))
+            watch = _Watch(on_progress, batch, settings, before, total)
+            pictures.update(watch.finished(self._run(batch, sampler, watch)))
             before += len(batch) * sampler.num_steps
         return [pictures[work.index] for work in works]
 
@@ -267,7 +299,7 @@ class Restorer:
         self,
         batch: Sequence[_Work],
         sampler: Sampler,
-        callback: Callable[[int, Array], None],
+        watch: "_Watch",
     ) -> UInt8[Array, "b h w 3"]:
         shape = batch[0].canvas.x.shape
         plan = tiles.plan(
@@ -284,22 +316,67 @@ class Restorer:
             for name in ("x", "hole")
         )
         keys, plan, x, hole = self._put((keys, plan, x, hole))
-        # A step is a call of its own: it can be watched and stopped, and the compiled
-        # program serves any number of steps.
+        # A group of tiles is a call of its own: it can be watched and stopped, and the
+        # compiled program serves any number of tiles and steps.
         return restore_batch(
             keys,
-            self._bind_tiles(self.predict, plan),
+            self._bind_tiles(self.predict, plan, watch.after_group),
             x,
             hole,
             sampler,
             clip=self._clip,
-            callback=callback,
-            every=1,
+            callback=watch.after_step,
             compiler_options=parallel.compiler_options(self._mesh),
+            on_host=True,
         )
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, parallel.replicated(self._mesh))
+
+
+class _Watch:
+    """Tells how far a batch is, and ends it when it is told to."""
+
+    def __init__(
+        self,
+        on_progress: OnProgress | None,
+        batch: Sequence[_Work],
+        settings: Settings,
+        before: int,
+        total: int,
+    ):
+        self._on_progress, self._batch, self._settings = on_progress, batch, settings
+        self._before, self._total = before, total
+        self._done = 0
+        self._latest: Any = np.stack([work.canvas.x for work in batch])
+
+    def finished(self, sampled: Any) -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Returns the index and the picture of each work of the batch."""
+        return [
+            (work.index, _finished(work, picture, self._settings))
+            for work, picture in zip(self._batch, np.asarray(sampled), strict=True)
+        ]
+
+    def after_step(self, steps: int, y_0: Array) -> None:
+        if self._on_progress is None:
+            return
+        jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
+        self._done, self._latest = steps, y_0
+        self.after_group(0.0)
+
+    def after_group(self, share: float) -> None:
+        if self._on_progress is None:
+            return
+        done = self._before + (self._done + share) * len(self._batch)
+        latest = self._latest
+
+        def preview() -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+            is_given = latest.dtype == np.uint8  # Before the first step.
+            return self.finished(latest if is_given else process.to_bytes(latest))
+
+        progress = Progress(done, self._total, preview)
+        if self._on_progress(progress) is False:
+            raise Stopped
 
 
 def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
@@ -341,8 +418,8 @@ def _finished(
     if task.shrinks:
         # A shrunk picture has lost its details, and they are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:
-            return colorize.with_luma(picture, work.canvas.whole.x[..., :1])
-    elif work.is_gray and not task.brings_colour:
+            return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
+    elif work.photo.is_gray and not task.brings_colour:
         return np.repeat(colorize.luma(picture), 3, -1)
     return picture
 

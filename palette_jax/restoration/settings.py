@@ -10,6 +10,7 @@ from palette_jax.tasks import TASKS, Sides
 # With fewer steps, the paper's large variance leaves noise in the picture.
 FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
+LARGE = ("auto", "tiles", "shrink")
 
 # How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
 # By the distance to the result of many steps (docs/results.md).
@@ -59,16 +60,17 @@ class Settings:
         """Refuses what is none of the valid values."""
         _one_of("task", self.task, tuple(TASKS))
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
-        _one_of("large", self.large, ("auto", "tiles", "shrink"))
+        _one_of("large", self.large, LARGE)
         if self.sampler is not None:
             _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:
             raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
-        if not 0 <= self.seed <= 2**32 - self.num_samples:
-            raise UserError(f"expected a seed from 0 to 4294967295, got {self.seed}")
+        largest = 2**32 - self.num_samples  # Larger ones would begin at 0 again.
+        if not 0 <= self.seed <= largest:
+            raise UserError(f"expected a seed from 0 to {largest}, got {self.seed}")
         if self.num_steps is not None and self.num_steps < 1:
             raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
-        if min(self.extend) < 0 or max(self.extend) > 16:
+        if not all(0 <= share <= 16 for share in self.extend):  # Nor may it be NaN.
             raise UserError(
                 "expected each side extended by 0 to 16 times the picture, got"
                 f" {tuple(self.extend)}; write 0.5 or 50% for half of it"

@@ -1,14 +1,16 @@
-"""Colorization: the picture's luma is given (paper, section 5.1), and colour hints."""
+"""Colorization: a gray picture is given (paper, section 5.1), and colour hints."""
 
 import numpy as np
 from jaxtyping import UInt8
 
+from palette_jax.pictures.lightness import lightness
 from palette_jax.tasks.task import Degraded, Given, Task, whole
 
 
 def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
     """Returns the picture in gray, with the colours that a user hinted at."""
-    gray = np.repeat(luma(picture), 3, -1)
+    make_gray = {"luma": luma, "lightness": lightness}[given.gray]
+    gray = np.repeat(make_gray(picture), 3, -1)
     if given.hints is None:
         return whole(gray)
     is_hint = given.hints[..., 3:] >= 128
@@ -43,7 +45,7 @@ TASK = Task(
     title="Colorize",
     sentence="Gives a black-and-white photo colours.",
     degrade=degrade,
-    degradation=lambda options: "gray: luma, repeated three times",
+    degradation=lambda options: f"gray: {options['gray']}, repeated three times",
     brings_colour=True,
     shrinks=True,
 )

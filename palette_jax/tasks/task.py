@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
-
-MAX_PIXELS = 100_000_000  # Of a picture that is read, or made larger.
 
 
 class Sides(NamedTuple):
@@ -32,18 +30,24 @@ class Sides(NamedTuple):
         return cls(**{side: share})
 
 
+Gray = Literal["luma", "lightness"]
+"""How a picture is made gray: by its luma, or by L* of CIE Lab."""
+
+
 class Given(NamedTuple):
-    """What a user gives beside a picture.
+    """What a degradation follows from beside the picture.
 
     Attributes:
       hole: 1 where the picture is to be filled in.
       extend: how far each side is extended.
       hints: colours with their opacity; the opaque ones are true.
+      gray: which gray the network learned to colour.
     """
 
     hole: UInt8[np.ndarray, "h w 1"] | None = None
     extend: Sides = Sides()
     hints: UInt8[np.ndarray, "h w 4"] | None = None
+    gray: Gray = "luma"
 
 
 class Degraded(NamedTuple):
@@ -62,7 +66,8 @@ class Task:
       title: of its button on the page.
       sentence: what it does.
       degrade: from a user's picture to what the model is given.
-      degradation: from the keys of `eval` to how evaluated pictures were degraded.
+      degradation: from the keys of `eval`, and `gray` of `data`, to how evaluated
+        pictures were degraded.
       eval_key: the key of `eval` that its degradation follows from.
       like: a task that a network for this one can do in its place.
       needs_mask: whether a user gives a mask.

@@ -25,6 +25,8 @@ from palette_jax.training.manifest import committed_steps
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
 
+_NO_MANIFEST = "there is no manifest.json to check its files by"
+
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another network."""
@@ -118,8 +120,9 @@ def restore_step(
       CheckpointError: if it is damaged or of another network.
     """
     path = manifest.absolute(directory) / str(step)
-    wrong = manifest.problem(path) if manifest.exists(path) else None
-    if wrong:
+    if not manifest.exists(path):
+        logging.warning("%s: %s; it is taken unchecked", path, _NO_MANIFEST)
+    elif wrong := manifest.problem(path):
         raise CheckpointError(f"expected a sound checkpoint in {path}, got: {wrong}")
     _check_leaves(path, abstract_state)
     return _restore_tree(path, abstract_state)
@@ -191,8 +194,8 @@ def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
     for step in _steps_or_raise(root):
         path = root / str(step)
         has_manifest = manifest.exists(path)
-        unknown = "there is no manifest.json to check its files by"
-        checked.append((step, manifest.problem(path) if has_manifest else unknown))
+        wrong = manifest.problem(path) if has_manifest else _NO_MANIFEST
+        checked.append((step, wrong))
     return checked
 
 
@@ -217,6 +220,8 @@ def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
             if wrong:
                 logging.warning("%s: %s; going back to the one before", path, wrong)
             continue
+        if not has_manifest and _is_host_0():
+            logging.warning("%s: %s; it is taken unchecked", path, _NO_MANIFEST)
         try:
             _check_leaves(path, abstract)
             return _restore_tree(path, abstract), step
@@ -306,9 +311,8 @@ def versions() -> dict[str, str]:
 
 
 def _not_written(manager: Manager, error: Exception) -> CheckpointError:
-    steps = committed_steps(manager.directory)
-    kept = f"step {max(steps)} is" if steps else "none is"
     return CheckpointError(
-        f"could not write a checkpoint to {manager.directory}: {error}; {kept} the last"
-        " finished one; make room and run the same command again"
+        f"could not write a checkpoint to {manager.directory}: {error};"
+        f" {manifest.last_finished(manager.directory)}; make room and run the same"
+        " command again"
     )

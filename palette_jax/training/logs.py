@@ -1,9 +1,12 @@
 """What a run says while it goes: a line of progress, and curves for TensorBoard."""
 
+import contextlib
 import logging as stdlib_logging
+import re
 import struct
 import sys
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +17,8 @@ from jaxtyping import UInt8
 
 from palette_jax import atomic
 from palette_jax.errors import UserError
+from palette_jax.pictures import sheets
+from palette_jax.training import manifest
 from palette_jax.training.pace import Clock
 from palette_jax.training.step import NUM_LEVELS, Metrics
 
@@ -33,8 +38,8 @@ def set_up_logging() -> None:
 
     def is_ours(record: stdlib_logging.LogRecord) -> bool:
         # Orbax warns of what it was told to do, such as to read only.
-        quiet = "/orbax/" in record.pathname
-        # What fails in its threads it logs with a trace, and raises here as well.
+        quiet = "/orbax/" in record.pathname or "/clu/asynclib" in record.pathname
+        # What fails in their threads they log with a trace, and raise here as well.
         limit = stdlib_logging.CRITICAL if quiet else stdlib_logging.WARNING
         told = record.levelno >= limit
         return told or not any(name in record.pathname for name in libraries)
@@ -54,6 +59,10 @@ def set_up_logging() -> None:
 
 class DivergedError(UserError):
     """Too many steps in a row had a loss that is not finite."""
+
+
+class LogError(UserError):
+    """Curves or previews that could not be written."""
 
 
 class TrainingLog:
@@ -86,8 +95,11 @@ class TrainingLog:
         self.clock = Clock(
             workdir, start_step=start_step, best_step_seconds=best_step_seconds
         )
-        is_host_0 = jax.process_index() == 0
-        self._writer = _open_writer(workdir, start_step) if is_host_0 else None
+        self._workdir = epath.Path(workdir)
+        self._writer = None
+        if jax.process_index() == 0:
+            with self._writing():
+                self._writer = _open_writer(workdir, start_step)
         self._num_steps = num_steps
         self._batch_size = batch_size
         self._log_every = log_every
@@ -110,19 +122,45 @@ class TrainingLog:
         while self._waiting:
             self._read()
         if self._writer:
-            self._writer.flush()
+            with self._writing():
+                self._writer.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes numbers that are not of every step."""
         line = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._say("step %d  %s", step, line)
-        if self._writer:
-            self._writer.write_scalars(step, values)
+        self._write_scalars(step, values)
 
-    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Writes a picture."""
+    def preview(self, step: int, sheet: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes a picture for TensorBoard, and as a file in `previews`."""
         if self._writer:
-            self._writer.write_images(step, {name: image[None]})
+            with self._writing():
+                self._writer.write_images(step, {"preview": sheet[None]})
+                path = self._workdir / "previews" / f"step_{step:07}.png"
+                sheets.save_png(path, sheet)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in a sentence what fails, which TensorFlow does in a thread of clu."""
+        try:
+            yield
+        except Exception as error:
+            while error.__cause__ is not None and isinstance(
+                error.__cause__, Exception
+            ):
+                error = error.__cause__
+            reason = re.sub(r"{{.*?}} *", "", str(error)).partition("\n")[0]
+            finished = manifest.last_finished(self._workdir / "checkpoints")
+            raise LogError(
+                f"could not write the log to {self._workdir}: {reason}; {finished};"
+                " make room, or choose a --workdir that you may write to, and run the"
+                " same command again"
+            ) from error
+
+    def _write_scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._writer:
+            with self._writing():
+                self._writer.write_scalars(step, values)
 
     def _read(self) -> None:
         step, metrics = self._waiting.popleft()
@@ -133,8 +171,8 @@ class TrainingLog:
         if bad_steps >= MAX_BAD_STEPS:
             raise DivergedError(
                 f"steps {step - bad_steps + 1} to {step} all had a loss that is not"
-                " finite; lower optim.learning_rate, set optim.clip_norm=1.0, or"
-                " train in float32 (model.dtype)"
+                " finite; run it again with a lower --config.optim.learning_rate, with"
+                " --config.optim.clip_norm=1.0 or with --config.model.dtype=float32"
             )
         self._since.append(metrics)
         if step % self._log_every == 0 or step == self._num_steps:
@@ -176,8 +214,7 @@ class TrainingLog:
             shares,
             _duration(seconds * (self._num_steps - step)),
         )
-        if self._writer:
-            self._writer.write_scalars(step, values)
+        self._write_scalars(step, values)
 
     def _say(self, message: str, *args: object) -> None:
         if jax.process_index() == 0:

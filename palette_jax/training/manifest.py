@@ -86,6 +86,13 @@ def committed_steps(directory: epath.PathLike) -> list[int]:
     return sorted(steps, reverse=True)
 
 
+def last_finished(directory: epath.PathLike) -> str:
+    """Returns a clause on the newest checkpoint, for what is said of a failed write."""
+    steps = committed_steps(directory)
+    kept = f"step {max(steps)} is" if steps else "none is"
+    return f"{kept} the last finished checkpoint"
+
+
 def delete(step_dir: epath.Path) -> None:
     """Deletes a checkpoint; killed in between, it leaves what no one reads."""
     (step_dir / COMMITTED).unlink()

@@ -1,4 +1,4 @@
-"""Adam with a linear warm-up, as the paper trains (section 3), and a decay."""
+"""Adam with a linear warm-up, as the paper trains (section 3), a decay, and Muon."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+from optax import contrib
 
 from palette_jax.types import Params
 
@@ -19,6 +20,7 @@ def make_optimizer(
     b1: float = 0.9,
     b2: float = 0.999,
     clip_norm: float | None = None,
+    muon: bool = False,
 ) -> optax.GradientTransformation:
     """Returns Adam; its rate rises linearly, stays, and falls linearly to 0 at the end.
 
@@ -34,6 +36,9 @@ def make_optimizer(
       b1: decay of the mean of gradients.
       b2: decay of the mean of squared gradients.
       clip_norm: scales larger gradients down to this norm; None leaves them.
+      muon: moves the kernels inside the network by orthogonal matrices (Jordan et al.
+        2024), scaled to the size of Adam's steps (Liu et al. 2025, equation 4), so that
+        the same rate serves both; all else by Adam with Nesterov's momentum.
     """
 
     def rate(count: Any) -> Any:
@@ -45,7 +50,31 @@ def make_optimizer(
 
     # The state has the same form with and without clipping, so that a run can change.
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, optax.adam(rate, b1=b1, b2=b2))
+    if not muon:
+        return optax.chain(clip, optax.adam(rate, b1=b1, b2=b2))
+    rule = contrib.muon(
+        rate,
+        adam_b1=b1,
+        adam_b2=b2,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=_matrices,
+    )
+    return optax.chain(clip, rule)
+
+
+def _matrices(params: Params) -> Params:
+    """Returns how the kernels are matrices; None for the parameters that Adam moves.
+
+    Muon is for products of features with features: not for the first and the last
+    layer, which touch pixels, nor for biases.
+    """
+
+    def matrix(path: tuple[Any, ...], leaf: Array) -> Any:
+        if leaf.ndim < 2 or path[0].key in ("conv_in", "conv_out"):
+            return None
+        return contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def ema_decay_at(step: Int[Array, ""], decay: float) -> Float[Array, ""]:

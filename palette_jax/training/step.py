@@ -33,7 +33,8 @@ class Metrics(NamedTuple):
     bad_steps: Int[Array, ""]  # How many in a row were skipped up to this one.
 
 
-StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+StepFn = Callable[..., tuple[TrainState, Metrics]]
+"""`step(state, batch, *fixed)`; see `make_train_step`."""
 
 
 def make_train_step(
@@ -51,6 +52,9 @@ def make_train_step(
 ) -> StepFn:
     """Returns the step; compile it with the state donated.
 
+    What it is called with after the batch, such as the weights of a teacher, it hands
+    to the loss and leaves as it is.
+
     Args:
       key: of the run. The noise of an image follows from it, the step and the image's
         place in the global batch, so not from how the batch is split.
@@ -67,7 +71,7 @@ def make_train_step(
     """
 
     def loss_fn(
-        params: Params, batch: Batch, keys: Array, dropout_key: Array
+        params: Params, fixed: tuple, batch: Batch, keys: Array, dropout_key: Array
     ) -> tuple[Array, tuple[Array, Array]]:
         def apply(x: Array, y_t: Array, gamma: Array) -> Array:
             output: Any = network.apply(
@@ -75,13 +79,15 @@ def make_train_step(
             )
             return output
 
-        losses, level = loss(keys, apply, batch, schedule, norm=norm)
+        losses, level = loss(keys, apply, batch, schedule, *fixed, norm=norm)
         bins = jax.nn.one_hot(level.t * NUM_LEVELS // len(schedule), NUM_LEVELS)
         return losses.mean(), (losses @ bins, bins.sum(0))
 
     gradients = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, *fixed: Any
+    ) -> tuple[TrainState, Metrics]:
         image_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         position = jnp.arange(batch["y"].shape[0])
         if axis_name:
@@ -94,7 +100,7 @@ def make_train_step(
             jax.random.split(dropout_key, accumulate),
         )
         total = _sum_over(
-            functools.partial(gradients, state.params),
+            functools.partial(gradients, state.params, fixed),
             parts,
             platform or jax.default_backend(),
         )

@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import pytest
 
 from palette_jax.config import build, checks
@@ -62,6 +63,7 @@ def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
         ("sample.sampler", build.make_sampler),
         ("sample.variance", build.make_sampler),
         ("diffusion.objective", build.make_loss),
+        ("diffusion.schedule", build.make_loss),
         ("diffusion.objective", build.make_predictor),
         ("model.dtype", build.make_network),
     ],
@@ -165,3 +167,16 @@ def test_a_second_source_is_one_of_single_pictures() -> None:
     pairs.data.extra_folder = "places"
     with pytest.raises(ConfigError, match=r"places with data\.source=paired"):
         build.check(pairs)
+
+
+def test_seeds_that_would_be_others_once_more_are_refused() -> None:
+    config = uncrop.get_config("tiny")
+    for seed in (0, 2**32 - 1):
+        config.seed = seed
+        build.check(config)
+    first, last = (jax.random.key_data(jax.random.key(s)) for s in (0, 2**32 - 1))
+    assert (first != last).any()
+    for seed in (-1, 2**32):
+        config.seed = seed
+        with pytest.raises(ConfigError, match="expected seed >= 0 and <= 4294967295"):
+            build.check(config)

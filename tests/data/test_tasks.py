@@ -11,6 +11,7 @@ from palette_jax.data import masks, tasks
 
 TASKS = {
     "colorize": tasks.colorize(),
+    "colorize lightness": tasks.colorize(gray="lightness"),
     "inpaint": tasks.inpaint(),
     "inpaint center": tasks.inpaint(mask="center"),
     "uncrop": tasks.uncrop(),

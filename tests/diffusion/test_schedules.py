@@ -61,3 +61,15 @@ def test_a_schedule_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="expected"):
         schedules.linear_schedule(num_steps, low, high)
+
+
+def test_log_normal_levels_have_their_mean_and_deviation() -> None:
+    schedule = schedules.log_normal_schedule(2000, mean=0.5, std=2.0)
+    log_snr = np.log(schedule.gamma / schedule.var)
+    assert np.all(np.diff(log_snr) < 0)
+    assert schedule.gamma[-1] == pytest.approx(9e-5)
+    # Quantiles of a normal law, by an integral that was tabulated: 15.87% and 84.13%
+    # of it lie one deviation from the mean.
+    np.testing.assert_allclose(np.mean(log_snr < 0.5), 0.5, atol=1e-3)
+    np.testing.assert_allclose(np.mean(log_snr < 2.5), 0.8413, atol=1e-3)
+    np.testing.assert_allclose(np.mean(log_snr < -1.5), 0.1587, atol=1e-3)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from palette_jax.config import build
 from palette_jax.config.values import from_dict
@@ -261,7 +262,15 @@ def test_resizing_that_is_not_learned_is_refused_by_name(levels: tuple) -> None:
 
 @pytest.mark.parametrize(
     ("count", "low", "high"),
-    [(2000, 1e-6, 0.01), (1000, 1e-4, 0.09), (2000, 1e-4, 0.02), (2000, 1e-6, 0.2)],
+    [
+        (2000, 1e-6, 0.01),
+        (1000, 1e-4, 0.09),
+        (2000, 1e-4, 0.02),
+        (2000, 1e-6, 0.2),
+        # Not the published ones: all of their digits are there.
+        (1500, 1.25e-4, 0.01375),
+        (1000, 3.217e-5, 0.045678),
+    ],
 )
 def test_janspirys_schedule_is_read_off_its_buffer(
     networks: pathlib.Path, count: int, low: float, high: float
@@ -369,3 +378,32 @@ def test_a_layout_that_is_none_of_them_says_what_is_supported(
     write_torch(tmp_path / "s.pth", {"denoise_fn.downs.0.weight": np.zeros(3, "f4")})
     with pytest.raises(WeightsError, match="sr3"):
         import_weights(tmp_path / "s.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "{}".format,
+        "module.{}".format,
+        "_orig_mod.{}".format,
+        "module._orig_mod.{}".format,
+        "_orig_mod.module.{}".format,
+        lambda key: key.replace("middle_block.", "middle_block._orig_mod."),
+    ],
+)
+def test_the_names_of_wrapped_networks_are_those_of_the_network(
+    tmp_path: pathlib.Path, wrap, suffix: str
+) -> None:
+    state = _state(_fields())
+    wrapped = {wrap(key): np.ascontiguousarray(a) for key, a in state.items()}
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pt":
+        write_torch(path, wrapped)
+    else:
+        safetensors.numpy.save_file(wrapped, path)
+    found, wanted = (
+        import_weights(path, **SMALL),
+        guided_diffusion.convert(state, **SMALL),
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.params, wanted.params)

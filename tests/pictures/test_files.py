@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from palette_jax.pictures import files
 from palette_jax.pictures.files import PictureError
@@ -249,6 +249,41 @@ def test_a_gray_profile_is_kept_and_carried_out_where_colours_come(tmp_path) -> 
         assert "icc_profile" not in saved.info
         # sRGB of 55/255 in linear light is 127; what is restored is its negative.
         assert np.abs(np.asarray(saved).astype(int) - (255 - 127)).max() <= 2
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.45455])
+def test_the_gamma_of_a_png_is_kept_and_carried_out_where_colours_come(
+    tmp_path, gamma: float
+) -> None:
+    pixels, info = np.full((8, 8), 55, np.uint8), PngImagePlugin.PngInfo()
+    info.add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    photo = files.read(_file(Image.fromarray(pixels), "PNG", pnginfo=info))
+    hole = np.zeros((8, 8, 1), np.uint8)
+    hole[4:] = 1
+    restorer = make_restorer(negative)
+    kept = restorer.restore(photo, Settings("inpaint", num_steps=2), hole=hole)
+    kept.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        assert saved.info["gamma"] == gamma
+        np.testing.assert_array_equal(np.asarray(saved)[:4], pixels[:4])
+    # sRGB of 55/255 in linear light is 127.
+    seen = 127 if gamma == 1 else 55
+    kept.save(tmp_path / "a.jpg")
+    assert np.abs(files.read(tmp_path / "a.jpg").pixels[:4].mean() - seen) < 2
+    colored = restorer.restore(photo, Settings("colorize", num_steps=2))
+    colored.save(tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as saved:
+        assert "gamma" not in saved.info
+        assert np.abs(np.asarray(saved).astype(int) - (255 - seen)).max() <= 2
+
+
+def test_a_profile_rules_out_the_gamma_beside_it() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add(b"gAMA", struct.pack(">I", 100_000))
+    image = Image.fromarray(np.full((8, 8, 3), 55, np.uint8))
+    for beside in ({"icc_profile": _srgb_profile()}, {}):
+        photo = files.read(_file(image, "PNG", pnginfo=info, **beside))
+        assert (photo.gamma is None) == bool(beside)
 
 
 def test_a_tiff_gives_its_camera_and_not_its_layout(tmp_path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax import cli
 from tests.programs import browse
 
 _MAIN = pathlib.Path(__file__).resolve().parents[2] / "main.py"
@@ -23,7 +24,7 @@ _MAIN = pathlib.Path(__file__).resolve().parents[2] / "main.py"
 # The server imports what all programs need, once; each run is a fork of it.
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
-    ["palette_jax.programs.train", "palette_jax.programs.evaluate"]
+    ["palette_jax.programs.train", "palette_jax.programs.evaluate_run"]
 )
 
 TINY = (
@@ -110,7 +111,7 @@ class Process:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., Process]:
-    """`start(*args, folder=...)` starts main.py in a folder."""
+    """`start(*args, folder=...)` starts main.py, or a command, in a folder."""
 
     def start(*args: str, folder: pathlib.Path) -> Process:
         return Process(args, folder)
@@ -145,11 +146,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _run_main(args: tuple[str, ...], folder: str, log: str) -> None:
-    """What the fork does: becomes `python main.py ARGS` in a folder."""
+    """What the fork does: becomes `python main.py ARGS` in a folder.
+
+    Or `palette-jax ARGS`, if the first of them is a command.
+    """
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(folder)
+    if not args[0].startswith("-"):
+        sys.exit(cli.run(args))
     sys.argv = [str(_MAIN), *args]
     sys.path.insert(0, str(_MAIN.parent))
     runpy.run_path(str(_MAIN), run_name="__main__")

@@ -1,21 +1,27 @@
 """`palette-jax import` and `export`, as a user runs them."""
 
+import importlib.util
 import json
 import pathlib
+import re
 from collections.abc import Callable
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
 
-from palette_jax.config import build
-from palette_jax.config.build_restorer import load_weights
+from palette_jax.config import build, identity
+from palette_jax.config import flags as flags_of
+from palette_jax.config.build_restorer import load_restorer, load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.programs.import_weights import make_config
+from palette_jax.restoration.settings import Settings
+from palette_jax.training import checkpoints
 from tests.interop import write_unet2d_numbers as unet2d
 from tests.interop.files import Global, write_torch
 from tests.programs.untrained import command, save_run
@@ -74,6 +80,98 @@ def test_weights_of_pytorch_projects_restore_with_no_further_flag(
     _restored(run, "run")
     assert run("restore", "photo.png", "--checkpoint=run", "--task=jpeg") == 1
     assert "trained for (inpaint)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["guided_diffusion_small", "janspiry_small"])
+def test_outputs_that_the_user_saved_prove_the_network(
+    run, reference_data: pathlib.Path, capsys, name: str
+) -> None:
+    folder = reference_data / "reference_networks"
+    (weights,) = folder.glob(f"{name}*.pt*")
+    verify = f"--verify={folder / name}.npz"
+    assert run("import", weights, "--out=run", *SMALL, verify) == 0
+    report = pathlib.Path("run/import_report.txt").read_text()
+    assert "verified: out_square" in report and "verified: out_wide" in report
+    # Wrong heads fit all shapes: only the numbers tell.
+    flags = ("--image-size=32", "--head-features=32")
+    assert run("import", weights, "--out=wrong", *flags) == 0
+    assert run("import", weights, "--out=refused", *flags, verify) == 1
+    said = capsys.readouterr().err
+    assert "--head-features" in said and "got a difference of" in said
+    assert not pathlib.Path("refused").exists()
+
+
+def test_outputs_of_another_form_are_refused_by_what_they_lack(
+    run, tmp_path, capsys
+) -> None:
+    _write_folder(tmp_path / "model")
+    x, t, out = np.zeros((2, 3, 16, 16)), np.array([0, 999]), np.zeros((2, 3, 16, 16))
+    for arrays, said in (
+        ({"x": x, "t": t}, "and out, what it returned"),
+        ({"x": x, "out": out}, "expected t or gamma"),
+        ({"x": x, "out": out, "t": t[:1]}, "a noise level for each of 2 inputs, got 1"),
+        ({"x": x, "out": out, "t": t + 0.5}, "steps t from 0 to 999"),
+        ({"x": x, "out": out[:1], "t": t}, "expected the shape"),
+        ({"x_a": x, "out_b": out, "t": t}, "expected an input x"),
+        ({"x": x, "out": out + np.nan, "t": t}, "got a difference of nan"),
+    ):
+        np.savez("io.npz", **arrays)
+        assert run("import", "model", "--out=first", "--verify=io.npz") == 1
+        assert said in capsys.readouterr().err
+    pathlib.Path("io.npz").write_text("no arrays")
+    assert run("import", "model", "--out=first", "--verify=io.npz") == 1
+    assert "io.npz: expected an .npz file" in capsys.readouterr().err
+
+
+def test_a_janspiry_colorizer_is_given_the_gray_that_it_knows(
+    run, reference_data: pathlib.Path, capsys
+) -> None:
+    """Its preprocessing takes L* of Lab; the middle gray is 137 there, not 128."""
+    folder = reference_data / "reference_networks"
+    weights = folder / "janspiry_small_Network.pth"
+    assert run("import", weights, "--out=run", "--task=colorize", *SMALL) == 0
+    assert "data.gray=lightness" in capsys.readouterr().out
+    given = []
+    restorer = load_restorer("run")
+    restorer._sample = lambda works, *_: (
+        given.extend(works) or [np.zeros((16, 16, 3), np.uint8) for _ in works]
+    )
+    settings = Settings("colorize", num_steps=1)
+    photo = np.full((16, 16, 3), 128, np.uint8)
+    restorer.restore(photo, settings)
+    assert set(given[0].canvas.whole.x.ravel()) == {137}
+    # Training on learns to colour the same gray.
+    spec = importlib.util.spec_from_file_location("imported", "run/config.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.get_config("tiny").data.gray == "lightness"
+
+
+def test_what_was_assumed_is_told(run, tmp_path, capsys) -> None:
+    folder = _write_folder(tmp_path / "model")
+    assert run("import", "model", "--out=alone") == 0
+    said = capsys.readouterr().out
+    assert "assumed, with no scheduler beside it" in said
+    config = json.loads((folder / "config.json").read_text())
+    assert "attention_head_dim" in config
+    del config["flip_sin_to_cos"]
+    (folder / "config.json").write_text(json.dumps(config))
+    # A whole pipeline says what its network predicts, or is refused.
+    (tmp_path / "pipeline").mkdir()
+    folder.rename(tmp_path / "pipeline" / "unet")
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    assert run("import", "pipeline", "--out=without") == 1
+    assert "expected scheduler/scheduler_config.json" in capsys.readouterr().err
+    (tmp_path / "pipeline" / "scheduler").mkdir()
+    scheduler = tmp_path / "pipeline" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text("{}")
+    assert run("import", "pipeline", "--out=classless") == 1
+    assert "expected a scheduler out of" in capsys.readouterr().err
+    scheduler.write_text(json.dumps({"_class_name": "DDIMScheduler"}))
+    assert run("import", "pipeline", "--out=whole") == 0
+    said = capsys.readouterr().out
+    assert "DDIMScheduler" in said and "prediction_type" in said
+    assert "flip_sin_to_cos" in said
 
 
 def test_a_diffusers_folder_goes_in_and_comes_out_and_in(run, tmp_path, capsys) -> None:
@@ -140,6 +238,47 @@ def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> N
         assert run("import", "w.safetensors", "--out=odd", f"--image-size={size}") == 1
         assert said in capsys.readouterr().err
         assert not pathlib.Path("odd").exists()
+
+
+def test_the_advice_of_a_run_that_is_refused_on_resume_works(run, tmp_path) -> None:
+    """The old values, another folder, or the weights by export and import."""
+    save_run(tmp_path / "trained")
+    old = from_dict(checkpoints.load_config(tmp_path / "trained" / "checkpoints"))
+    new = from_dict(old.to_dict()).unlock()
+    new.task, new.data.image_size = "inpaint", 16
+    with pytest.raises(UserError) as refused:
+        identity.check_resume(old, new, "trained")
+    said = str(refused.value)
+    changes = dict(re.findall(r"([\w.]+): expected (.+?), got", said))
+    assert changes.keys() == {"data.image_size", "tasks"}
+    # The old values are those that the error names.
+    back = from_dict(new.to_dict()).unlock()
+    back.data.image_size, back.task = int(changes["data.image_size"]), "multitask"
+    assert changes["tasks"] == str(tuple(task_names(back)))
+    identity.check_resume(old, back, "trained")
+    assert "another --workdir" in said and not checkpoints.load_about(tmp_path / "new")
+    assert "`palette-jax export`" in said and "`palette-jax import`" in said
+    assert run("export", "trained", "--out=w.safetensors") == 0
+    flags = ("--image-size=16", "--task=inpaint")
+    assert run("import", "w.safetensors", "--out=other", *flags) == 0
+    begun = from_dict(checkpoints.load_config(tmp_path / "other" / "checkpoints"))
+    identity.check_resume(begun, flags_of.load("other/config.py:tiny"), "other")
+
+
+def test_the_advice_for_another_network_works(tmp_path) -> None:
+    save_run(tmp_path / "trained")
+    directory = tmp_path / "trained" / "checkpoints"
+    config = from_dict(checkpoints.load_config(directory)).unlock()
+    wrong = from_dict(config.to_dict()).unlock()
+    wrong.model.base_features = 16
+
+    def restore(config: ml_collections.ConfigDict) -> int:
+        shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+        return checkpoints.restore_params(directory, shapes)[1]
+
+    with pytest.raises(UserError, match="use the config it was trained with"):
+        restore(wrong)
+    assert restore(config) == 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """main.py as a user meets it: commands, results, and what it says of mistakes."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 from palette_jax.pictures import sheets
+from tests import xla_flags
 from tests.programs.conftest import TINY, Run
+from tests.programs.untrained import save_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 Main = Callable[..., Run]
@@ -240,6 +243,46 @@ def test_a_folder_without_usable_pictures_is_told_in_one_line(
     assert str(folder) in error or "10 x 10" in error or "0.png" in error
     if case == "small":
         assert "10" in error and "16" in error
+
+
+@pytest.mark.slow
+def test_two_devices_sample_with_what_four_trained_with_fsdp(
+    tmp_path: pathlib.Path,
+) -> None:
+    few = {"min_side": 8, "num_eval": 4, "source": "sample_photos"}
+    save_run(tmp_path / "run", fsdp=4, data=few)
+    command = [sys.executable, str(ROOT / "main.py"), "--mode=sample", "--workdir=run"]
+    flags = ("sample.num_steps=1", "eval.batch_size=2", "eval.num_images=2")
+    environment = os.environ | {"XLA_FLAGS": xla_flags.fast_to_compile(num_devices=2)}
+    result = subprocess.run(
+        [*command, *(f"--config.{flag}" for flag in flags)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "run").rglob("samples*/**/*.png")), result.stdout
+
+
+def test_training_without_its_packages_says_which_extra_has_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    missing = (
+        "import importlib.util, sys; find = importlib.util.find_spec;"
+        "importlib.util.find_spec = lambda name, *more: None if name in"
+        " ('tensorflow', 'clu') else find(name, *more);"
+        "from palette_jax import cli; sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", missing, "train", "--config=uncrop:tiny"]
+    result = subprocess.run(
+        [*command, "--workdir=run"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "got no tensorflow, clu; pip install 'palette-jax[train]'" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_works_from_a_shell_in_a_fresh_folder(

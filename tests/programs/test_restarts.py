@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -165,9 +166,15 @@ def test_a_diverged_run_goes_on_from_a_sound_state_with_the_advice(
     wild.append("--config.optim.warmup_steps=0")
     often = "--config.train.checkpoint_every=1"
     error = start(tmp_path, *wild, often).finish().error
-    assert "not finite" in error and "learning_rate" in error
-    run = start(tmp_path, often).finish()  # With the sane rate of the config.
-    assert run.code == 0 and f"step {NUM_STEPS}/{NUM_STEPS}" in run.output, run.output
+    assert "not finite" in error and "a lower --config.optim.learning_rate" in error
+    advice = re.findall(r"--config\.[\w.]+=[\w.]+", error)
+    assert len(advice) == 2
+    # With the sane rate of the config, and with each of the others beside it.
+    for num_steps, flags in enumerate(([], *([flag] for flag in advice)), NUM_STEPS):
+        steps = f"--config.train.num_steps={num_steps}"
+        run = start(tmp_path, often, *flags, steps).finish()
+        assert run.code == 0, run.output
+        assert f"step {num_steps}/{num_steps}" in run.output, run.output
 
 
 @pytest.mark.slow
@@ -195,3 +202,30 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(
 ) -> None:
     (tmp_path / "run").write_text("a file")
     assert "expected to write to the workdir" in start(tmp_path).finish().error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["events", "previews"])
+def test_a_log_that_cannot_be_written_is_one_sentence_and_keeps_checkpoints(
+    start: Callable[..., Process], tmp_path: pathlib.Path, what: str
+) -> None:
+    run = start(tmp_path, "--config.train.num_steps=3").finish()
+    assert run.code == 0, run.output
+    before = newest_state(tmp_path / "run")
+    if what == "previews":
+        shutil.rmtree(tmp_path / "run" / "previews")
+        (tmp_path / "run" / "previews").write_text("in the way")
+    process = start(
+        tmp_path,
+        "--config.train.num_steps=100000",
+        "--config.train.checkpoint_every=100000",
+        f"--config.train.preview_every={100 if what == 'previews' else 100_000}",
+    )
+    process.wait_for(" ms/step ")
+    if what == "events":
+        # A limit on the size of a file fails a write as a full disk does.
+        limits = (20_000, resource.RLIM_INFINITY)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+    error = process.finish().error
+    assert "make room" in error and "step 3 is the last" in error, error
+    assert_same_bits(newest_state(tmp_path / "run"), before)

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,11 +21,13 @@ def save_run(
     *,
     weight: float = 0.1,
     attn_resolutions: tuple = (),
-    data: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    fsdp: int = 1,
 ) -> pathlib.Path:
     """Writes a checkpoint whose weights are all drawn at random."""
     config = multitask.get_config("tiny")
     config.data.update({"image_size": 8, **(data or {})})
+    config.parallel.fsdp = fsdp
     config.model.base_features = 8
     config.model.feature_multipliers = (1, 2)
     config.model.attn_resolutions = attn_resolutions

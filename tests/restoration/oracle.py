@@ -9,6 +9,7 @@ from jax import Array
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.restoration.batch import ApplyFn, predictor
 from palette_jax.restoration.restorer import Restorer
+from palette_jax.tasks.task import Gray
 
 FILLED = 100  # What `negative` paints where x is noise.
 
@@ -36,6 +37,8 @@ def make_restorer(
     *,
     image_size: int = 8,
     task_names: tuple[str, ...] = ("colorize", "inpaint", "uncrop", "jpeg"),
+    knows_hints: bool = False,
+    gray: Gray = "luma",
 ) -> Restorer:
     """Returns a restorer with one of the networks above."""
 
@@ -53,5 +56,7 @@ def make_restorer(
         image_size=image_size,
         task_names=task_names,
         clip=True,
+        knows_hints=knows_hints,
+        gray=gray,
         about={"checkpoint": "oracle", "step": 0},
     )

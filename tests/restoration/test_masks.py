@@ -15,12 +15,18 @@ DRAWN[5:9, 10:25] = True
 
 def _file(image: Image.Image, file_format: str = "PNG") -> files.Photo:
     buffer = io.BytesIO()
-    image.save(buffer, file_format)
+    image.save(buffer, "TIFF" if image.mode in ("I", "F") else file_format)
     return files.read(buffer.getvalue(), name="m")
 
 
 def _bytes(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8))
+
+
+def _palette(colours: list[tuple[int, int, int]]) -> Image.Image:
+    image = Image.fromarray(DRAWN.astype(np.uint8), "P")
+    image.putpalette([value for colour in colours for value in colour])
+    return image
 
 
 _WHITE = np.full((20, 30), 255)
@@ -33,6 +39,19 @@ MODES = {
     "white strokes on nothing": _bytes(np.dstack([_WHITE] * 3 + [DRAWN * 255])),
     "I;16": Image.fromarray((DRAWN * 65535).astype(np.uint16)),
     "labels 0 and 1": _bytes(DRAWN * 1),
+    "labels 0 and 2": _bytes(DRAWN * 2),
+    "labels 1 and 2": _bytes(DRAWN + 1),
+    "16 bits, 0 and 1": Image.fromarray(DRAWN.astype(np.uint16)),
+    "16 bits, 0 and 300": Image.fromarray((DRAWN * 300).astype(np.uint16)),
+    "32 bits, 0 and 1": Image.fromarray(DRAWN.astype(np.int32)),
+    "floats, 0 and 1": Image.fromarray(DRAWN.astype(np.float32)),
+    "a palette of labels": _palette([(0, 0, 0), (128, 0, 0)]),
+    "a palette of two darks": _palette([(10, 10, 10), (0, 90, 0)]),
+    "red on black": _bytes(DRAWN[..., None] * np.array([255, 0, 0])),
+    "blue on black": _bytes(DRAWN[..., None] * np.array([0, 0, 255])),
+    "black on nothing": _bytes(np.dstack([_WHITE * 0] * 3 + [DRAWN * 255])),
+    "black on nothing, LA": _bytes(np.dstack([_WHITE * 0, DRAWN * 255])),
+    "faint on nothing": _bytes(np.dstack([_WHITE] * 3 + [DRAWN * 100])),
     "faint": _bytes(DRAWN * 200 + 20),
 }
 

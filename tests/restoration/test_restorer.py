@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
@@ -9,6 +10,7 @@ from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import Progress, Stopped
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides
+from palette_jax.tasks.colorize import luma
 from tests.restoration.oracle import (
     FILLED,
     constant,
@@ -116,6 +118,18 @@ def test_luminance_is_kept_on_request() -> None:
     assert np.abs(luma - gray).max() < 1.5
 
 
+@pytest.mark.parametrize("gray", ["luma", "lightness"])
+def test_the_luminance_kept_is_the_photos_whatever_the_network_is_given(gray) -> None:
+    """Neither L* nor the red of a hint stands for it."""
+    restorer = make_restorer(constant, knows_hints=True, gray=gray)
+    photo, hints = _photo(8, 8), np.zeros((8, 8, 4), np.uint8)
+    hints[2:5, 3:6] = (250, 20, 30, 255)
+    settings = Settings("colorize", keep_luminance=True, **STEPS)
+    result = restorer.restore(photo, settings, hints=Image.fromarray(hints)).pictures[0]
+    kept, wanted = (luma(p).astype(int) for p in (result, photo.pixels))
+    assert np.abs(kept - wanted).max() <= 1
+
+
 def test_gray_pictures_stay_gray_unless_colorized() -> None:
     photo = Photo(_photo(9, 9).pixels[..., :1].repeat(3, -1), is_gray=True)
     hole = _hole(9, 9)
@@ -158,6 +172,22 @@ def test_a_restoration_can_be_stopped() -> None:
             _photo(9, 9), Settings("jpeg", **STEPS), on_progress=stop
         )
     assert steps == [1]
+
+
+def test_a_step_of_many_tiles_can_be_stopped_within() -> None:
+    seen: list[Progress] = []
+
+    def stop(progress: Progress) -> bool:
+        seen.append(progress)
+        return len(seen) < 2
+
+    photo, restorer = _photo(8, 600), make_restorer(negative)
+    with pytest.raises(Stopped):
+        restorer.restore(photo, Settings("jpeg", **STEPS), on_progress=stop)
+    # In the first of three steps; what is shown before it is what was given.
+    assert 0 < seen[0].done < seen[1].done < 1 and seen[1].total == 3
+    [(_, preview)] = seen[1].preview()
+    np.testing.assert_array_equal(preview, photo.pixels)
 
 
 def test_a_task_that_was_not_trained_is_refused() -> None:

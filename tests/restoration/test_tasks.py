@@ -22,9 +22,10 @@ def _twin(task: data_tasks.Task, picture: np.ndarray) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in example.items()}
 
 
-def test_colorize_is_the_twin_of_the_training_task(picture) -> None:
-    degraded = colorize.degrade(picture, Given())
-    twin = _twin(data_tasks.colorize(), picture)
+@pytest.mark.parametrize("gray", ["luma", "lightness"])
+def test_colorize_is_the_twin_of_the_training_task(picture, gray) -> None:
+    degraded = colorize.degrade(picture, Given(gray=gray))
+    twin = _twin(data_tasks.colorize(gray=gray), picture)
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 

@@ -137,6 +137,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
         assert path.name in message and "going back to the one before" in message
 
 
+def test_a_checkpoint_without_its_manifest_is_taken_and_told(
+    two_steps: pathlib.Path, said: pytest.LogCaptureFixture
+) -> None:
+    (two_steps / "2" / "manifest.json").unlink()
+    for restore in (
+        lambda: _assert_is(_restore(two_steps), 2),
+        lambda: checkpoints.restore_params(two_steps, ABSTRACT.params),
+        lambda: checkpoints.restore_step(two_steps, 2, ABSTRACT),
+    ):
+        said.clear()
+        restore()
+        (message,) = {record.getMessage() for record in said.records}
+        assert "no manifest.json to check its files by" in message
+
+
 def test_a_config_that_is_damaged_is_not_read(two_steps: pathlib.Path) -> None:
     path = two_steps / "2" / "config" / "metadata"
     path.write_text(path.read_text().replace('"step": 2', '"step": 3'))

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from palette_jax.training import logs, pace, step
@@ -182,8 +183,9 @@ def test_after_a_restore_no_step_is_there_twice(tmp_path, restored: int) -> None
 def test_numbers_and_pictures_of_their_own_are_written(tmp_path, caplog) -> None:
     log = _log(tmp_path)
     log.scalars(7, {"held_out_loss": 0.25})
-    log.image(7, "preview", np.zeros((4, 6, 3), np.uint8))
+    log.preview(7, np.zeros((4, 6, 3), np.uint8))
     log.flush()
+    assert Image.open(tmp_path / "previews" / "step_0000007.png").size == (6, 4)
     curves = EventAccumulator(str(tmp_path)).Reload()
     assert curves.Tags()["tensors"] == ["held_out_loss", "preview"]
     assert caplog.messages == ["step 7  held_out_loss 0.2500"]

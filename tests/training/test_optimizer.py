@@ -110,3 +110,27 @@ def test_the_rate_falls_in_a_line_at_the_end() -> None:
     # A run that is given more steps once it is complete stays where it is.
     shares = [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
     np.testing.assert_allclose(rates, [0.02 * s for s in shares], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 24), (40, 10)])
+def test_muon_moves_a_kernel_by_an_orthogonal_matrix(shape: tuple[int, ...]) -> None:
+    gradient = jax.random.normal(jax.random.key(0), shape)
+    tree = {"block": {"kernel": gradient, "bias": jnp.array([2.0, -3.0])}}
+    (move,) = _moves(optimizer.make_optimizer(1e-2, 0, muon=True), [tree])
+    # All singular values are near one number, so that each entry moves as with Adam:
+    # by 0.2 of the rate in the mean square (Liu et al. 2025, equation 4).
+    matrix = np.asarray(move["block"]["kernel"]).reshape(-1, shape[-1])
+    values = np.linalg.svd(matrix, compute_uv=False)
+    expected = 1e-2 * 0.2 * math.sqrt(max(matrix.shape))
+    assert 0.65 * expected < values.min() <= values.max() < 1.25 * expected
+    # Nesterov's momentum makes the first step of Adam half as long again.
+    np.testing.assert_allclose(move["block"]["bias"], [-1.47e-2, 1.47e-2], rtol=0.01)
+
+
+@pytest.mark.parametrize("name", ["conv_in", "conv_out"])
+def test_muon_leaves_the_layers_at_the_pixels_to_adam(name: str) -> None:
+    gradient = jax.random.normal(jax.random.key(0), (3, 3, 6, 8))
+    tree = {name: {"kernel": gradient}}
+    (move,) = _moves(optimizer.make_optimizer(1e-2, 0, muon=True), [tree])
+    expected = -1.47e-2 * np.sign(gradient)
+    np.testing.assert_allclose(move[name]["kernel"], expected, rtol=0.01)

@@ -96,6 +96,26 @@ def test_the_devices_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> 
         assert _distance(params, results[0][0]) < 1e-5
 
 
+def test_shares_of_a_batch_under_a_named_axis_are_the_step_of_the_whole() -> None:
+    """As `jax.pmap` runs it; `jax.vmap` gives the same axis on one device."""
+    rule = optax.sgd(0.1)  # Which is moved by a wrong scale, as Adam is not.
+    whole, shares = (
+        step.make_train_step(KEY, NETWORK, rule, SCHEDULE, axis_name=name)
+        for name in (None, "devices")
+    )
+    current, batch = _start(rule), _batch()
+    wanted, seen = jax.jit(whole)(current, batch)
+    parts = {name: a.reshape(4, 2, *a.shape[1:]) for name, a in batch.items()}
+    mapped = jax.vmap(shares, (None, 0), axis_name="devices")
+    found, seen_there = jax.jit(mapped)(current, parts)
+    for device in range(4):
+        copy, told = jax.tree.map(lambda leaf, i=device: leaf[i], (found, seen_there))
+        assert _distance(copy.params, wanted.params) < 1e-5
+        for name in ("loss", "grad_norm", "level_loss", "level_count"):
+            there, here = getattr(told, name), getattr(seen, name)
+            np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count() -> None:
     adam = optimizer.make_optimizer(1e-2, 1)
     good = _start(adam)

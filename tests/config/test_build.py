@@ -1,0 +1,234 @@
+"""Every key of a config reaches what it is said to change."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from palette_jax.config import build
+from palette_jax.configs import multitask, uncrop
+
+
+def _config(**changes: Any) -> ml_collections.ConfigDict:
+    config = uncrop.get_config("tiny")
+    config.optim.warmup_steps = 2
+    for key, value in changes.items():
+        group, name = key.split("__")
+        config[group][name] = value
+    return config
+
+
+def test_the_network_has_what_the_config_says() -> None:
+    other = {
+        "base_features": 24,
+        "feature_multipliers": (1, 3),
+        "num_res_blocks": 3,
+        "patch_size": 2,
+        "attention": "dilated",
+        "attn_resolutions": (4,),
+        "head_features": 12,
+        "num_heads": 3,
+        "dropout": 0.37,
+        "remat": True,
+        "resize": "conv_pad_end",
+        "conditioning": "shift",
+        "norm_groups": 6,
+        "norm_epsilon": 3e-4,
+        "level_position": "gamma",
+        "level_freq_shift": 1,
+    }
+    config = _config()
+    assert other.keys() | {"dtype"} == set(config.model)
+    config.model.update(other)
+    config.model.dtype = {"float32": "bfloat16", "bfloat16": "float32"}[
+        config.model.dtype
+    ]
+    network = build.make_network(config)
+    for key, value in other.items():
+        assert getattr(network, key) == value, key
+    assert jnp.dtype(network.dtype).name == config.model.dtype
+    assert network.image_size == config.data.image_size
+
+
+def _updates(config: ml_collections.ConfigDict) -> np.ndarray:
+    """Returns the weight after each of a few steps of large and small gradients."""
+    optimizer, weight, seen = build.make_optimizer(config), jnp.ones(3), []
+    state = optimizer.init(weight)
+    for gradient in ([3.0, -1, 0.1], [0.2, 5, 0.3], [-1, 2, 0.5], [0.1, 0.1, 9]):
+        updates, state = optimizer.update(jnp.array(gradient), state, weight)
+        weight = weight + updates
+        seen.append(weight)
+    return np.stack(seen)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", 3e-3),
+        ("warmup_steps", 5),
+        ("decay_steps", 3),
+        ("b1", 0.5),
+        ("b2", 0.5),
+        ("clip_norm", 0.1),
+    ],
+)
+def test_every_key_of_the_optimizer_changes_its_steps(key: str, value: Any) -> None:
+    base = {"train__num_steps": 4, "optim__clip_norm": 0.0}
+    before = _updates(_config(**base))
+    after = _updates(_config(**{**base, f"optim__{key}": value}))
+    assert not np.allclose(before - 1, after - 1, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sampler"),
+    [
+        ({"sampler": "ddim"}, "ddpm"),
+        ({"sampler": "unipc_2"}, "dpmpp_2m"),
+        ({"sampler": "unipc_3"}, "unipc_2"),
+        ({"spacing": 2.0}, "ddim"),
+        ({"schedule": "paper"}, "ddim"),
+        ({"num_steps": 7}, "ddim"),
+        ({"beta_min": 2e-4}, "ddim"),
+        ({"beta_max": 0.07}, "ddpm"),
+        ({"variance": "small"}, "ddpm"),
+        ({"eta": 0.5}, "ddim"),
+    ],
+)
+def test_every_key_of_sampling_changes_the_sampler(changes, sampler: str) -> None:
+    base = {
+        "sampler": sampler,
+        "num_steps": 6,
+        "schedule": "trimmed",
+        "variance": "large",
+        "spacing": 1.0,
+    }
+    tables = [
+        build.make_sampler(_config(**{f"sample__{k}": v for k, v in values.items()}))
+        for values in (base, base | changes)
+    ]
+    same = [
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-6)
+        for a, b in zip(*tables, strict=True)
+    ]
+    assert not all(same)
+
+
+@pytest.mark.parametrize("objective", ["denoise", "velocity", "regress"])
+def test_the_seed_and_the_sample_change_what_is_restored(
+    monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    """Of a network that returns what it sees."""
+
+    def apply(params, x, y_t, gamma):
+        return 0.5 * x + 0.1 * y_t
+
+    network = type("Network", (), {"apply": staticmethod(lambda p, *a: apply(p, *a))})
+    monkeypatch.setattr(build, "make_network", lambda config: network)
+    batch = {
+        "x": np.full((4, 8, 8, 3), 99, np.uint8),
+        "hole": np.ones((4, 8, 8, 1), np.uint8),
+        "id": np.arange(4, dtype=np.uint32),
+    }
+
+    def restored(seed: int, index: int) -> bytes:
+        config = _config(sample__num_steps=2, diffusion__objective=objective)
+        config.seed = seed
+        restore = build.make_restore(config, build.make_mesh(config))
+        return restore(jnp.zeros(()), batch, index).tobytes()
+
+    results = {restored(seed, index) for seed in (0, 5) for index in (0, 1)}
+    assert len(results) == 4 and restored(5, 1) in results
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [
+        ("colorize", "data.gray", "lightness"),
+        ("inpaint", "eval.inpaint_mask", "rectangles"),
+        ("uncrop", "eval.uncrop_side", "left"),
+        ("jpeg", "eval.jpeg_quality", 50),
+    ],
+)
+def test_every_key_of_a_task_changes_evaluated_pictures(task, key, value) -> None:
+    import tensorflow as tf
+
+    from palette_jax.config import build_data
+
+    y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+    def degraded(config: ml_collections.ConfigDict) -> bytes:
+        example = build_data._eval_task(config, task)(
+            tf.constant([0, 1]), {"y": tf.constant(y)}
+        )
+        return example["x"].numpy().tobytes()
+
+    before, config = multitask.get_config("tiny"), multitask.get_config("tiny")
+    group, name = key.split(".")
+    config[group][name] = value
+    assert degraded(before) != degraded(config)
+
+
+def test_every_key_of_the_data_changes_what_is_trained_on() -> None:
+    from palette_jax.config import build_data
+
+    def first(**changes: Any) -> bytes:
+        config = multitask.get_config("tiny")
+        config.data.source = "sample_photos"
+        config.train.batch_size = 8
+        config.mix.update({"colorize": 1.0, "inpaint": 0.0, "jpeg": 0.0})
+        for key, value in changes.items():
+            group, name = key.split("__")
+            config[group][name] = value
+        batch = next(iter(build_data.train_batches(config, start_step=0)))
+        return b"".join(batch[name].tobytes() for name in ("x", "y", "hole"))
+
+    made = [
+        first(),
+        first(data__min_scale=0.61),
+        first(data__hints=True),
+        first(data__gray="lightness"),
+        first(mix__jpeg=1.0),
+        first(data__image_size=16),
+        first(data__num_eval=100),
+    ]
+    assert len(set(made)) == len(made) and first() == made[0]
+
+
+def test_every_key_of_the_step_changes_its_program() -> None:
+    from palette_jax.programs import train
+
+    def program(**changes: Any) -> str:
+        small = {
+            "model__base_features": 8,
+            "model__feature_multipliers": (1,),
+            "model__num_res_blocks": 1,
+            "model__attn_resolutions": (),
+            "model__norm_groups": 4,
+            "model__dtype": "float32",
+        }
+        config = _config(**{**small, **changes})
+        state = jax.eval_shape(
+            lambda key: train.make_state(
+                build.init_params(key, config), build.make_optimizer(config)
+            ),
+            jax.random.key(0),
+        )
+        size = config.data.image_size
+        batch = {
+            name: jax.ShapeDtypeStruct((4, size, size, channels), jnp.uint8)
+            for name, channels in (("x", 3), ("y", 3), ("hole", 1))
+        }
+        return str(jax.make_jaxpr(train.make_step(config))(state, batch))
+
+    programs = [
+        program(),
+        program(diffusion__loss_norm="l1"),
+        program(diffusion__objective="denoise"),
+        program(optim__ema_decay=0.9),
+        program(optim__accumulate=2),
+        program(model__dropout=0.1),
+    ]
+    assert len(set(programs)) == len(programs)
