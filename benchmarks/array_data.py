@@ -23,6 +23,7 @@ from benchmarks import array_tasks
 from palette_jax.config.values import ConfigError, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import resize
+from palette_jax.tasks.task import Gray
 
 Batch = dict[str, np.ndarray]
 
@@ -33,6 +34,7 @@ class Recipe(NamedTuple):
     Attributes:
       file: of `benchmarks.pack_pictures`.
       tasks: names with their weights.
+      gray: what colorization is given.
       hints: whether colorization also learns from a few true colours.
       image_size: side of the examples.
       batch_size: of a step.
@@ -43,6 +45,7 @@ class Recipe(NamedTuple):
 
     file: str
     tasks: tuple[tuple[str, float], ...]
+    gray: Gray
     hints: bool
     image_size: int
     batch_size: int
@@ -57,6 +60,11 @@ def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
     Raises:
       ConfigError: if it asks for what one file of pictures cannot give.
     """
+    if config.distill.steps:
+        raise ConfigError(
+            "expected no distill.steps, which needs a teacher, got"
+            f" {config.distill.steps}; train students with `palette-jax distill`"
+        )
     names = task_names(config)
     unknown = [name for name in names if name not in array_tasks.TASKS]
     if unknown:
@@ -69,6 +77,7 @@ def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
     return Recipe(
         pictures,
         tuple(zip(names, weights, strict=True)),
+        config.data.gray,
         config.data.hints,
         config.data.image_size,
         config.train.batch_size,
@@ -117,8 +126,9 @@ class Maker:
         names, weights = zip(*recipe.tasks, strict=True)
         self._weights = np.array(weights) / sum(weights)
         makers = dict(array_tasks.TASKS)
-        if recipe.hints:
-            makers["colorize"] = array_tasks.colorize_with_hints
+        makers["colorize"] = functools.partial(
+            array_tasks.colorize, gray=recipe.gray, hints=recipe.hints
+        )
         self._tasks = [makers[name] for name in names]
 
     def train_batch(self, step: int) -> Batch:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks import array_data, array_masks, array_tasks, pack_pictures
 from benchmarks import train_from_arrays as trainer
+from palette_jax.config import flags
 from palette_jax.config.build_restorer import load_weights
 from palette_jax.data import degradations, masks, sources, tasks
 from palette_jax.errors import UserError
@@ -56,7 +57,7 @@ def packed(
 
 def _recipe(packed: pathlib.Path, **changes: object) -> array_data.Recipe:
     every = tuple((name, 1.0) for name in array_tasks.TASKS)
-    recipe = array_data.Recipe(str(packed), every, True, SIZE, 4, 0.5, 0, 3)
+    recipe = array_data.Recipe(str(packed), every, "luma", True, SIZE, 4, 0.5, 0, 3)
     return recipe._replace(**changes)
 
 
@@ -131,11 +132,15 @@ def test_only_what_is_degraded_differs_and_a_seed_gives_it_again(name: str) -> N
 def test_what_is_not_drawn_is_what_tensorflow_makes() -> None:
     y = _picture(0)
     seed = tf.constant([0, 0], tf.int64)
-    for name, twin in (
-        ("colorize", tasks.colorize()),
-        ("superres", tasks.superres()),
+    rng = np.random.default_rng(0)
+    for x, twin in (
+        (array_tasks.colorize(rng, y).x, tasks.colorize()),
+        (
+            array_tasks.colorize(rng, y, gray="lightness").x,
+            tasks.colorize(gray="lightness"),
+        ),
+        (array_tasks.superres(rng, y).x, tasks.superres()),
     ):
-        x, _ = array_tasks.TASKS[name](np.random.default_rng(0), y)
         np.testing.assert_array_equal(x, twin(seed, {"y": tf.constant(y)})["x"])
     for quality in (5, 30, 90):
         twin = tasks.jpeg(min_quality=quality, max_quality=quality)
@@ -218,6 +223,28 @@ def test_the_plan_fits_the_time_and_its_rate_never_rises() -> None:
         assert 0 < shares[-1] <= 1 and plan.share(plan.num_steps + 1) == 0
         decays = sum(share < 1 for share in shares)
         assert decays <= 0.3 * plan.num_steps + 1
+
+
+def test_colours_are_true_where_they_are_hinted_at() -> None:
+    y, shown = _picture(1), 0
+    gray = array_tasks.colorize(np.random.default_rng(0), y).x
+    for seed in range(30):
+        x = array_tasks.colorize(np.random.default_rng(seed), y, hints=True).x
+        differs = (x != gray).any(-1)
+        np.testing.assert_array_equal(x[differs], y[differs])
+        shown += differs.any()
+    assert 5 < shown < 25
+
+
+def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
+    config = flags.load("paired:tiny")
+    with pytest.raises(UserError, match="got paired, which needs more"):
+        array_data.make_recipe(config, str(packed))
+    config = flags.load("multitask:tiny")
+    assert dict(array_data.make_recipe(config, str(packed)).tasks)["jpeg"] == 1.0
+    config.distill.steps = 4
+    with pytest.raises(UserError, match="palette-jax distill"):
+        array_data.make_recipe(config, str(packed))
 
 
 @pytest.mark.slow
