@@ -9,13 +9,12 @@ machine does falls on both. PyTorch lives in an environment of its own:
     python -m benchmarks.peers --python=/tmp/peer/bin/python --size=tiny
 """
 
-import argparse
 import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -125,18 +124,27 @@ def take_turns(
     return machine.median(our_timings), machine.median(their_timings), sorted(ratios)
 
 
-def compare(
-    peer: Peer, size: str, args: argparse.Namespace
-) -> tuple[list[report.Row], dict[str, Any]]:
-    """Returns a row for training and one for sampling, and what the variants took."""
-    config = sizes.get_config(size, batch_size=args.batch_size, dtype=args.dtype)
+class Ours(NamedTuple):
+    """Our side of a comparison, compiled as it runs.
+
+    Attributes:
+      config: of the network.
+      steps: by name, what runs, how many steps that is, and the operations of one.
+    """
+
+    config: ml_collections.ConfigDict
+    steps: dict[str, tuple[Callable[[], Any], int, float]]
+
+
+def make_ours(size: str, *, batch_size: int, dtype: str | None) -> Ours:
+    """Compiles our training step; the sampler is compiled when it first runs."""
+    config = sizes.get_config(size, batch_size=batch_size, dtype=dtype)
     config.sample.sampler, config.sample.num_steps = "ddim", _SAMPLING_STEPS
-    spec = describe_network(config)
     mesh = parallel.make_mesh()
     training = sizes.training_step(config)
     params, batch = sizes.draw_params(config, mesh), sizes.draw_batch(config)
     restore = build.make_restore(config, mesh)
-    sides = {
+    steps = {
         "train": (training.run, 1, training.flops),
         "sample": (
             lambda: restore(params, batch),
@@ -144,14 +152,20 @@ def compare(
             sizes.forward_flops(config),
         ),
     }
+    return Ours(config, steps)
+
+
+def compare(
+    peer: Peer, ours: Ours, *, count: int, variants: list[str]
+) -> Iterator[tuple[report.Row, list[str]]]:
+    """Yields a row for training and one for sampling, each with what variants took."""
+    config = ours.config
+    spec = describe_network(config)
     # Where ours is exact, theirs has to be; else theirs takes what is faster.
     types = {"float32": ["float32"]}.get(config.model.dtype, ["float32", "bfloat16"])
     both = [variant for name in types for variant in (name, f"{name}+compile")]
-    variants = args.variants or both
-    rows: list[report.Row] = []
-    notes: dict[str, Any] = {}
-    for step, (run, steps, flops) in sides.items():
-        variant, notes[f"{size}, {step}"] = pick_variant(peer, spec, step, variants)
+    for step, (run, steps, flops) in ours.steps.items():
+        variant, found = pick_variant(peer, spec, step, variants or both)
         machine.run_once(run)
         rate = machine.matrix_rate(config.model.dtype)
 
@@ -161,28 +175,25 @@ def compare(
                 *(sum(column) for column in zip(*timings, strict=True))
             )
 
-        our, their, ratios = take_turns(run, theirs, args.count)
+        our, their, ratios = take_turns(run, theirs, count)
         rate = max(rate, machine.matrix_rate(config.model.dtype))
-        rows.append(
-            {
-                "size": size,
-                "step": step,
-                "type": config.model.dtype,
-                "batch": config.train.batch_size,
-                "ours, ms": 1e3 * our.seconds / steps,
-                "theirs, ms": 1e3 * their.seconds / steps,
-                "their variant": variant,
-                "ratio": ratios[len(ratios) // 2],
-                "from": ratios[0],
-                "to": ratios[-1],
-                "ours, CPU-ms": 1e3 * our.cpu_seconds / steps,
-                "theirs, CPU-ms": 1e3 * their.cpu_seconds / steps,
-                "CPU ratio": their.cpu_seconds / our.cpu_seconds,
-                "our share": flops * steps / our.seconds / rate,
-            }
-        )
-        report.show(rows[-1:])
-    return rows, notes
+        row: report.Row = {
+            "step": step,
+            "pixels": config.data.image_size,
+            "type": config.model.dtype,
+            "batch": config.train.batch_size,
+            "ours, ms": 1e3 * our.seconds / steps,
+            "theirs, ms": 1e3 * their.seconds / steps,
+            "their variant": variant,
+            "ratio": ratios[len(ratios) // 2],
+            "from": ratios[0],
+            "to": ratios[-1],
+            "ours, CPU-ms": 1e3 * our.cpu_seconds / steps,
+            "theirs, CPU-ms": 1e3 * their.cpu_seconds / steps,
+            "CPU ratio": their.cpu_seconds / our.cpu_seconds,
+            "our share": flops * steps / our.seconds / rate,
+        }
+        yield row, found
 
 
 def main() -> None:
@@ -209,9 +220,11 @@ def main() -> None:
     peer = Peer(args.python)
     rows, notes = [], {}
     for size in args.size:
-        more_rows, more_notes = compare(peer, size, args)
-        rows += more_rows
-        notes |= more_notes
+        ours = make_ours(size, batch_size=args.batch_size, dtype=args.dtype)
+        for row, found in compare(peer, ours, count=args.count, variants=args.variants):
+            rows.append({"size": size, **row})
+            notes[f"{size}, {row['step']}"] = found
+            report.show(rows[-1:])
     about = _build(peer, describe_network(sizes.get_config("toy")), "float32")
     peer.close()
     report.finish(args.json, rows, peer=about, variants=notes)

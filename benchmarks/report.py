@@ -28,16 +28,22 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10, help="of runs timed")
 
 
-def show(rows: list[Row]) -> None:
-    """Prints rows, which have the same columns, as a table of Markdown."""
+def table(rows: list[Row]) -> str:
+    """Returns rows, which have the same columns, as a table of Markdown."""
     titles = list(rows[0])
     cells = [titles, *([_text(row[title]) for title in titles] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
-    for line in cells:
-        padded = (f"{c:{w}}" for c, w in zip(line, widths, strict=True))
-        print(f"| {' | '.join(padded)} |")
-    print(flush=True)
+    lines = [
+        " | ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True))
+        for line in cells
+    ]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def show(rows: list[Row]) -> None:
+    """Prints a table."""
+    print(table(rows), flush=True)
 
 
 def finish(path: str, rows: list[Row], **more: Any) -> None:

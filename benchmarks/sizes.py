@@ -11,10 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from palette_jax import parallel
-from palette_jax.config import base, build
+from palette_jax.config import base, build, build_training
 from palette_jax.programs import roofline
 from palette_jax.training.state import TrainState, make_state
-from palette_jax.training.step import make_train_step
 from palette_jax.types import Params
 
 _Keys = dict[str, Any]
@@ -50,7 +49,7 @@ SIZES = tuple(_SIZES)
 
 
 def get_config(
-    size: str, *, batch_size: int = 0, dtype: str | None = None
+    size: str, *, batch_size: int = 0, dtype: str | None = None, remat: bool = False
 ) -> ml_collections.ConfigDict:
     """Returns the config of a size; 0 and None leave batch and type as they are."""
     variant, keys = _SIZES[size]
@@ -61,6 +60,7 @@ def get_config(
     config.train.batch_size = batch_size or config.train.batch_size
     config.eval.batch_size = config.train.batch_size
     config.model.dtype = dtype or config.model.dtype
+    config.model.remat = remat
     build.check(config)
     return config
 
@@ -114,15 +114,7 @@ class TrainingStep(NamedTuple):
 def training_step(config: ml_collections.ConfigDict) -> TrainingStep:
     """Compiles the training step of a config, as `main.py` runs it."""
     mesh = parallel.make_mesh()
-    step = make_train_step(
-        jax.random.key(0),
-        build.make_network(config),
-        build.make_optimizer(config),
-        build.make_schedule(config),
-        loss=build.make_loss(config)[0],
-        norm=config.diffusion.loss_norm,
-        ema_decay=config.optim.ema_decay,
-    )
+    step = build_training.make_step(config)
     state = _draw_state(config, mesh)
     batch = {name: draw_batch(config)[name] for name in ("x", "y", "hole")}
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)

@@ -9,9 +9,16 @@ import jax
 from benchmarks import machine, report, sizes
 
 
-def measure(size: str, *, batch_size: int, dtype: str | None, count: int) -> report.Row:
+def measure(
+    size: str,
+    *,
+    batch_size: int,
+    dtype: str | None,
+    count: int,
+    remat: bool = False,
+) -> report.Row:
     """Compiles and times the training step of a size."""
-    config = sizes.get_config(size, batch_size=batch_size, dtype=dtype)
+    config = sizes.get_config(size, batch_size=batch_size, dtype=dtype, remat=remat)
     step = sizes.training_step(config)
     jax.block_until_ready(step.run())
     before = machine.matrix_rate(config.model.dtype)
@@ -21,6 +28,7 @@ def measure(size: str, *, batch_size: int, dtype: str | None, count: int) -> rep
         "size": size,
         "type": config.model.dtype,
         "batch": config.train.batch_size,
+        "remat": "yes" if remat else "no",
         "ms a step": 1e3 * timing.seconds,
         "CPU-ms a step": 1e3 * timing.cpu_seconds,
         "images/s": config.train.batch_size / timing.seconds,
@@ -38,12 +46,19 @@ def main() -> None:
     """Prints a row for each size."""
     parser = report.make_parser(__doc__, "train_step")
     report.add_network_flags(parser)
+    parser.add_argument("--remat", action="store_true", help="compute again, not keep")
     args = parser.parse_args()
     sizes.use_all_cores(
         [sizes.get_config(s, batch_size=args.batch_size) for s in args.size]
     )
     rows = [
-        measure(size, batch_size=args.batch_size, dtype=args.dtype, count=args.count)
+        measure(
+            size,
+            batch_size=args.batch_size,
+            dtype=args.dtype,
+            count=args.count,
+            remat=args.remat,
+        )
         for size in args.size
     ]
     report.finish(args.json, rows)

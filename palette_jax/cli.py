@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import palette_jax
+from palette_jax import interruptible
 from palette_jax.config import flags
 from palette_jax.errors import UserError
 
@@ -20,9 +21,10 @@ COMMANDS = {
     "distill": ("distill", "train a student of a run that needs only a few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
-        "evaluate_pictures",
+        "evaluate",
         "judge pictures that any program made, or a run (--workdir)",
     ),
+    "compare": ("compare", "say which of two methods is better on the same pictures"),
     "plan": ("run", "say what a run would take on a machine"),
     "restore": ("restore", "restore pictures of your own"),
     "panorama": ("panorama", "extend a picture again and again"),
@@ -31,7 +33,7 @@ COMMANDS = {
     "study": ("study", "ask people which of two pictures is from a camera"),
     "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
     "diff": ("diff", "say what differs between two runs"),
-    "verify": ("verify", "repeat the last steps of a run and compare the bits"),
+    "verify": ("verify", "repeat the last steps of a run, or a result, bit by bit"),
     "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }
@@ -50,7 +52,7 @@ _DISK = (
 
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
-    return run(sys.argv[1:])
+    return interruptible.leave(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "types": 0,
     "atomic": 0,
+    "interruptible": 0,
     "torch_file": 1,
     "pictures": 1,
     "diffusion": 2,
@@ -39,6 +40,7 @@ FLOORS = {
 }
 WITHOUT_TENSORFLOW = [
     "atomic",
+    "interruptible",
     "errors",
     "types",
     "torch_file",

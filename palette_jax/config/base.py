@@ -154,7 +154,11 @@ def _paper() -> ml_collections.ConfigDict:
     config.eval = ml_collections.ConfigDict()
     config.eval.batch_size = 64
     config.eval.num_images = 0  # 0: all.
-    config.eval.inpaint_mask = "center"  # center, mixed, free_form or rectangles.
+    config.eval.protocol = "paper"  # paper, i2sb or clean-fid; docs/evaluation.md.
+    # center, mixed, rectangles, free_form, or by its share free_form_10_20, _20_30 and
+    # _30_40 (percent).
+    config.eval.inpaint_mask = "center"
+    config.eval.mask_file = ""  # The official masks of that share, an .npz file.
     config.eval.uncrop_side = "right"  # right, left, top, bottom, all or mixed.
     config.eval.jpeg_quality = 5
 

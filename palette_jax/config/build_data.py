@@ -1,4 +1,4 @@
-"""From a ConfigDict to batches of pictures; needs TensorFlow, and nothing else does."""
+"""Builds batches of pictures from a ConfigDict; the only builder with TensorFlow."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,8 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from palette_jax.config.values import task_names
-from palette_jax.data import pipeline, sources, tasks
+from palette_jax.config.values import ConfigError, task_names
+from palette_jax.data import images, mask_file, pipeline, sources, tasks
 from palette_jax.data.tfds_source import tfds
 
 _NAMES = 1000  # Of held-out pictures that a run keeps.
@@ -37,7 +37,7 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
 
 
 def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
-    """Returns the form of a task that results are compared on."""
+    """Returns the fixed form of a task in evaluation."""
     quality = config.eval.jpeg_quality
     makers = {
         "colorize": lambda: tasks.colorize(gray=config.data.gray),
@@ -78,14 +78,14 @@ def _hold_out(
 
 
 def held_out_below(config: ml_collections.ConfigDict) -> int:
-    """Returns the bound that a new run chooses its held-out pictures by; 0 for none."""
+    """Returns the hash bound of a new run's held-out pictures; 0 for none."""
     if config.data.source == "tfds" or config.data.eval_folder:
         return 0
     return sources.held_out_below(_pictures(config), config.data.num_eval)
 
 
 def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns what tells the pictures of a run from others: numbers, hashes, names."""
+    """Returns the identity of a run's pictures: counts, hashes, names."""
     held_out = _listed(config)
     return {
         "train": [source.identity() for source, _ in _train_sources(config)],
@@ -181,7 +181,28 @@ def eval_batches(
       source: other pictures than those of `eval_source`.
     """
     source = eval_source(config) if source is None else source
-    return _eval_batches(config, source, _eval_task(config, task))
+    square, holes = images.center_square, None
+    if config.eval.protocol == "i2sb":
+        square = images.torchvision_square
+    if config.eval.mask_file and task == "inpaint":
+        holes = _official_masks(config, len(source))
+    return _eval_batches(
+        config, source, _eval_task(config, task), square=square, holes=holes
+    )
+
+
+def _official_masks(config: ml_collections.ConfigDict, count: int) -> np.ndarray:
+    """Returns the masks of the first pictures, in the order of their list."""
+    path = config.eval.mask_file
+    share = config.eval.inpaint_mask.removeprefix("free_form_")
+    found, listed = mask_file.read(path, share), len(_listed(config))
+    if len(found) != listed:
+        raise ConfigError(
+            f"expected a mask for each of {listed:,} pictures, since which belongs to"
+            f" which follows from their order, got {len(found):,} in {path}; give"
+            " --config.data.eval_list=ctest10k.txt, the list that they are of"
+        )
+    return found[:count]
 
 
 def held_out_batches(
@@ -194,7 +215,10 @@ def held_out_batches(
 
 
 def _eval_batches(
-    config: ml_collections.ConfigDict, source: sources.Source, task: tasks.Task
+    config: ml_collections.ConfigDict,
+    source: sources.Source,
+    task: tasks.Task,
+    **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
     return pipeline.eval_batches(
         source,
@@ -206,4 +230,5 @@ def _eval_batches(
         host_count=jax.process_count(),
         min_side=config.data.min_side,
         max_broken_share=config.data.max_broken_share,
+        **options,
     )

@@ -1,4 +1,4 @@
-"""From weights to a `Restorer`, for pictures of a user's own."""
+"""Builds a `Restorer` for a user's pictures from weights."""
 
 import json
 import pathlib
@@ -66,6 +66,8 @@ def load_restorer(
 ) -> Restorer:
     """Returns a `Restorer` with the weights that `load_weights` loads.
 
+    What it compiles is kept for the next start, as by the commands.
+
     Args:
       checkpoint: as of `load_weights`; None for weights that come with the package.
       task: of those, takes the ones that know the least beside this task; without,
@@ -74,6 +76,7 @@ def load_restorer(
     Raises:
       UserError: if there are no such weights.
     """
+    parallel.cache_compilations()
     named: dict[str, Any] = {"checkpoint": epath.Path(checkpoint or "").name}
     if checkpoint is None:
         checkpoint = find_shipped(task)
@@ -176,7 +179,7 @@ def _abstract_params(config: ml_collections.ConfigDict) -> Params:
 
 
 def crc32(params: Params) -> int:
-    """Returns what tells these weights from others, wherever they lie."""
+    """Returns a CRC-32 of the weights."""
     crc = 0
     for leaf in jax.tree.leaves(params):
         crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)

@@ -1,4 +1,4 @@
-"""What can be known to be wrong from the values of a config alone."""
+"""Checks of the values of a config."""
 
 import math
 import re
@@ -7,6 +7,7 @@ import typing
 import ml_collections
 
 from palette_jax.config.values import ConfigError, flatten, nearest
+from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.restoration.settings import SAMPLERS
 from palette_jax.tasks import TASKS
 from palette_jax.tasks.task import Gray
@@ -28,9 +29,15 @@ NAMES = {
     "diffusion.schedule": ("linear", "log_normal"),
     "sample.schedule": ("paper", "trimmed"),
     "sample.variance": ("large", "small"),
-    "eval.inpaint_mask": ("center", "mixed", "free_form", "rectangles"),
+    "eval.inpaint_mask": (
+        *("center", "mixed", "free_form", "rectangles"),
+        *(f"free_form_{share}" for share in ("10_20", "20_30", "30_40")),
+    ),
+    "eval.protocol": tuple(PROTOCOLS),
     "eval.uncrop_side": ("left", "right", "top", "bottom", "all", "mixed"),
 }
+
+_MASK_SIZE = 256  # Of the official masks.
 
 # Keys by the smallest and the largest value that something can be done with.
 _RANGES = {
@@ -64,11 +71,28 @@ _RANGES = {
 
 
 def check_values(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` for a value, or two of them, that nothing can be made of."""
+    """Raises `ConfigError` for invalid values and combinations of values."""
     _check_names(config)
     _check_ranges(config)
     _check_sources(config)
     _check_network(config)
+    _check_masks(config)
+
+
+def _check_masks(config: ml_collections.ConfigDict) -> None:
+    mask, size = config.eval.inpaint_mask, config.data.image_size
+    if not config.eval.mask_file:
+        return
+    if not mask.startswith("free_form_"):
+        raise ConfigError(
+            "expected eval.inpaint_mask to say which share of eval.mask_file, got"
+            f" {mask}; take e.g. --config.eval.inpaint_mask=free_form_20_30"
+        )
+    if size != _MASK_SIZE:
+        raise ConfigError(
+            f"expected pictures of {_MASK_SIZE} pixels with eval.mask_file, got {size};"
+            ' leave it out by --config.eval.mask_file="", and strokes are drawn'
+        )
 
 
 def _check_names(config: ml_collections.ConfigDict) -> None:

@@ -60,6 +60,17 @@ def center_square(image: tf.Tensor, size: int) -> tf.Tensor:
     return resize(image[top : top + side, left : left + side], size, size)
 
 
+def torchvision_square(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns torchvision's `Resize(size)` and `CenterCrop(size)`, to rounding."""
+    shape = tf.shape(image)[:2]
+    new = size * shape // tf.reduce_min(shape)
+    resized = tf.image.resize(image, new, "bilinear", antialias=True)
+    resized = tf.saturate_cast(tf.round(resized), tf.uint8)
+    # Half a pixel is rounded to the even one, as Python does.
+    top, left = tf.unstack(tf.cast(tf.round((new - size) / 2), tf.int32))
+    return resized[top : top + size, left : left + size]
+
+
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Returns the image resized by area when it shrinks, else by a bicubic curve."""
     shape = tf.shape(image)
@@ -136,7 +147,7 @@ def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the image as its EXIF orientation 1 to 8 says that it is to be seen."""
+    """Returns the image rotated upright by its EXIF orientation, 1 to 8."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))

@@ -76,20 +76,22 @@ def rectangles(seed: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(covers > 0, tf.uint8)[..., None]
 
 
-def free_form(seed: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns brush strokes whose union has a uniform area of 10 to 40%.
+def free_form(
+    seed: tf.Tensor, size: int, *, bounds: tuple[float, float] = (MIN_AREA, MAX_AREA)
+) -> tf.Tensor:
+    """Returns brush strokes whose union has a uniform area within bounds.
 
     They go where DeepFillv2's do (Yu et al. 2019, Algorithm 1). The brush is then grown
-    until the area is the one drawn, instead of drawing anew until it happens to fit.
+    until the area is the one drawn, instead of drawing again until it happens to fit.
     """
     seed, seed_area = tf.unstack(tf.random.split(seed, 2))
     side = min(size, _GRID)
     # Enlarging the grid changes the area by less than this.
     margin = 0.0 if size == side else 0.01
-    bounds = MIN_AREA + margin, MAX_AREA - margin
-    area = tf.random.stateless_uniform([], seed_area, *bounds)
+    low, high = bounds
+    area = tf.random.stateless_uniform([], seed_area, low + margin, high - margin)
     distance = _distance(side, *_strokes(seed, area))
-    most = int(MAX_AREA * side**2)
+    most = int(high * side**2)
     count = tf.minimum(tf.cast(tf.math.ceil(area * side**2), tf.int32), most)
     reach = -tf.math.top_k(-distance, most).values[count - 1]
     distance = tf.reshape(distance, [side, side, 1])

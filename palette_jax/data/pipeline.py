@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from jaxtyping import UInt8
 
 from palette_jax.data import images, pictures
 from palette_jax.data.sources import Source
@@ -31,7 +32,7 @@ class BrokenDataError(UserError):
 
 
 class Batches(Iterator[Batch]):
-    """Batches of numpy arrays, and an account of the pictures that were left out.
+    """Batches of numpy arrays, and a count of the pictures that were skipped.
 
     Attributes:
       broken: for the name of each such picture so far on this host, the reason.
@@ -64,7 +65,7 @@ def train_batches(
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
     Args:
-      sources: with their weights. One source is shuffled anew in each epoch. Of several
+      sources: with their weights. One source is reshuffled in each epoch. Of several
         each example draws one; it then takes what stands at the example's place in the
         source's own order, so that all its pictures are equally likely.
       task: from `tasks`.
@@ -143,18 +144,23 @@ def eval_batches(
     host_count: int = 1,
     min_side: int = 32,
     max_broken_share: float = 0.01,
+    square: Callable[[tf.Tensor, int], tf.Tensor] = images.center_square,
+    holes: UInt8[np.ndarray, "n bytes"] | None = None,
 ) -> Batches:
-    """Returns batches of the central squares of all pictures, once and in order.
+    """Returns batches of squares of all pictures, once and in order.
 
     Beside `x`, `y` and `hole` they have `id` (uint32, from the name alone; it drives
     the degradation, and is meant to drive the noise of sampling), `name`, and `valid`:
     false for rows that fill up the last batch and for broken pictures. All hosts get
-    equally many batches. For the arguments see `train_batches`.
+    equally many batches. Pictures are cut and resized by `square`. `holes` has a bit
+    for each pixel of each square, which tasks that know holes take in place of their
+    own. For the other arguments see `train_batches`.
     """
     host_batch_size = _share(batch_size, host_count)
     names = np.append(source.names, "")
     ids = np.array([zlib.crc32(name.encode()) for name in names.tolist()], np.uint32)
     id_rows = tf.constant(ids.astype(np.int64))
+    hole_rows = None if holes is None else tf.constant(holes)
 
     def example(row: tf.Tensor) -> dict[str, tf.Tensor]:
         position = _position(row, batch_size, host_batch_size, host_index)
@@ -164,10 +170,13 @@ def eval_batches(
             # Behind the end this fails as a broken picture does.
             tf.debugging.assert_less(position, tf.constant(len(source), tf.int64))
             picture = pictures.load(source.read(position), min_side)
-            return {k: images.center_square(v, image_size) for k, v in picture.items()}
+            return {k: square(v, image_size) for k, v in picture.items()}
 
         position = tf.minimum(position, len(source))
         picture, attempt = _first_good(load, 1)
+        if hole_rows is not None:
+            row_of = tf.minimum(position, len(source) - 1)
+            picture["hole"] = _unpacked(hole_rows[row_of], image_size)
         example_seed = tf.stack([tf.constant(seed, tf.int64), id_rows[position]])
         return {**task(example_seed, picture), "position": position, "attempt": attempt}
 
@@ -192,8 +201,15 @@ def eval_batches(
     return Batches(batches(), account.reasons)
 
 
+def _unpacked(row: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the bits of bytes as [size, size, 1], the highest of a byte first."""
+    shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
+    bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(row[:, None], shifts), 1)
+    return tf.reshape(bits, [size, size, 1])
+
+
 class _Account:
-    """The broken pictures that were met, and how many of them are too many."""
+    """Counts the broken pictures, and stops the run when there are too many."""
 
     def __init__(self, sources: Sequence[Source], min_side: int, max_share: float):
         self.reasons: dict[str, str] = {}
@@ -218,7 +234,7 @@ class _Account:
             self.fail(f"{len(self.reasons)}")
 
     def fail(self, what: str) -> NoReturn:
-        """Raises the error that names what is broken."""
+        """Raises an error that names the broken pictures."""
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
         raise BrokenDataError(
             f"Expected at most {self._limit} broken ones of {self._total} pictures, got"
@@ -267,6 +283,6 @@ def _share(batch_size: int, host_count: int) -> int:
 def _position(
     row: tf.Tensor, batch_size: int, host_batch_size: int, host_index: int
 ) -> tf.Tensor:
-    """Returns where in the order of all hosts a row of one host stands."""
+    """Returns the global position of a row of one host."""
     step, place = row // host_batch_size, row % host_batch_size
     return step * batch_size + host_index * host_batch_size + place

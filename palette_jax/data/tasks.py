@@ -5,6 +5,7 @@ of a paired source also has its `x`. It returns `x`, `y` and `hole`, all uint8. 
 outside this file knows which task it is.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -45,7 +46,9 @@ def inpaint(*, mask: str = "mixed") -> Task:
 
     Args:
       mask: "free_form", "rectangles", "center", or "mixed", which is free-form strokes
-        for 60% of the pictures and rectangles for the others, as Palette trains.
+        for 60% of the pictures and rectangles for the others, as Palette trains; or
+        strokes of a share in percent, "free_form_10_20", "_20_30" or "_30_40". A
+        picture that comes with its `hole` keeps it.
     """
     draws = {
         "mixed": _mixed_mask,
@@ -53,10 +56,15 @@ def inpaint(*, mask: str = "mixed") -> Task:
         "rectangles": masks.rectangles,
         "center": lambda seed, size: tf.constant(masks.center(size)),
     }
+    for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4)):
+        name = f"free_form_{low:.0%}_{high:.0%}".replace("%", "")
+        draws[name] = functools.partial(masks.free_form, bounds=(low, high))
     if mask not in draws:
         raise ValueError(f"expected a mask out of {', '.join(draws)}, got {mask!r}.")
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
+        if "hole" in picture:
+            return _cut_out(picture["hole"], picture["y"])
         return _cut_out(draws[mask](seed, _size(picture)), picture["y"])
 
     return task
@@ -140,7 +148,7 @@ def paired() -> Task:
 
 
 def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
-    """Returns the task that is one of several, drawn anew for each picture."""
+    """Returns a task that picks one of several at random for each picture."""
     if len(tasks) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
         raise ValueError(
             f"expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"

@@ -110,7 +110,7 @@ def unipc(schedule: NoiseSchedule, *, order: int) -> Sampler:
 
 
 def _multistep(schedule: NoiseSchedule, *, order: int, corrects: bool) -> Sampler:
-    """Builds a solver by running its rule once on the vectors of the basis.
+    """Builds a solver's table by running its rule once on the basis vectors.
 
     The first steps have a lower order, since there are fewer estimates, and so have the
     last ones: the last step ends at log-SNR infinity.
@@ -204,6 +204,7 @@ def sample(
     callback: Callback | None = None,
     every: int = 0,
     compiler_options: Mapping[str, str] | None = None,
+    on_host: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Paints the mask, from pure noise, and keeps the rest of `x`.
 
@@ -221,6 +222,8 @@ def sample(
         clean picture; returning False ends the sampling.
       every: the number of steps between two calls.
       compiler_options: what XLA is told; not inside another compiled function.
+      on_host: calls `predict` between compiled steps instead of compiling it into them,
+        so that it may look at what it is doing, and raise.
 
     Returns:
       One picture for each row of `x`, not clipped to [-1, 1]; where the mask is 0 it
@@ -246,15 +249,25 @@ def sample(
     # As many estimates as the rules look back on, the newest included.
     oldest = max((i for columns in used for i in columns), default=0)
     carry = _start(keys, x, mask, max(oldest - 1, 1))
-    chunk = every if callback and every else num_steps
+    chunk = 1 if on_host else every if callback and every else num_steps
     advance = _compiled(tuple(sorted((compiler_options or {}).items())))
     for start in range(0, num_steps, chunk):
         rows = {name: column[start : start + chunk] for name, column in table.items()}
-        carry = advance(keys, predict, x, mask, carry, rows, clip, used)
+        asked = predict
+        if on_host:
+            gamma = jnp.broadcast_to(rows["gamma"][0], x.shape[:1])
+            asked = Partial(_said, predict(x, carry.y_t, gamma))
+        carry = advance(keys, asked, x, mask, carry, rows, clip, used)
         done = min(start + chunk, num_steps)
         if callback and callback(done, carry.estimates[0]) is False:
             break
     return carry.y_t
+
+
+def _said(y_0: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+    """Returns what the host has asked for already."""
+    del x, y_t, gamma
+    return y_0
 
 
 class _Carry(NamedTuple):
@@ -332,7 +345,7 @@ def _of_order_1(
     from_y_0: np.ndarray,
     std: np.ndarray,
 ) -> Sampler:
-    """Returns the table of a sampler that knows the newest estimate alone."""
+    """Returns the table of a sampler that uses only the newest estimate."""
     step = np.zeros((len(schedule), len(_BASIS)))
     step[:, _BASIS.index("y_t")] = from_y_t[::-1]
     step[:, _BASIS.index("y_0")] = from_y_0[::-1]

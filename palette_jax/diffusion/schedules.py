@@ -55,7 +55,7 @@ def linear_schedule(num_steps: int, beta_min: float, beta_max: float) -> NoiseSc
 
 
 def log_normal_schedule(
-    num_steps: int, mean: float = 1.0, std: float = 2.4, gamma_end: float = 9e-5
+    num_steps: int, *, mean: float = 1.0, std: float = 2.4, gamma_end: float = 9e-5
 ) -> NoiseSchedule:
     """Returns levels whose log-SNR is normal, as EDM trains (Karras et al. 2022).
 

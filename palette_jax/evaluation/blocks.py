@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from palette_jax import evaluation
-from palette_jax.evaluation import table
+from palette_jax.evaluation import summary, table
 
 _OF_EACH = 3  # Best, median and worst pictures.
-_LOSSLESS_SIDE = 64  # Larger pictures would make a page of many megabytes.
+_SMALL = 64  # Pixels; shown enlarged, without smoothing.
+_MAX_SIDE = 512  # Of a larger picture only the centre is shown, pixel by pixel.
 
 
 def page(title: str, body: Iterable[str]) -> str:
@@ -28,88 +29,108 @@ def page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def results_table(
-    rows: Mapping[str, table.Values],
-    expected: Mapping[str, Any] | None,
-    *,
-    beside: str,
-) -> str:
-    """Returns measured rows and below them, apart, the paper's.
+def results_table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
+    """Returns what was measured, a line for each metric, and the paper's rows apart.
 
     Args:
-      rows: measured ones.
-      expected: the paper's table, if it is of the same protocol.
-      beside: what is said where the pointer rests on a number.
+      found: of a task, what table.json holds.
+      protocol: of all its numbers; the pointer on a number shows it whole.
     """
-    everything = [*rows.values(), *(expected["rows"].values() if expected else ())]
-    titles = table.titles(everything)
-    arrows = {"lower": " ↓", "higher": " ↑", "": ""}
-    head = "".join(
-        f'<th scope="col" title="{html.escape(table.BY_TITLE[t].meaning)}">'
-        f"{t.replace(' between', '<br>between')}"
-        f"{arrows[table.BY_TITLE[t].better]}</th>"
-        for t in titles
+    rows, intervals = found["rows"], found["intervals"]
+    beside = html.escape(
+        "; ".join(
+            f"{k}: {what}" for k, what in summary.statement_lines(protocol).items()
+        )
+    )
+    lines = []
+    for title in table.titles(list(rows.values())):
+        cells = []
+        for name, values in rows.items():
+            interval = intervals[name].get(title)
+            sure = ""
+            if interval and name != summary.ORIGINALS:
+                low, high = (table.number(title, bound) for bound in interval)
+                sure = f"<small>{low} to {high}</small>"
+            number = table.number(title, values.get(title))
+            kind = " class=model" if name == _main(rows) else ""
+            cells.append(f'<td{kind} title="{beside}">{number}{sure}</td>')
+        lines.append(f"<tr>{_metric(title)}{''.join(cells)}</tr>")
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in rows)
+    return (
+        f'<table class="results"><thead><tr><th scope="col">protocol'
+        f" {html.escape(protocol.get('name', 'paper'))}</th>{head}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>{_paper_table(found['paper'])}"
     )
 
-    def lines(of: Mapping[str, table.Values], told: str) -> str:
-        return "".join(
-            f'<tr{" class=model" if name == "model" else ""}><th scope="row">'
-            f"{html.escape(name)}</th>"
-            + "".join(
-                f'<td title="{html.escape(told)}">{table.number(t, values.get(t))}</td>'
-                for t in titles
-            )
-            + "</tr>"
-            for name, values in of.items()
-        )
 
-    body = f"<tbody>{lines(rows, beside)}</tbody>"
-    if expected:
-        body += (
-            '<tbody class="paper"><tr class="head">'
-            f'<th colspan="{len(titles) + 1}">The paper\'s own figures'
-            f" ({expected['source']}), not measured here: {expected['note']}.</th></tr>"
-            f"{lines(expected['rows'], 'the paper, not measured here')}</tbody>"
-        )
+def _main(rows: Mapping[str, Any]) -> str:
+    """Returns the name of the row that a reader looks for."""
+    return "model" if "model" in rows else list(rows)[-1]
+
+
+def _metric(title: str) -> str:
+    metric = table.BY_TITLE[title]
+    arrow = {"lower": " ↓", "higher": " ↑", "": ""}[metric.better]
+    meaning = html.escape(metric.meaning)
+    return f'<th scope="row" title="{meaning}">{title}{arrow}</th>'
+
+
+def _paper_table(expected: Mapping[str, Any] | None) -> str:
+    if not expected:
+        return ""
+    titles = table.titles(list(expected["rows"].values()))
+    told = 'title="the paper, not measured here"'
+    lines = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        + "".join(f"<td {told}>{table.number(t, row.get(t))}</td>" for t in titles)
+        + "</tr>"
+        for name, row in expected["rows"].items()
+    )
     return (
-        '<div class="scroll"><table><thead><tr><th scope="col"></th>'
-        f"{head}</tr></thead>"
-        f"{body}</table></div>"
+        f"<p class=soft>The paper's own figures ({expected['source']}), not measured"
+        f" here: {html.escape(expected['note'])}.</p>"
+        '<table class="results paper"><thead><tr><th scope="col"></th>'
+        f"{''.join(map(_metric, titles))}</tr></thead><tbody>{lines}</tbody></table>"
     )
 
 
 def pictures(
     psnr: Mapping[str, float], show: Callable[[str], Mapping[str, np.ndarray]]
 ) -> str:
-    """Returns the best, the median and the worst pictures.
+    """Returns the best, the median and the worst pictures, or all of a few.
 
     Args:
       psnr: of each name.
       show: returns the pictures of a name, by what they are.
     """
-    ordered = sorted(psnr, key=psnr.__getitem__)
-    each = min(_OF_EACH, len(ordered))
-    middle = (len(ordered) - each) // 2
+    ordered = sorted(psnr, key=psnr.__getitem__)[::-1]
+    middle = (len(ordered) - _OF_EACH) // 2
     groups = {
-        "Best": ordered[::-1][:each],
-        "Median": ordered[middle : middle + each],
-        "Worst": ordered[:each],
+        "Best": ordered[:_OF_EACH],
+        "Median": ordered[middle : middle + _OF_EACH],
+        "Worst": ordered[-_OF_EACH:],
     }
+    if len(ordered) < 3 * _OF_EACH:
+        groups = {"All, best first,": ordered}
     parts = []
     for group, names in groups.items():
-        parts.append(f'<h3>{group} by PSNR</h3><div class="gallery">')
+        parts.append(f"<h3>{group} by PSNR</h3>")
         for name in names:
             shown = "".join(_figure(p, k, name) for k, p in show(name).items())
             parts.append(
-                f'<div><p class="named">{html.escape(name)} · {psnr[name]:.2f} dB</p>'
-                f'<div class="row">{shown}</div></div>'
+                f'<p class="named">{html.escape(name)} · {psnr[name]:.2f} dB</p>'
+                f'<div class="row">{shown}</div>'
             )
-        parts.append("</div>")
     return "".join(parts)
 
 
 def _figure(picture: np.ndarray, kind: str, name: str) -> str:
-    small = ' class="small"' if picture.shape[1] <= _LOSSLESS_SIDE else ""
+    height, width = picture.shape[:2]
+    if max(height, width) > _MAX_SIDE:
+        top, left = (max(side - _MAX_SIDE, 0) // 2 for side in (height, width))
+        picture = picture[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
+        kind = f"{kind}, its centre"
+    small = ' class="small"' if picture.shape[1] <= _SMALL else ""
     alt = html.escape(f"{kind} of {name}")
     return (
         f'<figure><img{small} src="{_data_uri(picture)}" alt="{alt}">'
@@ -118,14 +139,11 @@ def _figure(picture: np.ndarray, kind: str, name: str) -> str:
 
 
 def _data_uri(picture: np.ndarray) -> str:
-    """Returns a picture as an address that holds it."""
+    """Returns a picture as an address that holds it, with every pixel as it is."""
     file = io.BytesIO()
-    if picture.shape[1] <= _LOSSLESS_SIDE:
-        Image.fromarray(picture).save(file, "PNG", optimize=True)
-        kind = "png"
-    else:
-        Image.fromarray(picture).save(file, "WEBP", quality=92)
-        kind = "webp"
+    kind = "png" if picture.shape[1] <= _SMALL else "webp"
+    options = {"optimize": True} if kind == "png" else {"lossless": True}
+    Image.fromarray(picture).save(file, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

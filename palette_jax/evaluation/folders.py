@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import some_of
-from palette_jax.pictures import files, match, resize, walk
+from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.image_list import ImageList
 
 _THREADS = 8
+
+Square = Callable[[np.ndarray], np.ndarray]
+"""From a picture of any size to a square of the wanted one."""
 
 
 class Pair(NamedTuple):
@@ -107,7 +111,7 @@ def pair(
     return {n: Pair(of_results[n], of_reference[n]) for n in sorted(of_results)}
 
 
-def check_sizes(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
+def check_sizes(paths: Sequence[epath.PathLike]) -> tuple[int, int]:
     """Returns height and width of pictures, of which only the heads are read.
 
     Raises:
@@ -127,28 +131,34 @@ def check_sizes(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
 
 
 def load(
-    paths: Sequence[pathlib.Path], size: int | None
+    paths: Sequence[epath.PathLike], square: Square | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Returns the pixels of pictures of one size.
 
     Args:
       paths: of the pictures.
-      size: resizes the central square of each by area (bicubic where that enlarges);
-        None leaves them as they are.
+      square: cuts and resizes each; None leaves them as they are.
 
     Raises:
       PictureError: if one is no picture.
     """
-    return np.stack(_in_threads(lambda path: _square(_pixels(path), size), paths))
+
+    def one(path: epath.PathLike) -> UInt8[np.ndarray, "h w 3"]:
+        pixels = _pixels(path)
+        return pixels if square is None else square(pixels)
+
+    return np.stack(_in_threads(one, paths))
 
 
-def checksums(paths: Mapping[str, pathlib.Path]) -> dict[str, int]:
+def checksums(paths: Mapping[str, epath.PathLike]) -> dict[str, int]:
     """Returns a CRC-32 of each file, by name."""
-    sums = _in_threads(lambda path: zlib.crc32(path.read_bytes()), paths.values())
+    sums = _in_threads(
+        lambda path: zlib.crc32(epath.Path(path).read_bytes()), paths.values()
+    )
     return dict(zip(paths, sums, strict=True))
 
 
-def _size(path: pathlib.Path) -> tuple[int, int]:
+def _size(path: epath.PathLike) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -158,14 +168,10 @@ def _size(path: pathlib.Path) -> tuple[int, int]:
     return (width, height) if is_turned else (height, width)
 
 
-def _pixels(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
+def _pixels(path: epath.PathLike) -> UInt8[np.ndarray, "h w 3"]:
+    if "://" in str(path):
+        return files.read(epath.Path(path).read_bytes(), name=str(path)).pixels
     return files.read(path).pixels
-
-
-def _square(
-    pixels: UInt8[np.ndarray, "h w 3"], size: int | None
-) -> UInt8[np.ndarray, "height width 3"]:
-    return pixels if size is None else resize.center_square(pixels, size)
 
 
 def _in_threads(do: Callable[[Any], Any], of: Iterable[Any]) -> list[Any]:

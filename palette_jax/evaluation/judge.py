@@ -23,17 +23,30 @@ from palette_jax.evaluation.metrics import (
 )
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
+from palette_jax.pictures.protocols import PROTOCOLS, Protocol
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
 # What is computed without weights.
 PIXELS = "pixels"
+# Of pairs of pictures.
+LPIPS = ("lpips", "lpips_vgg")
 # The networks, with the metrics that need them.
 NEEDED_BY = {
-    "inception": ("FID", "FID-768", "FID-192", "FID-64", "IS"),
+    "inception": (
+        *("FID", "FID-5K", "FID-768", "FID-192", "FID-64", "KID", "KID-768", "IS"),
+    ),
     "resnet50": ("CA",),
     "inception_v1": ("PD",),
     "lpips": ("LPIPS", "LPIPS between samples"),
+    "lpips_vgg": ("LPIPS-VGG",),
+}
+# The weight files of each network; Inception's may be a part of the published one.
+_FILES = {
+    "resnet50": ("resnet50",),
+    "inception_v1": ("inception_v1",),
+    "lpips": ("alexnet", "lpips"),
+    "lpips_vgg": ("vgg16", "lpips_vgg"),
 }
 _MIN_LPIPS_SIDE = 32
 _NO_CLASSES = (
@@ -46,6 +59,9 @@ class Judge:
     """What judges pictures of one size.
 
     Attributes:
+      height: of the pictures.
+      width: of the pictures.
+      protocol: how the networks see them, a key of `PROTOCOLS`.
       parts: what it measures with: PIXELS, and the networks whose weights are there.
       weights: of each network, the sha256 of its weights.
       num_scales: of MS-SSIM; 0 where pictures are too small for any.
@@ -53,7 +69,15 @@ class Judge:
       warnings: what is to be known of the numbers.
     """
 
-    def __init__(self, height: int, width: int, *, batch_size: int, has_labels: bool):
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        *,
+        batch_size: int,
+        has_labels: bool,
+        protocol: str = "paper",
+    ):
         """Loads the networks that are there.
 
         Args:
@@ -61,7 +85,9 @@ class Judge:
           width: of the pictures.
           batch_size: pictures that go through a network at once, on one host.
           has_labels: whether classes are known, without which there is no accuracy.
+          protocol: a key of `PROTOCOLS`.
         """
+        self.height, self.width, self.protocol = height, width, protocol
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []
         self._networks: dict[str, Extractor] = {}
@@ -85,10 +111,11 @@ class Judge:
             except weight_files.MissingWeightsError as error:
                 self.absent["CA"] += f"; and {error}"
         self._load("inception_v1", options)
-        if min(height, width) >= _MIN_LPIPS_SIDE:
-            self._load("lpips", options)
-        else:
-            for metric in NEEDED_BY["lpips"]:
+        for name in ("lpips", "lpips_vgg"):
+            if min(height, width) >= _MIN_LPIPS_SIDE:
+                self._load(name, options)
+                continue
+            for metric in NEEDED_BY[name]:
                 self.absent[metric] = (
                     f"expected pictures of {_MIN_LPIPS_SIDE} pixels or more, got"
                     f" {width} x {height}"
@@ -98,7 +125,15 @@ class Judge:
 
     def part_name(self, part: str) -> str:
         """Returns a name of a part that is another one with other weights."""
-        return f"{part}_{self.weights[part][:8]}" if part in self.weights else part
+        if part not in self.weights:
+            return part
+        own = {"inception": self._how.clean, "resnet50": self._how.whole}
+        seen = f"_{self.protocol}" if own.get(part) else ""
+        return f"{part}_{self.weights[part][:8]}{seen}"
+
+    @property
+    def _how(self) -> Protocol:
+        return PROTOCOLS[self.protocol]
 
     def measure(
         self,
@@ -131,8 +166,8 @@ class Judge:
             pair = shares[len(names) :] or (None, None)
             if part == PIXELS:
                 return self._pixels(own, *pair)
-            if part == "lpips":
-                return self._lpips(own, pair[0])
+            if part in LPIPS:
+                return self._lpips(part, own, pair[0])
             outputs = {row: self._networks[part](p) for row, p in own.items()}
             return {f"{r}/{k}": v for r, o in outputs.items() for k, v in o.items()}
 
@@ -160,34 +195,36 @@ class Judge:
         return found
 
     def _lpips(
-        self, rows: Mapping[str, Pictures], reference: Pictures | None
+        self, part: str, rows: Mapping[str, Pictures], reference: Pictures | None
     ) -> dict[str, np.ndarray]:
         if reference is None:
             return {}
-        network = self._networks["lpips"]
+        network = self._networks[part]
         found = {
             f"{row}/lpips": network(own, reference)["lpips"]
             for row, own in rows.items()
         }
         samples = _samples(rows)
-        if len(samples) > 1:
+        if len(samples) > 1 and part == "lpips":
             between = diversity.lpips_of_consecutive(np.stack(samples), network)
             found["model/lpips_of_consecutive"] = between
         return found
 
     def _load(self, name: str, options: dict[str, Any]) -> None:
         """Loads a network, or notes the metrics that its weights are missing for."""
-        loaders = {"resnet50": resnet.load, "inception_v1": inception_v1.load}
         try:
-            if name == "lpips":
-                files = _find_all("alexnet", "lpips")
-                network = lpips.load(*files, **options)
-            elif name == "inception":
+            if name == "inception":
                 files = [inception.find()]
-                network = inception.load(files[0], **options)
+                network = inception.load(files[0], clean=self._how.clean, **options)
+            elif name == "resnet50":
+                files = _find_all(name)
+                network = resnet.load(files[0], whole=self._how.whole, **options)
+            elif name == "inception_v1":
+                files = _find_all(name)
+                network = inception_v1.load(files[0], **options)
             else:
-                files = [weight_files.find(name)]
-                network = loaders[name](files[0], **options)
+                files = _find_all(*_FILES[name])
+                network = lpips.load(*files, vgg=name == "lpips_vgg", **options)
         except weight_files.MissingWeightsError as error:
             self.absent |= dict.fromkeys(NEEDED_BY[name], str(error))
             return
@@ -196,10 +233,10 @@ class Judge:
             try:
                 weight_files.find("inception")
             except weight_files.MissingWeightsError as error:
-                self.absent |= dict.fromkeys(("FID", "IS"), str(error))
+                needed = ("FID", "FID-5K", "KID", "IS")
+                self.absent |= dict.fromkeys(needed, str(error))
             return  # A part of the published file is not that file.
-        keys = ("alexnet", "lpips") if name == "lpips" else (name,)
-        for key, file in zip(keys, files, strict=True):
+        for key, file in zip(_FILES.get(name, (name,)), files, strict=True):
             if warning := weight_files.differs(key, weight_files.sha256(file)):
                 self.warnings.append(warning)
 

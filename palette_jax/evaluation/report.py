@@ -11,10 +11,13 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from palette_jax.evaluation import blocks, history, plots, table, words
-from palette_jax.evaluation.parts import write_whole
+from palette_jax.evaluation import blocks, history, plots, summary, table
+from palette_jax.evaluation.batch_files import write_whole
 
-_MAX_SAMPLES = 4  # Shown of each picture.
+_HOW_TO_READ = (
+    "Arrows say which way is better. Small numbers are 95% intervals over the pictures."
+)
+_MAX_SAMPLES = 2  # Shown of each picture.
 
 
 def write(out: epath.Path, workdir: epath.Path) -> epath.Path:
@@ -40,17 +43,16 @@ def write(out: epath.Path, workdir: epath.Path) -> epath.Path:
         *sections,
         '<h2 id="training">Training</h2>',
         _losses(losses),
-        '<h2 id="how">How it was measured</h2>',
-        _protocol(results["protocol"]),
-        _absent(results["absent"]),
-        _meanings(r for t in results["tasks"].values() for r in t["rows"].values()),
+        _how(
+            results, (r for t in results["tasks"].values() for r in t["rows"].values())
+        ),
     ]
     path = out / "report.html"
     write_whole(path, blocks.page(name, body).encode())
     return path
 
 
-def write_pictures(
+def write_folder(
     out: epath.Path,
     results: Mapping[str, Any],
     show: Callable[[str], Mapping[str, np.ndarray]],
@@ -63,18 +65,12 @@ def write_pictures(
       show: returns the pictures to show of a name, by what they are.
     """
     name = f"Evaluation of {results['results']}"
-    said = words.protocol_lines(results["protocol"])
-    beside = "; ".join(f"{key}: {what}" for key, what in said.items())
     body = [
         f"<h1>{html.escape(name)}</h1>",
-        "<p class=soft>Arrows say which way is better.</p>",
-        blocks.results_table(results["rows"], results["paper"], beside=beside),
-        *(f'<p class="warning">{html.escape(w)}</p>' for w in results["warnings"]),
-        blocks.pictures(results["psnr"], show),
-        "<h2>How it was measured</h2>",
-        blocks.plain_table(said),
-        _absent(results["absent"]),
-        _meanings(results["rows"].values()),
+        f"<p class=soft>{_HOW_TO_READ}</p>",
+        *_found(results, results["protocol"]),
+        blocks.pictures(_psnr(results), show),
+        _how(results, results["rows"].values()),
     ]
     path = out / "report.html"
     write_whole(path, blocks.page(name, body).encode())
@@ -86,7 +82,7 @@ def _summary(results: Mapping[str, Any]) -> str:
     return html.escape(
         f"{told['pictures']} pictures, samples of each: {told['samples']},"
         f" {told['steps']} steps of {told['sampler']}, seed {told['seed']}, averaged"
-        " weights. Arrows say which way is better."
+        f" weights. {_HOW_TO_READ}"
     )
 
 
@@ -97,20 +93,29 @@ def _task(
     out: epath.Path,
     past: Mapping[int, Mapping[str, table.Values]],
 ) -> str:
-    said = words.protocol_lines(results["protocol"])
-    beside = "; ".join(f"{name}: {what}" for name, what in said.items())
     parts = [
         f'<h2 id="{task}">{task}</h2>',
         f"<p class=soft>{html.escape(found['degradation'])}</p>",
-        blocks.results_table(found["rows"], found["paper"], beside=beside),
-        *(f'<p class="warning">{html.escape(w)}</p>' for w in found["warnings"]),
+        *_found(found, results["protocol"]),
     ]
+    show = functools.partial(_stored, out / found["folder"])
+    parts += [blocks.pictures(_psnr(found), show), _past(past)]
     if found["no_paper"]:
         why = html.escape(found["no_paper"])
         parts.append(f"<p class=soft>The paper's rows are not shown: {why}.</p>")
-    show = functools.partial(_stored, out / found["folder"])
-    parts += [_past(past), blocks.pictures(found["psnr"], show)]
     return "".join(parts)
+
+
+def _found(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
+    """Returns a table, and what is to be known of it."""
+    return [
+        blocks.results_table(found, protocol),
+        *(f'<p class="warning">{html.escape(w)}</p>' for w in found["warnings"]),
+    ]
+
+
+def _psnr(found: Mapping[str, Any]) -> dict[str, float]:
+    return {name: each["PSNR"] for name, each in found["each"].items()}
 
 
 def _past(past: Mapping[int, Mapping[str, table.Values]]) -> str:
@@ -188,8 +193,13 @@ def _level(index: int) -> str:
     return f"tenth {index + 1}{ends.get(index, '')}"
 
 
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    return blocks.plain_table(words.protocol_lines(protocol))
+def _how(results: Mapping[str, Any], rows: Iterable[table.Values]) -> str:
+    said = summary.statement_lines(results["protocol"])
+    return (
+        '<details id="how"><summary>How it was measured</summary>'
+        f"{blocks.plain_table(said)}{_absent(results['absent'])}{_meanings(rows)}"
+        "</details>"
+    )
 
 
 def _absent(absent: Mapping[str, str]) -> str:

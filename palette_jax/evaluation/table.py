@@ -7,13 +7,50 @@ import numpy as np
 from jaxtyping import Integer
 
 from palette_jax.evaluation.judge import PIXELS
-from palette_jax.evaluation.metrics import frechet, inception, scores
+from palette_jax.evaluation.metrics import (
+    bootstrap,
+    frechet,
+    inception,
+    kernel,
+    scores,
+)
 
 Values = dict[str, float]
 Measured = Mapping[str, Mapping[str, np.ndarray]]
 """By part, the arrays by `row/output`: what `Judge.measure` returns."""
 
 MIN_PICTURES_FOR_FID = 10_000
+_FID_5K = 5000
+_MAX_FOR_KID = 20_000  # Pairs of more pictures would take hours, and FID is there.
+_NO_CLASS = -1
+
+
+class Row(NamedTuple):
+    """What a set of pictures is worth.
+
+    Attributes:
+      values: of the whole set, by title.
+      each: by title, of each picture, for the metrics that are means over pictures.
+    """
+
+    values: Values
+    each: dict[str, np.ndarray]
+
+    def joined(self, other: "Row") -> "Row":
+        """Returns the metrics of both."""
+        return Row(self.values | other.values, self.each | other.each)
+
+    def without(self, titles: Sequence[str]) -> "Row":
+        """Returns the metrics but for some."""
+        return Row(
+            {title: v for title, v in self.values.items() if title not in titles},
+            {title: v for title, v in self.each.items() if title not in titles},
+        )
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns 95% intervals over the pictures, by title."""
+        found = {title: bootstrap.interval(each) for title, each in self.each.items()}
+        return {title: interval for title, interval in found.items() if interval}
 
 
 class Metric(NamedTuple):
@@ -34,13 +71,19 @@ class Metric(NamedTuple):
 
 METRICS = (
     Metric("FID", 2, "lower", "Fréchet distance of Inception-v3's 2048-d features"),
+    Metric("FID-5K", 2, "lower", "the same of the first 5,000 pictures alone"),
     Metric("FID-768", 4, "lower", "the same of its 768-d features; another number"),
     Metric("FID-192", 4, "lower", "the same of its 192-d features; another number"),
     Metric("FID-64", 4, "lower", "the same of its 64-d features; another number"),
+    Metric(
+        "KID", 5, "lower", "kernel distance of the 2048-d features to the originals'"
+    ),
+    Metric("KID-768", 5, "lower", "the same of the 768-d features; another number"),
     Metric("IS", 1, "higher", "Inception Score, mean of ten parts"),
     Metric("CA", 1, "higher", "top-1 accuracy of ResNet-50, in percent"),
     Metric("PD", 1, "lower", "perceptual distance: of Inception-v1's pooled features"),
     Metric("LPIPS", 3, "lower", "learned distance to the original (AlexNet, 0.1)"),
+    Metric("LPIPS-VGG", 3, "lower", "the same distance by VGG-16; another number"),
     Metric("PSNR", 2, "higher", "dB, over what the model paints"),
     Metric("SSIM", 3, "higher", "structural similarity, over the whole picture"),
     Metric("MS-SSIM", 3, "higher", "the same over several scales"),
@@ -59,6 +102,7 @@ BY_TITLE = {metric.title: metric for metric in METRICS}
 # Means over the pictures: the part, and the name of its output.
 _MEANS = {
     "LPIPS": ("lpips", "lpips"),
+    "LPIPS-VGG": ("lpips_vgg", "lpips"),
     "PSNR": (PIXELS, "psnr"),
     "SSIM": (PIXELS, "ssim"),
     "MS-SSIM": (PIXELS, "ms_ssim"),
@@ -95,8 +139,8 @@ def row(
     reference: Mapping[str, frechet.Statistics],
     labels: Integer[np.ndarray, " n"] | None = None,
     in_order: bool = False,
-) -> Values:
-    """Returns the metrics of one set of pictures by title.
+) -> Row:
+    """Returns the metrics of one set of pictures.
 
     Args:
       name: of the row, such as `sample_0`.
@@ -104,35 +148,66 @@ def row(
       names: of the pictures, for messages.
       originals: what was measured of the originals, picture by picture, as the row
         `originals`.
-      reference: what the Fréchet distances refer to, by feature.
+      reference: what the Fréchet distances refer to, by feature; of others there is
+        none.
       labels: the class of each picture, -1 where it is not known.
       in_order: whether the order of the pictures is that of a published list.
     """
     values: Values = {}
     arrays = measured.get("inception", {})
     for feature, found in statistics(arrays, name, names).items():
-        values[fid_title(feature)] = frechet.distance(found, reference[feature])
+        if feature in reference:
+            values[fid_title(feature)] = frechet.distance(found, reference[feature])
+    deep = arrays.get(f"{name}/2048")
+    if deep is not None and "2048" in reference and len(deep) >= _FID_5K:
+        first = frechet.statistics(deep[:_FID_5K], names[:_FID_5K])
+        values["FID-5K"] = frechet.distance(first, reference["2048"])
     logits = arrays.get(f"{name}/logits")
     if logits is not None and len(logits) >= 10:
         values["IS"], _ = scores.inception_score(logits, names, in_order=in_order)
+    each = _each(name, measured, originals, labels)
+    values |= {title: float(np.nanmean(found)) for title, found in each.items()}
+    return Row(values, each)
+
+
+def _each(
+    name: str, measured: Measured, originals: Measured, labels: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Returns by title what the pictures of a row add to it; NaN where that is none."""
+    each: dict[str, np.ndarray] = {}
+    for title, feature in (("KID", "2048"), ("KID-768", "768")):
+        found = measured.get("inception", {}).get(f"{name}/{feature}")
+        if found is not None and 2 < len(found) <= _MAX_FOR_KID:
+            target = originals["inception"][f"originals/{feature}"]
+            is_same = found is target
+            each[title] = (
+                np.zeros(len(found)) if is_same else kernel.pseudo_values(found, target)
+            )
+            break  # Of two, the one that is a name in the field.
     logits = measured.get("resnet50", {}).get(f"{name}/logits")
-    if logits is not None and labels is not None and (labels >= 0).any():
-        known = labels >= 0
-        values["CA"] = 100 * scores.top1_accuracy(logits[known], labels[known])
+    if logits is not None and labels is not None and (labels != _NO_CLASS).any():
+        known = labels != _NO_CLASS
+        is_right = np.full(len(labels), np.nan)
+        is_right[known] = scores.is_right(logits[known], labels[known])
+        each["CA"] = 100 * is_right
     pooled = measured.get("inception_v1", {}).get(f"{name}/pool")
     if pooled is not None:
         target = originals["inception_v1"]["originals/pool"]
-        values["PD"] = float(np.mean(scores.feature_distances(pooled, target)))
+        each["PD"] = scores.feature_distances(pooled, target)
     for title, (part, output) in _MEANS.items():
         array = measured.get(part, {}).get(f"{name}/{output}")
         if array is not None:
-            values[title] = float(np.mean(array))
-    return values
+            each[title] = array.astype(np.float64)
+    return each
 
 
-def mean_row(rows: Sequence[Values]) -> Values:
+def mean_row(rows: Sequence[Row]) -> Row:
     """Returns the mean of the rows of several samples, metric by metric."""
-    return {title: float(np.mean([row[title] for row in rows])) for title in rows[0]}
+    first = rows[0]
+    return Row(
+        {t: float(np.mean([row.values[t] for row in rows])) for t in first.values},
+        {t: np.mean([row.each[t] for row in rows], 0) for t in first.each},
+    )
 
 
 def titles(rows: Sequence[Values]) -> list[str]:
@@ -147,15 +222,25 @@ def number(title: str, value: float | None) -> str:
     return f"{value:.{BY_TITLE[title].digits}f}"
 
 
-def text(rows: Mapping[str, Values]) -> list[str]:
-    """Returns the lines of a table for a terminal."""
+def ranges(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Returns intervals as texts, such as `PSNR 23.10 to 24.20`."""
+    return [
+        f"{title} {number(title, low)} to {number(title, high)}"
+        for title, (low, high) in intervals.items()
+    ]
+
+
+def text(rows: Mapping[str, Values], *, corner: str = "") -> list[str]:
+    """Returns the lines of a table for a terminal, the first with the titles."""
     columns = titles(list(rows.values()))
-    width = max([len(name) for name in rows], default=0) + 2
-    widths = [max(len(title), 7) + 2 for title in columns]
-    head = "".join(f"{t:>{w}}" for t, w in zip(columns, widths, strict=True))
-    lines = [" " * width + head]
+    lines = [[corner, *columns]]
     for name, values in rows.items():
-        cells = (number(title, values.get(title)) for title in columns)
-        line = "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        lines.append(f"{name:<{width}}{line}")
-    return lines
+        lines.append([name, *(number(title, values.get(title)) for title in columns)])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        f"{line[0]:<{widths[0]}}"
+        + "".join(
+            f"  {c:>{max(w, 7)}}" for c, w in zip(line[1:], widths[1:], strict=True)
+        )
+        for line in lines
+    ]

@@ -1,6 +1,8 @@
-"""Reads and writes `.safetensors` files: named tensors, and nothing that could run."""
+"""Reads and writes `.safetensors` files: named tensors, no code."""
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +18,7 @@ from palette_jax.types import Params
 
 _FORMAT = "palette_jax"
 _MAX_HEADER = 100_000_000
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -33,7 +36,7 @@ _DTYPES = {
 def read_safetensors(
     path: epath.PathLike,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the tensors by name, and what the file says of itself.
+    """Returns the tensors by name, and the file's metadata.
 
     Raises:
       WeightsError: if the file is cut off, or of another kind.
@@ -55,7 +58,7 @@ def read_safetensors(
 
 
 def _metadata(path: epath.PathLike) -> dict[str, str]:
-    """Returns what the header says of the file, without reading the tensors."""
+    """Returns the metadata, without reading the tensors."""
     try:
         with epath.Path(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -95,6 +98,63 @@ def export_safetensors(
     atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
+def export_parts(
+    params: Params,
+    path: epath.PathLike,
+    *,
+    config: Mapping[str, Any],
+    max_bytes: int,
+) -> list[epath.Path]:
+    """Writes weights in bfloat16 as files such as `NAME-00001-of-00004.safetensors`.
+
+    `import_safetensors` of any of them reads them all.
+
+    Args:
+      params: the weights.
+      path: of the files, before `-00001-of-...`.
+      config: the configuration they were trained with; in each file.
+      max_bytes: of a file.
+
+    Raises:
+      WeightsError: if an array alone is larger than that.
+    """
+    import safetensors.numpy
+
+    flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
+    metadata = {"format": _FORMAT, "config": json.dumps(config)}
+    # The header names each array with its place; a name takes far less than this.
+    free = max_bytes - 1024 - len(json.dumps(metadata))
+    parts: list[dict[str, np.ndarray]] = [{}]
+    used = 0
+    for name, leaf in flat.items():
+        array = np.ascontiguousarray(leaf, jnp.bfloat16)
+        size = array.nbytes + len(name) + 200
+        if size > free:
+            raise WeightsError(
+                f"expected arrays that fit into files of {max_bytes:,} bytes, got"
+                f" {name} with {array.nbytes:,}; take a narrower network"
+            )
+        if used + size > free:
+            parts.append({})
+            used = 0
+        parts[-1][name] = array
+        used += size
+    path, count = epath.Path(path), len(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [_part_name(path.name, i + 1, count) for i in range(count)]
+    files = [path.parent / name for name in names]
+    # All are written before the first takes the place of an older one.
+    with contextlib.ExitStack() as stack:
+        for file, part in zip(files, parts, strict=True):
+            written = stack.enter_context(atomic.writing(file))
+            written.write_bytes(safetensors.numpy.save(part, metadata))
+    return files
+
+
+def _part_name(stem: str, index: int, count: int) -> str:
+    return f"{stem}-{index:05}-of-{count:05}.safetensors"
+
+
 def is_ours(path: epath.PathLike) -> bool:
     """Tells whether `export_safetensors` wrote the file."""
     return _metadata(path).get("format") == _FORMAT
@@ -103,14 +163,36 @@ def is_ours(path: epath.PathLike) -> bool:
 def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
     """Reads what `export_safetensors` wrote: the weights and the configuration.
 
+    Of weights in parts, any part stands for all of them.
+
     Raises:
-      WeightsError: if the file is damaged, or another program wrote it.
+      WeightsError: if a file is damaged or missing, or another program wrote it.
     """
-    tensors, metadata = read_safetensors(path)
-    if metadata.get("format") != _FORMAT:
-        raise WeightsError(
-            f"{path}: expected a file that `palette-jax export` wrote, got one with"
-            f" the format {metadata.get('format')!r}"
-        )
+    tensors: dict[str, np.ndarray] = {}
+    metadata: dict[str, str] = {}
+    for part in _parts(epath.Path(path)):
+        more, metadata = read_safetensors(part)
+        if metadata.get("format") != _FORMAT:
+            raise WeightsError(
+                f"{part}: expected a file that `palette-jax export` wrote, got one with"
+                f" the format {metadata.get('format')!r}"
+            )
+        tensors |= more
     params = flax.traverse_util.unflatten_dict(tensors, sep="/")
     return params, json.loads(metadata["config"])
+
+
+def _parts(path: epath.Path) -> list[epath.Path]:
+    """Returns a file, or all parts of the weights that it is a part of."""
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    stem, count = match[1], int(match[3])
+    names = [_part_name(stem, i + 1, count) for i in range(count)]
+    missing = [name for name in names if not (path.parent / name).exists()]
+    if missing:
+        raise WeightsError(
+            f"{path}: expected all {count} parts of the weights beside it, got no"
+            f" {', '.join(missing)}; fetch them too"
+        )
+    return [path.parent / name for name in names]

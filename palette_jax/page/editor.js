@@ -14,8 +14,13 @@ let mask = null, hints = null;  // Of makeLayer.
 let tool = "brush", stroke = null, pointer = null;
 let dragged = null;     // The edge: {side, from, before, layout}.
 let zoom = 1, pan = { x: 0, y: 0 };
-let kept = 0;           // The number of a picture that takes over the mask.
 let asked = 0;          // Counts what was sent, to know an answer to something older.
+let sending = null;     // The photo that was sent last: {file, name}.
+let sent = null;        // The photo that is shown.
+let layers = null;      // What is painted on the photo that was sent: {mask, hints}.
+const earlier = [];     // What results took the place of: {sent, mask, hints}.
+let together = [], number = 0;  // The pictures that were dropped, and which is open.
+let reloads = false;    // Whether the page may be left without a question.
 
 const say = (text, wrong = false) => {
   find(".about").textContent = text;
@@ -115,12 +120,13 @@ const actions = {
   invert: () => change({ kind: "invert" }),
   "load-mask": () => photo ? find(".mask-file").click()
     : say("Open the picture first, then its mask.", true),
-  "save-mask": () => {
-    if (!photo) return say("Open a picture first.", true);
-    const link = document.createElement("a");
-    link.href = mask.picture();
-    link.download = photo.name.replace(/\.[^.]*$/, "") + "_mask.png";
-    link.click();
+  "save-mask": () => saveDrawing("mask", () => mask.picture()),
+  "save-hints": () => saveDrawing("hints", () => hints.colours()),
+  previous: () => openNumber(number - 1),
+  next: () => openNumber(number + 1),
+  "take-back": () => {
+    const before = earlier.at(-1);
+    sendWith(before.sent, before, earlier.slice(0, -1));
   },
   "zoom-in": () => zoomAt(1.5, stage.clientWidth / 2, stage.clientHeight / 2),
   "zoom-out": () => zoomAt(1 / 1.5, stage.clientWidth / 2, stage.clientHeight / 2),
@@ -134,6 +140,34 @@ function zoomAt(factor, x, y) {
   pan.y = (y - middle.y) * (1 - ratio) + pan.y * ratio;
   zoom = now;
   draw();
+}
+
+// Under the name that the copied command gives it.
+function saveDrawing(kind, encoded) {
+  if (!photo) return say("Open a picture first.", true);
+  const link = document.createElement("a");
+  link.href = encoded();
+  link.download = `${photo.name.replace(/\.[^.]*$/, "")}_${kind}.png`;
+  link.click();
+}
+
+// Opens the first of some pictures, or of what is in folders.
+function openAll(files) {
+  together = files;
+  if (files.length) openNumber(0);
+  else say("There is no picture in it.", true);
+}
+function openNumber(wanted) {
+  number = clamp(wanted, 0, together.length - 1);
+  find(".folder").hidden = together.length < 2;
+  find(".place").textContent = `${number + 1} of ${together.length}`;
+  sendWith({ file: together[number], name: together[number].name || "pasted.png" }, null);
+}
+// Sends a photo with what was painted on it already, and the photos before it.
+function sendWith(photo, painted, before = []) {
+  sending = photo;
+  layers = painted && { ...painted, before };
+  return send(photo.file, photo.name, "photo");
 }
 
 async function send(file, name, kind) {
@@ -163,12 +197,15 @@ async function answered(answer) {
     draw();
     return say(answer.notes.join(" · ") || `${answer.name} is loaded.`);
   }
-  const fits = photo && photo.width === answer.width && photo.height === answer.height;
   photo = { ...answer, image };
-  if (!(fits && answer.number === kept)) {
-    mask = makeLayer(photo.width, photo.height);
-    hints = makeLayer(photo.width, photo.height);
-  }
+  sent = sending;
+  // Layers of another size would be of another picture.
+  const fits = layers && layers.mask.canvas.width === photo.width
+    && layers.mask.canvas.height === photo.height;
+  mask = fits ? layers.mask : makeLayer(photo.width, photo.height);
+  hints = fits ? layers.hints : makeLayer(photo.width, photo.height);
+  earlier.splice(0, Infinity, ...(layers?.before ?? []));
+  find("[data-do=take-back]").hidden = !earlier.length;
   zoom = 1;
   root.classList.add("open");
   say(`${photo.name}, ${photo.width} x ${photo.height}${notes}`);
@@ -181,10 +218,16 @@ size.addEventListener("input", draw);
 Object.values(sides).forEach((input) => input.addEventListener("input", draw));
 for (const kind of ["photo", "mask"])
   find(`.${kind}-file`).addEventListener("change", ({ target }) => {
-    if (target.files.length) send(target.files[0], target.files[0].name, kind);
+    const files = [...target.files];
+    if (files.length) kind === "mask" ? send(files[0], files[0].name, kind) : openAll(files);
     target.value = "";
   });
 new ResizeObserver(draw).observe(stage);
+window.addEventListener("beforeunload", (event) => {
+  if (reloads) return;
+  const painted = photo && !(mask.isEmpty() && hints.isEmpty());
+  if (painted || document.body.classList.contains("palette-busy")) event.preventDefault();
+});
 
 window.paletteEditor = {
   value: () => photo && {
@@ -200,8 +243,16 @@ window.paletteEditor = {
     zoom = 1;
     draw();
   },
-  open: (file, name) => send(file, name, "photo"),
+  openAll,
   // The mask stays where the new picture has the same size.
-  goOn: (file, name) => { kept = asked + 1; return send(file, name, "photo"); },
+  goOn: (file, name) => sendWith({ file, name }, { mask, hints },
+    [...earlier, { sent, mask, hints }]),
+  // A server that was started again knows neither the picture nor the page.
+  reload: async () => {
+    await keep();
+    reloads = true;
+    location.reload();
+  },
 };
 window.paletteEditor.task(task);
+takeUp();

@@ -105,19 +105,42 @@ stage.addEventListener("wheel", (event) => {
   zoomAt(Math.exp(-event.deltaY / 200), x, y);
 }, { passive: false });
 
+// What is in a file system's entry; without hidden files, and only once.
+async function filesOf(entry) {
+  if (entry.name.startsWith(".") || entry.name === "@eaDir") return [];
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader(), entries = [];
+  for (;;) {  // A browser gives a hundred at a time.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    entries.push(...some);
+  }
+  entries.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  return (await Promise.all(entries.map(filesOf))).flat();
+}
+// Not all browsers know the type of all pictures that the server reads.
+const isPicture = (file) => file.type.startsWith("image/")
+  || /\.(avif|hei[cf]|jp2|p[bgnp]m|tga|tiff?|webp)$/i.test(file.name);
+
+async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
+  const files = [...transfer.files];
+  if (entries.some((entry) => entry?.isDirectory)) {
+    const all = await Promise.all(entries.filter(Boolean).map(filesOf));
+    openAll(all.flat().filter(isPicture));
+  } else if (files.length) openAll(files);
+  else say("This is no file: save the picture first, then drop it here.", true);
+}
 // A file that misses the frame would else replace the page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"])
   document.addEventListener(name, (event) => {
     event.preventDefault();
     stage.classList.toggle("over", name === "dragenter" || name === "dragover");
-    if (name !== "drop") return;
-    const [file] = event.dataTransfer.files;
-    if (file) send(file, file.name, "photo");
-    else say("This is no file: save the picture first, then drop it here.", true);
+    if (name === "drop") dropped(event.dataTransfer);
   });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) send(file, file.name || "pasted.png", "photo");
+  if (file) openAll([file]);
 });
 
 document.addEventListener("keydown", (event) => {

@@ -24,6 +24,7 @@ function makeLayer(width, height) {
     context.fillStyle = context.strokeStyle = COLOR;
     if (edit.kind === "stroke") return stroke(edit);
     if (edit.kind !== "invert") context.clearRect(0, 0, width, height);
+    if (edit.kind === "draw") return context.drawImage(edit.image, 0, 0);
     if (edit.kind === "load") {
       context.drawImage(edit.image, 0, 0, width, height);
       context.globalCompositeOperation = "source-in";

@@ -1,27 +1,22 @@
 """The page: a picture, what to do with it, and what came of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from palette_jax.errors import UserError
 from palette_jax.page import work
+from palette_jax.page.guard import Guard
 from palette_jax.page.visitors import Limits, Line, Visitors
 from palette_jax.restoration.restorer import Restorer
-from palette_jax.restoration.settings import QUALITY_PRESETS
+from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS
 from palette_jax.tasks import TASKS
 
-_SAMPLERS = [
-    ("of the quality", ""),
-    ("UniPC, order 2", "unipc_2"),
-    ("UniPC, order 3", "unipc_3"),
-    ("DPM-Solver++ (2M)", "dpmpp_2m"),
-    ("DDIM", "ddim"),
-    ("DDPM", "ddpm"),
-]
+_SAMPLERS = [("of the quality", ""), *((name, name) for name in SAMPLERS)]
 _LARGE = [
     ("as fits the task", "auto"),
     ("restore a small copy, enlarge what is new", "shrink"),
@@ -45,15 +40,18 @@ _START = """(_, ...rest) => {
 }"""
 
 
-def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
+def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Blocks:
     """Lays the page out; `launch` it with `launch_options`."""
-    visitors, line = Visitors(limits.keep_seconds), Line(limits.max_waiting)
+    line = Line(limits.max_waiting)
 
     def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         visitor = visitors.of(request)
-        read = visitor.take_mask if event.kind == "mask" else visitor.take
+        sent = (event.upload, event.name, limits)
         try:
-            answer = read(event.upload, event.name, limits)
+            if event.kind == "mask":
+                answer = visitor.take_mask(*sent)
+            else:
+                answer = visitor.take(*sent, image_size=restorer.image_size)
         except UserError as error:
             answer = {"error": str(error)}
         except Exception:  # Of broken files that Pillow did not see to be such.
@@ -90,6 +88,7 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
                 editor = _own(
                     "editor",
                     "mask.js",
+                    "keep.js",
                     "editor.js",
                     "gestures.js",
                     task=restorer.task_names[0],
@@ -118,9 +117,27 @@ def make_page(restorer: Restorer, limits: Limits) -> gr.Blocks:
     return page
 
 
-def launch_options(limits: Limits) -> dict[str, Any]:
-    """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files."""
+def launch_options(
+    limits: Limits, *, host: str, allowed: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files.
+
+    Args:
+      limits: of the host.
+      host: the address that it listens at.
+      allowed: names of a web server in front.
+    """
+    guarded = Middleware(
+        Guard,
+        host=host,
+        allowed=allowed,
+        folder=gr.utils.get_upload_folder(),
+        # A mask goes with other things, and in a longer code.
+        max_bytes=2 * limits.max_bytes,
+        max_total_bytes=limits.max_total_bytes,
+    )
     return {
+        "app_kwargs": {"middleware": [guarded]},
         "theme": gr.themes.Default(
             primary_hue="indigo",
             neutral_hue="slate",

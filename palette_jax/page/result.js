@@ -9,6 +9,39 @@ let chosen = 0;         // Which of them is shown.
 const address = (path) =>
   "gradio_api/file=" + path.split("/").map(encodeURIComponent).join("/");
 
+// Gradio waits for ever for a server that was killed, and when one is back it loads the
+// page again: here that is done when the picture is kept.
+const ask = window.fetch.bind(window);
+const isIdentity = (url) => String(url?.url ?? url).endsWith("/app_id");
+window.fetch = (url, ...options) => isIdentity(url)
+  ? Promise.reject(new Error("result.js asks for it")) : ask(url, ...options);
+let serverId = null;    // Which one gave the page.
+let gone = false;       // Whether it does not answer.
+async function identity() {
+  try {
+    const signal = AbortSignal.timeout(5000);
+    const answer = await ask("gradio_api/app_id", { cache: "no-store", signal });
+    return (await answer.json()).app_id;
+  } catch { return null; }
+}
+async function watchServer() {
+  const now = await identity() ?? await identity();
+  serverId ??= now;
+  if (now === null && !gone) {
+    gone = true;
+    show({ state: "failed", text: "The server does not answer. The picture and what you"
+      + " painted are still here: leave this page open, and start the server again." });
+  } else if (now !== null && now !== serverId) {
+    return window.paletteEditor.reload().catch((error) => show({ state: "failed",
+      text: `The server was started again: save your mask, then load this page again. ${error}` }));
+  } else if (now !== null && gone) {
+    gone = false;
+    show({ state: "stopped", text: "The server answers again. Press Run to start again." });
+  }
+  setTimeout(watchServer, 2000);
+}
+watchServer();
+
 function show(news) {
   const busy = news.state === "running" || news.state === "waiting";
   // On a small window the result is far below.
@@ -34,6 +67,7 @@ function show(news) {
   find(".empty").hidden = Boolean(done) || !find(".preview").hidden;
   compare.hidden = !done || !find(".preview").hidden;
   find(".actions").hidden = find(".samples").hidden = find(".notes").hidden = !done || busy;
+  if (busy) find(".command").hidden = true;
 }
 
 function choose(index) {
@@ -44,9 +78,14 @@ function choose(index) {
   find(".after").src = address(path) + fresh;
   find(".before").src = address(done.before) + fresh;
   find(".after").onload = ({ target }) => {
+    enlarge(scale);
     for (const image of compare.querySelectorAll("img"))
       image.classList.toggle("coarse", target.naturalWidth < 256);
   };
+  find(".deviation").hidden = find(".command").hidden = true;
+  find(".doubt").classList.remove("active");
+  find(".doubt").hidden = !done.deviation;
+  if (done.deviation) find(".deviation").src = done.deviation;
   find(".download").href = address(path);
   find(".download").download = name;
   find(".notes").replaceChildren(...done.notes.map((text) => {
@@ -61,12 +100,56 @@ function choose(index) {
       button.title = `Seed ${result.seed}`;
       button.classList.toggle("active", i === index);
       button.onclick = () => choose(i);
-      image.src = address(result.path) + fresh;
+      image.src = result.thumbnail;
       image.alt = `Result ${i + 1}`;
       button.append(image);
       return button;
     }));
 }
+
+let scale = null;       // Pixels of the screen for one of the result; null: all is shown.
+function enlarge(factor) {
+  const frame = find(".frame"), { naturalWidth, naturalHeight } = find(".after");
+  // What is in the middle of the frame, as shares of the picture.
+  const x = scale === null ? 0.5 : (frame.scrollLeft + frame.clientWidth / 2
+    - compare.offsetLeft) / compare.offsetWidth;
+  const y = scale === null ? 0.5 : (frame.scrollTop + frame.clientHeight / 2
+    - compare.offsetTop) / compare.offsetHeight;
+  scale = factor && Math.min(Math.max(factor, 1 / 16), 16);
+  const fine = window.devicePixelRatio || 1;
+  frame.classList.toggle("enlarged", scale !== null);
+  compare.style.width = scale ? `${naturalWidth * scale / fine}px` : "";
+  compare.style.height = scale ? `${naturalHeight * scale / fine}px` : "";
+  frame.scrollLeft = compare.offsetLeft + x * compare.offsetWidth - frame.clientWidth / 2;
+  frame.scrollTop = compare.offsetTop + y * compare.offsetHeight - frame.clientHeight / 2;
+}
+const fitted = () => Math.min(compare.clientWidth / find(".after").naturalWidth,
+  compare.clientHeight / find(".after").naturalHeight) * (window.devicePixelRatio || 1);
+const zoomBy = (factor) => enlarge((scale ?? fitted()) * factor);
+find(".fit").onclick = () => enlarge(null);
+find(".one").onclick = () => enlarge(1);
+find(".closer").onclick = () => zoomBy(1.5);
+find(".farther").onclick = () => zoomBy(1 / 1.5);
+find(".frame").addEventListener("wheel", (event) => {
+  if (compare.hidden || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  zoomBy(Math.exp(-event.deltaY / 200));
+}, { passive: false });
+find(".doubt").onclick = () => {
+  const { hidden } = find(".deviation");
+  find(".deviation").hidden = !hidden;
+  find(".doubt").classList.toggle("active", hidden);
+};
+
+// Also where a browser has no clipboard for pages without TLS.
+find(".copy").onclick = async () => {
+  const shown = find(".command");
+  shown.textContent = done.results[chosen].command;
+  shown.hidden = false;
+  getSelection().selectAllChildren(shown);
+  try { await navigator.clipboard.writeText(shown.textContent); }
+  catch { document.execCommand("copy"); }
+};
 
 function move(percent) {
   const at = Math.min(Math.max(percent, 0), 100);

@@ -19,19 +19,25 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.restoration import canvas, masks
 
 _VIEW_SIZE = 2048  # Of the longer side of what the browser is shown.
+_PATIENCE = 5.0  # Seconds in which computations may end, when the server does.
 
 
 class Limits(NamedTuple):
     """What protects the host.
 
     Attributes:
-      max_pixels: of a picture with all that is added to it.
+      max_pixels: of a picture with all that is added to it, also to sides that are
+        shorter than the network's.
+      max_side: of a picture; browsers draw no larger ones.
+      max_tiles: that the network is given of one picture.
       max_bytes: of a file.
+      max_total_bytes: of the files of all visitors.
       max_waiting: visitors that wait for their turn; more are sent away.
       max_seconds: of one computation.
       max_samples: of one picture.
@@ -40,12 +46,28 @@ class Limits(NamedTuple):
     """
 
     max_pixels: int = 16_000_000
+    max_side: int = 32_767
+    max_tiles: int = 2000
     max_bytes: int = 50_000_000
+    max_total_bytes: int = 2_000_000_000
     max_waiting: int = 16
     max_seconds: float = 1800.0
     max_samples: int = 8
     max_steps: int = 2000
     keep_seconds: int = 3600
+
+    def check_size(self, height: int, width: int, size: int) -> None:
+        """Raises if a picture is too large for a network of `size`, or for browsers.
+
+        Raises:
+          UserError: if it is.
+        """
+        if max(height, width) > self.max_side:
+            raise UserError(
+                f"expected sides of at most {self.max_side:,} pixels, got {width:,} x"
+                f" {height:,}; cut it in parts"
+            )
+        canvas.check_size(height, width, size, max_pixels=self.max_pixels)
 
 
 class Visitor:
@@ -53,8 +75,11 @@ class Visitor:
 
     Attributes:
       folder: of its files; only this visitor learns where it is.
+      path: of the picture that it sent.
       stop: set to end its computation.
+      thread: of its computation.
       seen: when it last did something.
+      has_left: whether its files are deleted.
     """
 
     def __init__(self) -> None:
@@ -63,12 +88,23 @@ class Visitor:
             gr.utils.get_upload_folder(), secrets.token_urlsafe(24)
         )
         self.folder.mkdir(mode=0o700, parents=True)
+        self.path = self.folder / "upload"
         self.stop = threading.Event()
+        self.thread: threading.Thread | None = None
         self.seen = time.monotonic()
+        self.has_left = False
         self._name = ""
 
-    def take(self, upload: str, name: str, limits: Limits) -> dict[str, Any]:
+    def take(
+        self, upload: str, name: str, limits: Limits, *, image_size: int
+    ) -> dict[str, Any]:
         """Takes a file over that was uploaded; returns what the browser shows of it.
+
+        Args:
+          upload: the path of the file.
+          name: what its owner calls it.
+          limits: of the host.
+          image_size: of the network.
 
         Raises:
           UserError: if it is no picture that can be worked on.
@@ -77,11 +113,12 @@ class Visitor:
         name = _printable(name)
         try:
             photo = files.read(path, name=name, max_pixels=limits.max_pixels)
-            os.replace(path, self.folder / "upload")
+            height, width = photo.pixels.shape[:2]
+            limits.check_size(height, width, image_size)
+            os.replace(path, self.path)
         finally:
             path.unlink(missing_ok=True)
         self._name = name
-        height, width = photo.pixels.shape[:2]
         return {
             "name": name,
             "width": width,
@@ -114,14 +151,13 @@ class Visitor:
         """
         if not self._name:
             raise UserError("There is no picture yet: drop one into the frame.")
-        if not (self.folder / "upload").exists():
+        if not self.path.exists():
             raise UserError("The picture is no longer here: open it again.")
-        return files.read(
-            self.folder / "upload", name=self._name, max_pixels=limits.max_pixels
-        )
+        return files.read(self.path, name=self._name, max_pixels=limits.max_pixels)
 
     def leave(self) -> None:
         """Ends its computation and deletes its files."""
+        self.has_left = True
         self.stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -147,6 +183,20 @@ class Visitors:
                 self._visitors[session] = Visitor()
             self._visitors[session].seen = now
             return self._visitors[session]
+
+    def close(self) -> None:
+        """Ends all computations, waits a moment for them, and deletes all files."""
+        with self._lock:
+            everyone = list(self._visitors.values())
+            self._visitors.clear()
+        for visitor in everyone:
+            visitor.stop.set()
+        deadline = time.monotonic() + _PATIENCE
+        for visitor in everyone:
+            if visitor.thread is not None:
+                seconds = max(deadline - time.monotonic(), 0)
+                interruptible.end(visitor.thread, seconds)
+            visitor.leave()
 
     def leave(self, request: gr.Request) -> None:
         """Forgets a visitor whose page was closed."""

@@ -5,28 +5,33 @@ done, stopped or failed.
 """
 
 import base64
+import contextlib
+import functools
 import logging
 import pathlib
 import queue
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from palette_jax import interruptible
 from palette_jax.errors import UserError
+from palette_jax.page import handover
 from palette_jax.page.visitors import Limits, Line, Visitor, inline
 from palette_jax.pictures import files
 from palette_jax.restoration import masks
-from palette_jax.restoration.restorer import Progress, Restorer, Stopped
-from palette_jax.restoration.result import Result
+from palette_jax.restoration.progress import Progress, Stopped
+from palette_jax.restoration.restorer import Restorer
+from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Sides, colorize, uncrop
+from palette_jax.tasks import TASKS, Sides
 
+_POLL = 0.25  # Seconds after which it is seen that a computation is to stop.
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
 
@@ -52,16 +57,11 @@ def run(
     visitor.stop.set()  # Whatever else this page has asked for.
     stop = visitor.stop = threading.Event()
     try:
-        photo = visitor.photo(limits)
-        settings = _settings(photo, drawn or {}, choices, limits)
-        hole = hints = None
-        if TASKS[settings.task].needs_mask:
-            hole = _hole(photo, drawn or {}, limits)
-        if settings.task == "colorize" and (drawn or {}).get("hints"):
-            hints = _drawing(drawn or {}, "hints", limits)
+        job = _job(restorer, limits, visitor, drawn or {}, choices)
         place = line.join()
+        thread = None
         try:
-            while ahead := line.wait(place, 1.0):
+            while ahead := line.wait(place, _POLL):
                 if stop.is_set():
                     yield {"state": "stopped", "text": "Stopped."}
                     return
@@ -69,11 +69,17 @@ def run(
                 yield {"state": "waiting", "text": f"Waiting: {who} in front of you."}
             text = "Preparing. The first picture of a size takes longer."
             yield {"state": "running", "text": text}
-            yield from _watch(
-                restorer, photo, settings, hole, hints, stop, visitor, limits
+            news: queue.Queue[Any] = queue.Queue()
+            compute = functools.partial(
+                _compute, restorer, job, visitor, stop, limits, news
             )
+            leave = functools.partial(line.leave, place)
+            thread = interruptible.start(lambda: compute(leave=leave))
+            visitor.thread = thread
+            yield from _watch(news, stop, limits)
         finally:
-            line.leave(place)
+            if thread is None:  # Else it leaves the line when it has ended.
+                line.leave(place)
     except UserError as error:
         yield {"state": "failed", "text": str(error)}
     except Exception as error:
@@ -86,18 +92,52 @@ def run(
         stop.set()
 
 
-def _watch(
+class _Job(NamedTuple):
+    """What is restored, and what its files say of themselves."""
+
+    photo: files.Photo
+    settings: Settings
+    hole: UInt8[np.ndarray, "h w 1"] | None
+    hints: files.Photo | None
+    about: dict[str, Any]
+
+
+def _job(
     restorer: Restorer,
-    photo: files.Photo,
-    settings: Settings,
-    hole: UInt8[np.ndarray, "h w 1"] | None,
-    hints: files.Photo | None,
-    stop: threading.Event,
-    visitor: Visitor,
     limits: Limits,
-) -> Iterator[dict[str, Any]]:
-    """Restores in a thread of its own, and returns when that has ended."""
-    news: queue.Queue[Any] = queue.Queue()
+    visitor: Visitor,
+    drawn: dict[str, Any],
+    choices: dict[str, Any],
+) -> _Job:
+    """Returns what a visitor asks for.
+
+    Raises:
+      UserError: if it is not whole, or more than the host can afford.
+    """
+    photo = visitor.photo(limits)
+    settings = _settings(photo, drawn, choices, limits, restorer.image_size)
+    mask = hints = hole = None
+    if TASKS[settings.task].needs_mask:
+        mask = _drawing(photo, drawn, "mask")
+        hole = _hole(photo, _read(mask, limits))
+    if settings.task == "colorize" and drawn.get("hints"):
+        hints = _drawing(photo, drawn, "hints")
+    about = made_from(visitor.path.read_bytes(), mask=mask, hints=hints)
+    strokes = None if hints is None else _read(hints, limits)
+    return _Job(photo, settings, hole, strokes, about)
+
+
+def _compute(
+    restorer: Restorer,
+    job: _Job,
+    visitor: Visitor,
+    stop: threading.Event,
+    limits: Limits,
+    news: queue.Queue[Any],
+    *,
+    leave: Callable[[], None],
+) -> None:
+    """Restores a picture, and puts what the page shows, or an error, into `news`."""
     began = time.monotonic()
     first, next_preview = None, 0.0
 
@@ -110,41 +150,62 @@ def _watch(
             # A preview of a large picture takes a while, too.
             took = time.monotonic() - now
             next_preview = now + max(1 / _PREVIEWS_A_SECOND, 5 * took)
-        return not stop.is_set() and now - began < limits.max_seconds
+        return not stop.is_set()
 
-    def work() -> None:
-        try:
-            result = restorer.restore(
-                photo, settings, hole=hole, hints=hints, on_progress=on_progress
-            )
-            news.put(_finished(result, time.monotonic() - began, visitor.folder))
-        except Stopped:
-            late = "" if stop.is_set() else f" after {limits.max_seconds:.0f} s, the"
-            late += " longest that is allowed here" if late else ""
-            news.put({"state": "stopped", "text": f"Stopped{late}."})
-        except BaseException as error:
-            news.put(error)
+    try:
+        result = restorer.restore(
+            job.photo,
+            job.settings,
+            hole=job.hole,
+            hints=job.hints,
+            max_tiles=limits.max_tiles,
+            on_progress=on_progress,
+        )
+        news.put(handover.write(result, job.about, began, visitor.folder, stop))
+    except Stopped:
+        pass  # The page was told when it asked for it.
+    except BaseException as error:
+        news.put(error)
+    finally:
+        if visitor.has_left:  # And something was written since.
+            shutil.rmtree(visitor.folder, ignore_errors=True)
+        leave()
 
-    thread = threading.Thread(target=work, daemon=True, name="restoration")
-    thread.start()
+
+def _watch(
+    news: queue.Queue[Any], stop: threading.Event, limits: Limits
+) -> Iterator[dict[str, Any]]:
+    """Yields news until the last, or until the computation is to stop.
+
+    It stops as soon as the device has computed what it was given, which may take a
+    while; the page does not wait for that, but whoever is next in the line does.
+    """
+    deadline = time.monotonic() + limits.max_seconds
     try:
         while True:
-            item = news.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            if item["state"] != "running":
+            with contextlib.suppress(queue.Empty):
+                item = news.get(timeout=_POLL)
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if item["state"] != "running":
+                    return
+            if stop.is_set():
+                yield {"state": "stopped", "text": "Stopped."}
                 return
-    finally:  # Also when the visitor has gone: the next one waits for the device.
+            if time.monotonic() > deadline:
+                text = f"Stopped after {limits.max_seconds:.0f} s, the longest that is"
+                yield {"state": "stopped", "text": f"{text} allowed here."}
+                return
+    finally:  # Also when the visitor has gone.
         stop.set()
-        thread.join()
 
 
-def _step(progress: Progress, seconds: float, steps: int) -> dict[str, Any]:
-    text = f"Step {progress.done} of {progress.total}"
+def _step(progress: Progress, seconds: float, steps: float | int) -> dict[str, Any]:
+    text = f"Step {int(progress.done)} of {progress.total}"
     if steps:
         left = seconds / steps * (progress.total - progress.done)
-        text += f", about {_time(left)} left"
+        text += f", about {handover.in_words(left)} left"
     return {
         "state": "running",
         "text": text,
@@ -153,63 +214,12 @@ def _step(progress: Progress, seconds: float, steps: int) -> dict[str, Any]:
     }
 
 
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
-
-
-def _seeds(result: Result) -> str:
-    first, *others = result.settings.seeds
-    return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
-
-
-def _finished(
-    result: Result, seconds: float, visitors_folder: pathlib.Path
-) -> dict[str, Any]:
-    """Writes the results in place of those before."""
-    folder = visitors_folder / "results"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
-    made = []
-    for index, seed in enumerate(result.settings.seeds):
-        suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
-        path = folder / f"{stem}{suffix}.png"
-        result.save(path, index=index)
-        made.append({"path": str(path), "name": path.name, "seed": seed})
-    before = Image.fromarray(_before(result))
-    if result.alpha is not None:
-        before.putalpha(Image.fromarray(result.alpha))
-    before.save(folder / "before.png")
-    height, width = result.pictures[0].shape[:2]
-    size = f"{width} x {height} pixels"
-    return {
-        "state": "done",
-        "time": time.time(),
-        "text": f"Done in {_time(seconds)}: {size}, {_seeds(result)}.",
-        "notes": result.warnings,
-        "before": str(folder / "before.png"),
-        "results": made,
-    }
-
-
-def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns what the network was given, at the size of the result."""
-    pixels = result.photo.pixels
-    if result.settings.task == "colorize":
-        return np.repeat(colorize.luma(pixels), 3, -1)
-    if result.settings.task == "uncrop":
-        edges = uncrop.margins(pixels.shape, result.settings.extend)
-        return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
-    return pixels
-
-
 def _settings(
     photo: files.Photo,
     drawn: dict[str, Any],
     choices: dict[str, Any],
     limits: Limits,
+    image_size: int,
 ) -> Settings:
     """Returns the settings, if the host can afford them.
 
@@ -222,25 +232,24 @@ def _settings(
         extend = Sides(**{s: float(asked_for.get(s, 0)) for s in Sides._fields})
         if not any(extend):
             raise UserError("No side is extended: drag an edge of the picture outward.")
+    settings = Settings(**choices, extend=extend)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))
-    settings = Settings(**choices, extend=extend)
     scale = TASKS[settings.task].scale
+    height, width = scale * height, scale * width
     for asked, most, what in (
-        (scale * scale * height * width, limits.max_pixels, "pixels in the result"),
+        (height * width, limits.max_pixels, "pixels in the result"),
         (settings.num_samples, limits.max_samples, "results"),
         (settings.steps["num_steps"], limits.max_steps, "steps"),
     ):
         if asked > most:
             raise UserError(f"expected at most {most:,} {what}, got {asked:,}")
+    limits.check_size(height, width, image_size)
     return settings
 
 
-def _hole(
-    photo: files.Photo, drawn: dict[str, Any], limits: Limits
-) -> UInt8[np.ndarray, "h w 1"]:
-    mask = _drawing(drawn, "mask", limits)
+def _hole(photo: files.Photo, mask: files.Photo) -> UInt8[np.ndarray, "h w 1"]:
     hole, _ = masks.to_hole(mask, photo.pixels.shape)
     if not hole.any():
         raise UserError(
@@ -249,13 +258,19 @@ def _hole(
     return hole
 
 
-def _drawing(drawn: dict[str, Any], kind: str, limits: Limits) -> files.Photo:
-    """Reads the mask or the hints that the browser sent as a data URL."""
+def _drawing(photo: files.Photo, drawn: dict[str, Any], kind: str) -> tuple[str, bytes]:
+    """Returns name and content of the mask or the hints that the browser sent.
+
+    They are those of the file that the browser saves.
+    """
     _, _, encoded = str(drawn.get(kind) or "").partition(",")
     if not encoded:
         raise UserError(
             f"expected a {kind}, got none; paint over what is to be replaced"
         )
-    return files.read(
-        base64.b64decode(encoded), name=f"the {kind}", max_pixels=limits.max_pixels
-    )
+    name = f"{pathlib.Path(photo.name).stem}_{kind}.png"
+    return name, base64.b64decode(encoded)
+
+
+def _read(file: tuple[str, bytes], limits: Limits) -> files.Photo:
+    return files.read(file[1], name=file[0], max_pixels=limits.max_pixels)

@@ -9,10 +9,12 @@ import re
 from etils import epath
 
 from palette_jax.errors import UserError
+from palette_jax.pictures import walk
 
 _LABEL = re.compile(r"\s+(\d+)$")
 # Of the sorted file names of ctest10k (Larsson et al. 2016).
 _CTEST10K = "1432ea606a518001"
+_VAL5K = [f"ILSVRC2012_val_{number:08}" for number in range(1, 5001)]
 _PLACES_CLASSES, _PLACES_OF_EACH = 365, 30
 
 
@@ -34,26 +36,34 @@ class ImageList:
     lines: list[str]
     labels: dict[str, int]
 
-    def label(self, name: str) -> int | None:
-        """Returns the class of a picture, found by its path or its file name."""
-        if name in self.labels:
-            return self.labels[name]
-        return self._by_file_name.get(name.rsplit("/", 1)[-1])
+    def label(self, name: str) -> int:
+        """Returns the class of a picture, by its path or file name; -1 for none.
+
+        The name may lack its ending.
+        """
+        stem = walk.stem(name)
+        file = stem.rsplit("/", 1)[-1]
+        return self._by_stem.get(stem, self._by_stem.get(f"*/{file}", -1))
 
     @functools.cached_property
-    def _by_file_name(self) -> dict[str, int]:
-        return {path.rsplit("/", 1)[-1]: label for path, label in self.labels.items()}
+    def _by_stem(self) -> dict[str, int]:
+        stems = {walk.stem(path): label for path, label in self.labels.items()}
+        files = {f"*/{stem.rsplit('/', 1)[-1]}": v for stem, v in stems.items()}
+        return files | stems
 
     @property
     def protocol(self) -> str:
-        """What the paper calls the list: ctest10k, places10k, or an empty text.
+        """What the list is known as: ctest10k, places10k, val5k, or an empty text.
 
+        val5k are the first 5,000 pictures of ImageNet's validation set.
         Of places10k, 30 pictures of each of 365 classes, the names are not published
         with the paper: it is told by its file's name and by its counts.
         """
         names = sorted(_without_label(line).rsplit("/", 1)[-1] for line in self.lines)
         if hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == _CTEST10K:
             return "ctest10k"
+        if [name.split(".")[0] for name in names] == _VAL5K:
+            return "val5k"
         counts = collections.Counter(self.labels.values())
         is_even = set(counts.values()) == {_PLACES_OF_EACH}
         is_named = epath.Path(self.path).stem == "places10k"

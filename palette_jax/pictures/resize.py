@@ -6,6 +6,7 @@ rounds between the axes.
 
 import numpy as np
 from jaxtyping import Float64, UInt8
+from PIL import Image
 
 
 def resize(
@@ -28,6 +29,22 @@ def center_square(
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return resize(pixels[top : top + side, left : left + side], size, size)
+
+
+def torchvision_square(
+    pixels: UInt8[np.ndarray, "h w c"], size: int
+) -> UInt8[np.ndarray, "size size c"]:
+    """Returns torchvision's `Resize(size)` and `CenterCrop(size)` of a picture.
+
+    The short side is resized by Pillow's bilinear filter, which averages where it
+    shrinks, and then the centre is cut out.
+    """
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    new = size * height // short, size * width // short
+    resized = Image.fromarray(pixels).resize(new[::-1], Image.Resampling.BILINEAR)
+    top, left = (round((side - size) / 2) for side in new)
+    return np.asarray(resized)[top : top + size, left : left + size]
 
 
 def _area(a: np.ndarray, count: int) -> Float64[np.ndarray, "count ..."]:

@@ -1,12 +1,10 @@
 """`palette-jax demo`: a page in the browser for a user's own pictures."""
 
 import argparse
+import contextlib
 import os
 import signal
-import sys
-import tempfile
 
-from palette_jax import parallel
 from palette_jax.errors import UserError
 
 
@@ -22,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets others on the network in",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a web server in front of the page, e.g. photos.example.org; other"
+        " names than this computer's are refused",
     )
     parser.add_argument(
         "--port", type=int, help="default: the first that is free from 7860 on"
@@ -42,29 +48,30 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Else JAX takes all memory of a GPU that others may be using, too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # Of visitors; gone with the server, and nobody else's to read.
-    folder = tempfile.TemporaryDirectory(prefix="palette_jax_")
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
     try:
-        from palette_jax.page import page, visitors
+        from palette_jax.page import guard, page, visitors
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
             ' pip install "palette-jax[demo]"'
         ) from error
 
-    parallel.cache_compilations()
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
+    # Also a lost terminal ends the server in order, and deletes the visitors' files.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = visitors.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
     )
     visitors.forbid_programs()
-    with folder:
-        blocks = page.make_page(restorer, limits)
+    everyone = visitors.Visitors(limits.keep_seconds)
+    with guard.Folder() as folder, contextlib.closing(everyone):
+        os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
+        blocks = page.make_page(restorer, limits, everyone)
         try:
             _, url, _ = blocks.launch(
                 server_name=args.host,
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                **page.launch_options(limits),
+                **page.launch_options(limits, host=args.host, allowed=args.allow_host),
             )
         except (OSError, OverflowError) as error:  # No such address, or port.
             port = args.port if args.port is not None else "a port from 7860 on"
@@ -80,8 +87,13 @@ def run(args: argparse.Namespace) -> int:
                 f"expected to listen at {args.host}:{port}, got an address that is"
                 " taken or not this computer's; take another --port or --host"
             ) from error
-        # Else the visitors' files would stay.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        if not guard.is_loopback(args.host):
+            reached = guard.lan_address() or args.host
+            print(
+                "warning: everyone on the network can open the page, without a password"
+                f" and unencrypted, at http://{reached}:{blocks.server_port}/",
+                flush=True,
+            )
         print(f"Open {url} in a browser. Ctrl+C ends it.", flush=True)
         blocks.block_thread()
     return 0

@@ -153,7 +153,7 @@ def make_config(
     except (AttributeError, LookupError, TypeError) as error:
         raise UserError(
             f"expected a configuration with the keys of this version, got {error};"
-            " export the weights anew"
+            " export the weights again"
         ) from error
 
 
@@ -184,7 +184,8 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
         for group in ("model", "diffusion", "sample", "mix")
         if group in imported.config
     }
-    groups["data"] = {key: config.data[key] for key in ("image_size", "gray")}
+    kept = ("image_size", "hints", "gray")
+    groups["data"] = {key: config.data[key] for key in kept}
     # The variants differ in what they learn; the network has learned this.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned

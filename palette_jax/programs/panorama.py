@@ -5,20 +5,20 @@ import pathlib
 import sys
 from typing import Any
 
-from palette_jax import parallel
+from palette_jax import interruptible
 from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags
 from palette_jax.programs.photo_files import Job
 from palette_jax.restoration import panorama
-from palette_jax.restoration.restorer import Progress
+from palette_jax.restoration.progress import Progress
 from palette_jax.tasks import Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("photo", metavar="PHOTO")
+    parser.add_argument("photo", metavar="PHOTO", help="the middle of the panorama")
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--side",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the panorama anew after each extension; one that was stopped goes on."""
+    """Writes the panorama after each extension; one that was stopped goes on."""
     path = pathlib.Path(args.photo)
     target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
     photo = files.read(path)
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
         args, "uncrop", extend=Sides.of(sides[0], args.extend_share)
     )
     turns = panorama.turns(photo, sides, repeats=args.repeats, share=args.extend_share)
-    parallel.cache_compilations()
     restorer = load_restorer(args.checkpoint, task="uncrop")
     about = {
         **restorer.about,
@@ -73,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, completed=progress.done, total=progress.total)
 
         try:
-            for result in panorama.extend(
+            results = panorama.extend(
                 restorer, photo, settings, turns[done:], on_progress=advance
-            ):
+            )
+            while result := interruptible.call(lambda: next(results, None)):
                 done += 1
                 grown = result.as_photo()
                 files.write(

@@ -1,10 +1,9 @@
-"""Which pictures a command restores, their masks, and where the results go."""
+"""Finds the pictures of a command, their masks and the places of results."""
 
 import argparse
 import collections
 import os
 import pathlib
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration import masks
+from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
 
 
@@ -26,23 +26,24 @@ class Job(NamedTuple):
       out: where its result goes, without an ending.
       mask: the file of its mask, None without.
       invert: whether black is painted.
+      hints: the file of its colour hints, None without.
     """
 
     path: pathlib.Path
     out: pathlib.Path
     mask: pathlib.Path | None
     invert: bool = False
+    hints: pathlib.Path | None = None
 
     def about(self) -> dict[str, Any]:
         """Returns what tells whether a result is of the same files as now."""
-        about = {"input_crc32": zlib.crc32(self.path.read_bytes())}
-        if self.mask is not None:
-            about |= {
-                "mask": self.mask.name,
-                "mask_crc32": zlib.crc32(self.mask.read_bytes()),
-                "invert": self.invert,
-            }
-        return about
+        mask, hints = (
+            None if path is None else (path.name, path.read_bytes())
+            for path in (self.mask, self.hints)
+        )
+        return made_from(
+            self.path.read_bytes(), mask=mask, invert=self.invert, hints=hints
+        )
 
     def targets(self, settings: Settings, suffix: str) -> list[pathlib.Path]:
         """Returns the file of each sample."""
@@ -82,6 +83,7 @@ def find(
     *,
     mask: str | None = None,
     invert: bool = False,
+    hints: str | None = None,
 ) -> Found:
     """Returns a job for each picture, those of folders with their place in them.
 
@@ -111,7 +113,8 @@ def find(
     for (path, place), stem in zip(found, stems, strict=True):
         # Two pictures whose names differ by their ending keep it.
         name = place if count[stem] > 1 else stem
-        jobs.append(Job(path, out / name, masks_of(place), invert))
+        own_hints = pathlib.Path(hints) if hints else None
+        jobs.append(Job(path, out / name, masks_of(place), invert, own_hints))
     outs = collections.Counter(str(job.out) for job in jobs)
     twice = sorted(name for name, times in outs.items() if times > 1)
     if twice:

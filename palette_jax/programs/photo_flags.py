@@ -15,7 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS, Settings
+from palette_jax.restoration.settings import (
+    LARGE,
+    QUALITY_PRESETS,
+    SAMPLERS,
+    Settings,
+)
+from palette_jax.tasks import Sides
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +49,7 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument(
         "--large",
-        choices=("auto", "tiles", "shrink"),
+        choices=LARGE,
         help="a picture larger than the network's is restored at its own size in"
         " tiles, or from a small copy (auto, the default: shrink to colorize and for"
         " holes wider than half of the network; else tiles)",
@@ -82,6 +88,25 @@ def share(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"expected a share such as 50% or 0.5, got {text!r}"
         ) from None
+
+
+def extension(text: str) -> float | Sides:
+    """Parses `50%` or `0.5`, of a side named elsewhere, or `left=50%,top=0.25`.
+
+    Raises:
+      argparse.ArgumentTypeError: if it is none of these.
+    """
+    if "=" not in text:
+        return share(text)
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        side, _, amount = part.partition("=")
+        if side not in Sides._fields:
+            raise argparse.ArgumentTypeError(
+                f"expected sides out of {', '.join(Sides._fields)}, got {side!r}"
+            )
+        shares[side] = share(amount)
+    return Sides(**shares)
 
 
 def count(text: str) -> int:

@@ -18,6 +18,8 @@ from palette_jax.restoration.settings import Settings
 
 _GRID_SIDE = 512  # Pixels of the longer side of a picture in a grid, at most.
 _GAP = 4  # Pixels between them.
+# How files are called says nothing of what they are.
+_PLACES = ("checkpoint", "weights", "mask", "hints")
 
 
 def save_diversity(job: Job, result: Result, about: Mapping[str, Any]) -> None:
@@ -48,8 +50,10 @@ def save_diversity(job: Job, result: Result, about: Mapping[str, Any]) -> None:
 def is_result(path: pathlib.Path, now: Mapping[str, Any], settings: Settings) -> bool:
     """Whether a file is what would be written there, as far as it says."""
     about = files.read_about(path) or {}
-    # Where the weights and the mask lie says nothing of what they are.
-    now = {k: v for k, v in now.items() if k not in ("checkpoint", "weights", "mask")}
+    now = {k: v for k, v in now.items() if k not in _PLACES}
+    given = ("mask_crc32", "hints_crc32")  # Also what is not given any more.
+    if any(about.get(name) != now.get(name) for name in given):
+        return False
     return about == {**about, **now, "settings": settings.to_json()}
 
 

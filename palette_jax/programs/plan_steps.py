@@ -16,8 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from palette_jax import parallel
-from palette_jax.config import build
-from palette_jax.programs import roofline, train
+from palette_jax.config import build, build_training
+from palette_jax.programs import roofline
 from palette_jax.programs.topology import Topology
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.training.state import make_state
@@ -83,7 +83,7 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
         )
         batch = _batch(config, NamedSharding(flat, PartitionSpec(axis)))
         mapped = jax.shard_map(
-            train.make_step(config, axis_name=axis, platform=platform),
+            build_training.make_step(config, axis_name=axis, platform=platform),
             mesh=flat,
             in_specs=(PartitionSpec(), PartitionSpec(axis)),
             out_specs=PartitionSpec(),
@@ -93,7 +93,7 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
     else:
         batch = _batch(config, parallel.batch_sharding(mesh))
         step = parallel.jit_step(
-            train.make_step(config, platform=platform), mesh, shardings
+            build_training.make_step(config, platform=platform), mesh, shardings
         )
     options = parallel.compiler_options(mesh)
     return Step(step.trace(state, batch), (state, batch), options)

@@ -12,21 +12,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from palette_jax import parallel
+from palette_jax import interruptible
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration.restorer import Progress, Restorer
+from palette_jax.restoration.progress import Progress
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given, Sides
+from palette_jax.tasks import TASKS, Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO|FOLDER",
+        help="pictures, or folders with all that is in them",
+    )
     parser.add_argument(
         "--task",
         choices=TASKS,
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask",
         metavar="FILE|FOLDER",
-        help="for inpaint: white is painted anew, black is kept; a folder has a mask"
+        help="for inpaint: white is filled in, black is kept; a folder has a mask"
         " for each picture, of the same name",
     )
     parser.add_argument(
@@ -61,9 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extend",
         dest="extend_share",
-        type=photo_flags.share,
+        type=photo_flags.extension,
         metavar="SHARE",
-        help="for uncrop: by how much of its width or height (default: 50%%)",
+        help="for uncrop: by how much of its width or height (default: 50%%); or, with"
+        " no --side, by how much at each, e.g. left=50%%,top=25%%",
     )
     parser.add_argument(
         "--keep-luminance",
@@ -94,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
     like = _read_like(args.like) if args.like else {}
-    for name in ("checkpoint", "mask"):
+    for name in ("checkpoint", "mask", "hints"):
         # A result holds names alone, not places.
         if like.get(name) and not getattr(args, name):
             raise UserError(
@@ -103,12 +110,15 @@ def run(args: argparse.Namespace) -> int:
             )
     mask, invert = args.mask, args.invert or like.get("invert", False)
     jobs, left_out = photo_files.find(
-        args.photos, pathlib.Path(args.out), mask=mask, invert=invert
+        args.photos,
+        pathlib.Path(args.out),
+        mask=mask,
+        invert=invert,
+        hints=args.hints,
     )
     photo_files.make_out(pathlib.Path(args.out))
     if args.check_mask:
         return photo_results.check_masks(jobs, args.overwrite)
-    parallel.cache_compilations()
     named, old = args.checkpoint, like.get("settings", {})
     restorer = load_restorer(named, task=args.task or old.get("task"))
     if named is None:
@@ -218,20 +228,20 @@ class _Run:
             try:
                 photo = files.read(job.path)
                 hole, warnings = photo_files.hole_of(job, photo)
-                given = Given(hole, self._settings.extend)
-                TASKS[self._settings.task].degrade(photo.pixels, given)
+                self._restorer.prepare(
+                    photo, self._settings, hole=hole, hints=job.hints
+                )
             except UserError as error:
                 self._fail(job, error)
                 continue
             for warning in warnings:
-                bar.console.print(
-                    f"{job.path}: {warning}", markup=False, soft_wrap=True
-                )
+                _warn(bar, f"{job.path}: {warning}")
             photos.append(photo)
             holes.append(hole)
             read.append(job)
         if not read:
             return
+        hints = [job.hints for job in read]
         before = bar.tasks[0].completed
         bar.update(task, description=read[0].path.name)
 
@@ -240,12 +250,14 @@ class _Run:
             bar.update(task, completed=before + share * len(jobs))
 
         try:
-            results = self._restorer.restore_many(
-                photos,
-                self._settings,
-                holes=holes,
-                hints=[self._args.hints] * len(photos) if self._args.hints else None,
-                on_progress=advance,
+            results = interruptible.call(
+                lambda: self._restorer.restore_many(
+                    photos,
+                    self._settings,
+                    holes=holes,
+                    hints=hints,
+                    on_progress=advance,
+                )
             )
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -263,9 +275,7 @@ class _Run:
                 continue
             self._done += 1
             for warning in result.warnings:
-                bar.console.print(
-                    f"{job.path}: {warning}", markup=False, soft_wrap=True
-                )
+                _warn(bar, f"{job.path}: {warning}")
 
     def _check_steps(
         self,
@@ -277,7 +287,9 @@ class _Run:
         """Prints how far results are from those of twice as many steps."""
         count = self._settings.steps["num_steps"]
         twice = dataclasses.replace(self._settings, num_steps=2 * count)
-        finer = self._restorer.restore_many(photos, twice, holes=holes)
+        finer = interruptible.call(
+            lambda: self._restorer.restore_many(photos, twice, holes=holes)
+        )
         for job, result, fine in zip(jobs, results, finer, strict=True):
             a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))
             error = np.sqrt(np.mean((a - b) ** 2))
@@ -333,7 +345,14 @@ def _settings(
             " network was trained for, got none"
         )
     extend = None
-    if args.side or args.extend_share is not None:
+    if isinstance(args.extend_share, Sides):
+        if args.side:
+            raise UserError(
+                f"expected a share with --side={args.side}, got sides in --extend;"
+                " leave --side out"
+            )
+        extend = args.extend_share
+    elif args.side or args.extend_share is not None:
         if not args.side:
             raise UserError("expected --side with --extend, got none; e.g. --side=all")
         share = 0.5 if args.extend_share is None else args.extend_share

@@ -1,6 +1,9 @@
 """The evaluation pictures, restored by the averaged weights of a run."""
 
-from collections.abc import Iterator
+import concurrent.futures
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,14 +11,88 @@ import ml_collections
 import numpy as np
 from absl import logging
 from etils import epath
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
+from PIL import Image
 
 from palette_jax import parallel, processes
 from palette_jax.config import build, build_data
-from palette_jax.evaluation.parts import Pictures
+from palette_jax.evaluation.batch_files import on_host_0, write_whole
+from palette_jax.evaluation.metrics import distortion, pictures
 from palette_jax.training import checkpoints, manifest
 
 SHEET_ROWS = 16
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Returns for each picture's name the name of its results, without an ending.
+
+    Of `1.jpg` and `1.png` the second is `1.png`; `photo/1.2` has no ending to drop.
+    """
+    stems: dict[str, str] = {}
+    for name in names:
+        has_ending = name.lower().endswith(_EXTENSIONS)
+        stem = name.rsplit(".", 1)[0] if has_ending else name
+        wanted = itertools.chain(
+            [stem], (f"{name}{'_' * n}" for n in itertools.count())
+        )
+        stems[next(text for text in wanted if text not in stems)] = name
+    return {name: stem for stem, name in stems.items()}
+
+
+class Folders:
+    """The pictures of a task as PNG files, in a folder for each kind.
+
+    The kinds are `given`, `original`, `mask` (white where the model paints), `trivial`
+    (what needs no model), `sample_0` and so on, and of several samples their `mean`.
+
+    Attributes:
+      folder: where they are.
+      samples: the kinds that are results.
+    """
+
+    def __init__(self, folder: epath.Path, names: Sequence[str], num_samples: int):
+        """Opens the folders of the pictures of these names."""
+        self.folder = folder
+        self.samples = [f"sample_{index}" for index in range(num_samples)]
+        self._files = file_names(names)
+
+    def files(self, kind: str, names: Sequence[str]) -> dict[str, epath.Path]:
+        """Returns the files of a kind by the names of the pictures without endings."""
+        stems = [self._files[name] for name in names]
+        return {stem: self.folder / kind / f"{stem}.png" for stem in stems}
+
+    def has(self, names: Sequence[str]) -> bool:
+        """Returns whether the samples of these are there; all hosts must ask."""
+        return on_host_0(
+            lambda: all(
+                path.exists()
+                for kind in self.samples
+                for path in self.files(kind, names).values()
+            )
+        )
+
+    def save(
+        self, batch: Mapping[str, np.ndarray], samples: UInt8[np.ndarray, "n b h w 3"]
+    ) -> None:
+        """Keeps a batch; the samples last, since they tell that it is there."""
+        if jax.process_index() != 0:
+            return
+        hole, names = batch["hole"], batch["name"].tolist()
+        paints = np.where(hole.any((1, 2, 3), keepdims=True), hole, 1)
+        kinds = {
+            "given": np.where(hole > 0, 128, batch["x"]),
+            "original": batch["y"],
+            "mask": 255 * paints[..., 0],
+            "trivial": np.round(distortion.trivial_estimate(batch["x"], hole)),
+        }
+        if len(samples) > 1:
+            kinds["mean"] = np.round(samples.mean(0))
+        kinds |= dict(zip(self.samples, samples, strict=True))
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for kind, arrays in kinds.items():
+                paths = self.files(kind, names).values()
+                list(pool.map(_write_png, paths, arrays.astype(np.uint8)))
 
 
 class Restored:
@@ -42,8 +119,24 @@ class Restored:
         self.fingerprint = manifest.fingerprint(folder / str(self.step))
         self._restore = build.make_restore(config, mesh)
 
+    def look(self, task: str) -> tuple[list[str], Bool[np.ndarray, " n"]]:
+        """Returns the pictures that can be read, and which of them are gray.
+
+        Hours of sampling do not end with what one look would have told.
+        """
+        names, gray = [], []
+        for batch in build_data.eval_batches(self._config, task, source=self.source):
+            self.check_stop()
+            own = {"gray": pictures.is_gray(batch["y"])}
+            whole = parallel.gather_batch(
+                own | {name: batch[name] for name in ("name", "valid")}
+            )
+            names += whole["name"][whole["valid"]].tolist()
+            gray.append(whole["gray"][whole["valid"]])
+        return names, np.concatenate(gray)
+
     def batches(
-        self, task: str, *, kept: Pictures | None = None
+        self, task: str, *, kept: Folders | None = None
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
         """Yields each batch of a task without its padding, and its results.
 
@@ -51,8 +144,7 @@ class Restored:
 
         Args:
           task: of those that the model knows.
-          kept: where results are kept as they are made; those that are there already
-            are taken and not made anew.
+          kept: where results are; those that are there already are left out.
 
         Raises:
           Stopped: when told to.
@@ -65,14 +157,21 @@ class Restored:
             count += len(valid)
             if kept and kept.has(whole["name"].tolist()):
                 self.check_stop()
-                height, width = whole["y"].shape[1:3]
-                yield whole, kept.samples(whole["name"].tolist(), height, width)
                 continue
             samples = self._samples(batch)[:, valid]
-            if kept:
-                kept.save(whole, samples)
             logging.info("%s: %d pictures restored", task, count)
             yield whole, samples
+
+    def into_folders(self, task: str, folders: Folders, names: Sequence[str]) -> None:
+        """Restores the pictures of these names that are not in their folders yet.
+
+        Raises:
+          Stopped: when told to.
+        """
+        if folders.has(names):
+            return
+        for batch, samples in self.batches(task, kept=folders):
+            folders.save(batch, samples)
 
     def check_stop(self) -> None:
         """Raises `Stopped` when told to stop; all hosts must ask equally often."""
@@ -86,3 +185,9 @@ class Restored:
             restored = self._restore(self._params, batch, index)
             samples.append(parallel.gather(restored))
         return np.stack(samples)
+
+
+def _write_png(path: epath.Path, picture: UInt8[np.ndarray, "..."]) -> None:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    write_whole(path, file.getvalue())

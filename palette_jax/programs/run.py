@@ -13,6 +13,7 @@ from palette_jax import parallel, processes
 from palette_jax.config import build, flags
 from palette_jax.config.values import ConfigError, from_dict
 from palette_jax.errors import UserError
+from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.training import checkpoints, logs
 
 MODES = ("train", "sample", "evaluate", "plan")
@@ -53,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *("--search-batch", "--search_batch"),
         action="store_true",
         help="of plan: look for the largest training batch that fits",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="of evaluate: how pictures are cut and judged, as --config.eval.protocol",
     )
     parser.add_argument(
         "--profile",
@@ -149,6 +155,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
         directory = epath.Path(args.workdir).expanduser() / "checkpoints"
         config = from_dict(checkpoints.load_config(directory))
     flags.override(config, args.overrides)
+    if args.protocol:
+        config.eval.protocol = args.protocol
     return config
 
 
@@ -199,7 +207,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # For gs://: by default each picture is opened with a buffer of 64 MB.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")
-    from palette_jax.programs import describe, evaluate, sample, train
+    from palette_jax.programs import describe, evaluate_run, sample, train
 
     if args.dry_run:
         return describe.describe(config)
@@ -207,7 +215,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
         "train": functools.partial(train.train, profile=args.profile),
         "distill": train.train,
         "sample": sample.sample,
-        "evaluate": evaluate.evaluate,
+        "evaluate": evaluate_run.evaluate,
     }
     try:
         return programs[args.command](config, workdir)

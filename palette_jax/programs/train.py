@@ -1,11 +1,9 @@
 """Trains a model; the same command again goes on where it was."""
 
 import contextlib
-import functools
 import time
-from typing import Any, Literal
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -18,16 +16,13 @@ from jaxtyping import Array
 
 import palette_jax
 from palette_jax import parallel, processes
-from palette_jax.config import build, build_data, build_restorer, identity
+from palette_jax.config import build, build_data, build_training, identity
 from palette_jax.config.values import ConfigError, flatten, from_dict
-from palette_jax.diffusion import objective
-from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.pictures import sheets
 from palette_jax.programs import roofline, topology
 from palette_jax.training import checkpoints, logs, pace
 from palette_jax.training.lock import RunLock
-from palette_jax.training.state import TrainState, make_state
-from palette_jax.training.step import StepFn, make_train_step
+from palette_jax.training.state import TrainState
 from palette_jax.types import Params
 
 
@@ -68,12 +63,14 @@ def _train(
     optimizer = build.make_optimizer(config)
 
     manager = checkpoints.open_manager(directory, keep=config.train.keep)
-    teacher, teacher_crc32 = load_teacher(config, mesh)
+    teacher, teacher_crc32 = build_training.load_teacher(config, mesh)
     about |= _check_teacher(config, directory, teacher_crc32)
     state, shardings = _init_or_restore(config, optimizer, mesh, manager, teacher)
     start_step = int(state.step)
 
-    compiled_step = compile_step(config, mesh, shardings, teacher)
+    compiled_step = build_training.compile_step(
+        config, mesh, shardings, teacher=teacher
+    )
     batches = build_data.train_batches(config, start_step=start_step)
     held_out = _HeldOut(config, mesh, teacher)
     log = logs.TrainingLog(
@@ -125,29 +122,6 @@ def _train(
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
 
 
-def load_teacher(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
-) -> tuple[tuple[Params, ...], int]:
-    """Returns the weights of a student's teacher, split over the devices, or nothing.
-
-    Their hash comes with them.
-
-    Raises:
-      ConfigError: if they are of another network.
-    """
-    if not config.distill.steps:
-        return (), 0
-    theirs, params, _ = build_restorer.load_weights(config.distill.teacher)
-    wrong = identity.changes(identity.network(theirs), identity.network(config))
-    if wrong:
-        raise ConfigError(
-            f"expected the network of the teacher {config.distill.teacher}, got"
-            f" another: {'; '.join(wrong)}; a student keeps these"
-        )
-    split = jax.device_put(params, parallel.param_shardings(mesh, params))
-    return (split,), build_restorer.crc32(params)
-
-
 def _check_teacher(
     config: ml_collections.ConfigDict, directory: epath.Path, crc32: int
 ) -> dict[str, int]:
@@ -166,47 +140,8 @@ def _check_teacher(
     return {"teacher_crc32": crc32}
 
 
-def compile_step(
-    config: ml_collections.ConfigDict,
-    mesh: jax.sharding.Mesh,
-    shardings: Any,
-    teacher: tuple[Params, ...] = (),
-) -> parallel.Step:
-    """Returns the training step; it takes this host's share of a batch."""
-    pmapped = config.parallel.compile == "pmap"
-    step = make_step(config, axis_name=parallel.PMAP_AXIS if pmapped else None)
-    if pmapped:
-        return parallel.pmap_step(step, mesh)
-    compiled = parallel.jit_step(step, mesh, shardings)
-    return lambda state, batch: compiled(
-        state, parallel.to_global(mesh, batch), *teacher
-    )
-
-
-def make_step(
-    config: ml_collections.ConfigDict,
-    *,
-    axis_name: str | None = None,
-    platform: str | None = None,
-) -> StepFn:
-    """Builds the training step, not yet compiled, for this or another platform."""
-    loss, schedule = build.make_loss(config)
-    return make_train_step(
-        jax.random.key(config.seed),
-        build.make_network(config),
-        build.make_optimizer(config),
-        schedule,
-        loss=loss,
-        norm=config.diffusion.loss_norm,
-        ema_decay=config.optim.ema_decay,
-        accumulate=config.optim.accumulate,
-        axis_name=axis_name,
-        platform=platform,
-    )
-
-
 def _best_step_seconds(config: ml_collections.ConfigDict) -> float | None:
-    """Returns what a step takes of devices that do the network's arithmetic at peak.
+    """Returns the seconds of a step at the peak rate of the devices.
 
     Forward and backward, three times the work forward; what `model.remat` computes
     twice counts once. None for devices whose peak is not known.
@@ -248,7 +183,7 @@ class _Due:
 
 
 class _HeldOut:
-    """Pictures that training never sees, and what the averaged weights do to them."""
+    """The held-out pictures: their loss and previews with the averaged weights."""
 
     def __init__(
         self,
@@ -256,22 +191,12 @@ class _HeldOut:
         mesh: jax.sharding.Mesh,
         teacher: tuple[Params, ...],
     ):
-        loss, schedule = build.make_loss(config)
         self._teacher = teacher
         self._batches = list(build_data.held_out_batches(config))
         self._mesh = mesh
         self._restore = build.make_restore(config, mesh)
         self._num_previews = config.train.num_previews
-        self._loss = jax.jit(
-            functools.partial(
-                _held_out_losses,
-                build.make_network(config),
-                schedule,
-                loss,
-                config.diffusion.loss_norm,
-            ),
-            compiler_options=parallel.compiler_options(mesh),
-        )
+        self._loss = build_training.make_held_out_loss(config, mesh)
 
     def loss(self, params: Params, stop: processes.StopFlag) -> float | None:
         """Returns the mean loss, with noise that stays; None if told to stop."""
@@ -293,27 +218,6 @@ class _HeldOut:
         batch = parallel.gather_batch(batch)
         shown = min(self._num_previews, int(batch["valid"].sum()))
         return sheets.contact_sheet(sheets.rows(batch, restored[None])[:shown])
-
-
-def _held_out_losses(
-    network: nn.Module,
-    schedule: NoiseSchedule,
-    loss: objective.ObjectiveFn,
-    norm: Literal["l1", "l2"],
-    params: Params,
-    batch: dict[str, Array],
-    *teacher: Params,
-) -> tuple[Array, Array]:
-    """Returns the sum of the losses of a padded batch, and how many pictures it has."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
-
-    def apply(x: Array, y_t: Array, gamma: Array) -> Array:
-        output: Any = network.apply({"params": params}, x, y_t, gamma)
-        return output
-
-    pictures: Any = {name: batch[name] for name in ("x", "y", "hole")}
-    losses, _ = loss(keys, apply, pictures, schedule, *teacher, norm=norm)
-    return jnp.where(batch["valid"], losses, 0).sum(), batch["valid"].sum()
 
 
 def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
@@ -342,51 +246,16 @@ def _init_or_restore(
     teacher: tuple[Params, ...],
 ) -> tuple[TrainState, Any]:
     """Returns the state, from the newest checkpoint or a new one, and its shardings."""
-    abstract, shardings = abstract_state(config, optimizer, mesh)
+    abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(manager, abstract)
     if state is not None:
         logging.info("going on from step %d in %s", state.step, manager.directory)
         return state, shardings
-    state = init_state(config, optimizer, shardings, teacher)
+    state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
     logging.info(
         "%s parameters", f"{parameter_overview.count_parameters(state.params):,}"
     )
     return state, shardings
-
-
-def abstract_state(
-    config: ml_collections.ConfigDict,
-    optimizer: optax.GradientTransformation,
-    mesh: jax.sharding.Mesh,
-) -> tuple[TrainState, Any]:
-    """Returns the shapes of a run's state with their shardings, and these alone."""
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(
-        lambda key: make_state(build.init_params(key, config), optimizer), key
-    )
-    shardings = parallel.param_shardings(mesh, shapes)
-    return parallel.with_shardings(shapes, shardings), shardings
-
-
-def init_state(
-    config: ml_collections.ConfigDict,
-    optimizer: optax.GradientTransformation,
-    shardings: Any,
-    teacher: tuple[Params, ...] = (),
-) -> TrainState:
-    """Returns the state before the first step, drawn or with a teacher's weights."""
-    if teacher:
-        start = functools.partial(make_state, optimizer=optimizer)
-        return jax.jit(start, out_shardings=shardings)(*teacher)
-    # Compiling hundreds of small draws well takes far longer than running them badly.
-    on_cpu = jax.default_backend() == "cpu"
-    options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
-    init = jax.jit(
-        lambda key: make_state(build.init_params(key, config), optimizer),
-        out_shardings=shardings,
-    )
-    key = jax.random.key(config.seed)
-    return init.lower(key).compile(compiler_options=options)(key)
 
 
 def _identify(

@@ -1,4 +1,4 @@
-"""`palette-jax verify RUN`: repeats the last steps of a run and compares the bits."""
+"""`palette-jax verify`: the last steps of a run, or a result, once more to the bit."""
 
 import argparse
 
@@ -8,21 +8,48 @@ import numpy as np
 from etils import epath
 
 from palette_jax import parallel
-from palette_jax.config import build
+from palette_jax.config import build, build_training
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
+from palette_jax.programs import verify_result
 from palette_jax.training import checkpoints
 from palette_jax.training.state import TrainState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the run."""
-    parser.add_argument("workdir", metavar="RUN", help="the --workdir of the run")
+    """Adds the run, or the result and its photo."""
+    parser.add_argument(
+        "source",
+        metavar="RUN|RESULT",
+        help="the --workdir of a run; or a file that `palette-jax restore` or the page"
+        " wrote",
+    )
+    parser.add_argument(
+        "photo", nargs="?", metavar="PHOTO", help="what the result was made from"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR|FILE", help="what the result was made with"
+    )
+    parser.add_argument(
+        "--mask", metavar="FILE", help="of a result that does not hold its hole"
+    )
+    parser.add_argument("--hints", metavar="FILE", help="what the result was made with")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints whether the steps could be repeated; returns 1 if a bit differs."""
-    directory = epath.Path(args.workdir).expanduser() / "checkpoints"
+    """Prints whether all could be repeated; returns 1 if a bit differs."""
+    if args.photo is not None:
+        return verify_result.run(args)
+    if epath.Path(args.source).is_file():
+        raise UserError(
+            f"expected a photo beside a result, got {args.source} alone; write"
+            " `palette-jax verify RESULT PHOTO`"
+        )
+    return _run(args.source)
+
+
+def _run(workdir: str) -> int:
+    directory = epath.Path(workdir).expanduser() / "checkpoints"
     config = from_dict(checkpoints.load_config(directory))
     about = checkpoints.load_about(directory)
     parallel.use_cpu_cores(
@@ -32,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     _check_machine(about)
     steps = sorted(checkpoints.committed_steps(directory))
     start, stop = (0, *steps)[-2:]
-    print(f"repeating steps {start + 1} to {stop} of {args.workdir}", flush=True)
+    print(f"repeating steps {start + 1} to {stop} of {workdir}", flush=True)
     expected, got = _repeat(config, directory, start, stop)
     wrong = _different(expected, got)
     if wrong:
@@ -44,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_machine(about: dict) -> None:
-    """Raises where the bits cannot be the same, and the run is not to blame."""
+    """Raises if the machine differs, so that the bits cannot be equal."""
     now = {"devices": jax.device_count(), "versions": checkpoints.versions()}
     for name, value in now.items():
         if about.get(name, value) != value:
@@ -61,18 +88,17 @@ def _repeat(
     """Returns the state of a checkpoint, and the one that its last steps lead to."""
     # TensorFlow, which makes the batches, takes seconds to import.
     from palette_jax.config import build_data
-    from palette_jax.programs import train
 
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
-    teacher, _ = train.load_teacher(config, mesh)
-    abstract, shardings = train.abstract_state(config, optimizer, mesh)
+    teacher, _ = build_training.load_teacher(config, mesh)
+    abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     expected = checkpoints.restore_step(directory, stop, abstract)
     if start:
         state = checkpoints.restore_step(directory, start, abstract)
     else:
-        state = train.init_state(config, optimizer, shardings, teacher)
-    step = train.compile_step(config, mesh, shardings, teacher)
+        state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
+    step = build_training.compile_step(config, mesh, shardings, teacher=teacher)
     batches = build_data.train_batches(config, start_step=start)
     for _ in range(start, stop):
         state, _ = step(state, next(batches))

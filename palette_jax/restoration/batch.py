@@ -103,6 +103,7 @@ def restore_batch(
     callback: samplers.Callback | None = None,
     every: int = 0,
     compiler_options: Mapping[str, str] | None = None,
+    on_host: bool = False,
 ) -> UInt8[Array, "b h w 3"]:
     """Restores pictures; the known pixels come back as they are.
 
@@ -116,6 +117,7 @@ def restore_batch(
       callback: see `samplers.sample`.
       every: the number of steps between two calls of it.
       compiler_options: see `samplers.sample`.
+      on_host: see `samplers.sample`.
     """
     key_hole, key_sample = _split(keys)
     filled = process.fill_hole(key_hole, process.to_float(x), hole)
@@ -130,6 +132,7 @@ def restore_batch(
         callback=callback,
         every=every,
         compiler_options=compiler_options,
+        on_host=on_host,
     )
     return jnp.where(mask > 0, process.to_bytes(y), x)
 

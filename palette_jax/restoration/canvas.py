@@ -1,4 +1,4 @@
-"""From a degraded picture of any size to what the sampler is given, and back."""
+"""Prepares a degraded picture of any size for the sampler, and back."""
 
 from typing import Literal, NamedTuple
 
@@ -6,9 +6,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from palette_jax.errors import UserError
+from palette_jax.pictures.files import MAX_PIXELS
 from palette_jax.restoration import tiles
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Degraded
+
+MAX_TILES = 20_000
 
 
 class Canvas(NamedTuple):
@@ -42,7 +46,7 @@ class Canvas(NamedTuple):
 def choose(
     degraded: Degraded, settings: Settings, size: int
 ) -> tuple[Literal["tiles", "shrink"], list[str]]:
-    """Returns what becomes of a large picture, and what is to be said of it."""
+    """Returns how a large picture is handled, and warnings."""
     wide = _is_wide(degraded.hole, size)
     if settings.large == "auto":
         # Tiles that do not see each other get colours that do not match.
@@ -55,13 +59,37 @@ def choose(
     ]
 
 
+def check_size(
+    height: int, width: int, size: int, *, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Raises if a picture is too large once it is mirrored to the network's size.
+
+    Raises:
+      UserError: if it is. A strip of a pixel has few, and becomes `size` times as many.
+    """
+    pixels = max(height, size) * max(width, size)
+    if pixels > max_pixels:
+        raise UserError(
+            f"expected at most {max_pixels:,} pixels where no side is shorter than the"
+            f" network's {size}, got {pixels:,} of {width} x {height}; make it smaller,"
+            " or cut it in parts"
+        )
+
+
 def prepare(
-    degraded: Degraded, size: int, *, large: Literal["tiles", "shrink"] = "tiles"
+    degraded: Degraded,
+    size: int,
+    *,
+    large: Literal["tiles", "shrink"] = "tiles",
+    max_tiles: int = MAX_TILES,
 ) -> Canvas:
     """Prepares a degraded picture for a network of `size` x `size` pixels.
 
     Where there is a hole, only the surroundings of it are worked on. With `shrink` a
     part larger than the network is made as small as the network, on its shorter side.
+
+    Raises:
+      UserError: if it is too large, or takes more than `max_tiles`.
     """
     has_hole = bool(degraded.hole.any())
     top, bottom, left, right = box = _surroundings(degraded.hole, size, large)
@@ -74,10 +102,18 @@ def prepare(
         hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
         hole = (hole > 0).astype(np.uint8)[..., None]
     small = x.shape[:2]
+    check_size(small[0], small[1], size)
     spare = [max(size - n, 0) for n in small]
     edges = [(n // 2, n - n // 2) for n in spare] + [(0, 0)]
     x, hole = (np.pad(image, edges, mode="symmetric") for image in (x, hole))
     painted = hole if has_hole else np.ones_like(hole)
+    corners = tiles.positions(painted, size)
+    if len(corners) > max_tiles:
+        raise UserError(
+            f"expected at most {max_tiles:,} tiles of {size} x {size} pixels, got"
+            f" {len(corners):,} of a picture of {small[1]} x {small[0]}; let it be"
+            " shrunk (--large=shrink), or make it smaller"
+        )
     room = [(0, _rounded(n, size) - n) for n in x.shape[:2]] + [(0, 0)]
     return Canvas(
         degraded,
@@ -86,7 +122,7 @@ def prepare(
         (edges[0][0], edges[1][0]),
         np.pad(x, room),
         np.pad(hole, room),
-        tiles.positions(painted, size),
+        corners,
     )
 
 
@@ -111,7 +147,7 @@ def paste(
 
 
 def _is_wide(hole: UInt8[np.ndarray, "h w 1"], size: int) -> bool:
-    """Tells whether a network of `size` cannot overlook a hole.
+    """Returns whether a hole is too wide for a network of `size`.
 
     So it is where the hole has room for a square wider than half of the network, which
     is the widest that it is trained to fill.

@@ -1,6 +1,8 @@
 """Masks that a user drew: white is filled in, black is kept."""
 
+import base64
 import os
+import zlib
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,34 @@ def as_hole(
             f"expected a hole of 0 and 1, got also values between 0 and {top}; round it"
         )
     return (values > 0).astype(np.uint8)[..., None], []
+
+
+def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
+    """Returns a hole as text, a bit for each pixel and compressed."""
+    bits = np.packbits(hole[..., 0] > 0).tobytes()
+    return base64.b85encode(zlib.compress(bits, 9)).decode()
+
+
+def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
+    """Returns the hole that `pack` made a text of.
+
+    Raises:
+      UserError: if it is none of a picture of this height and width.
+    """
+    height, width = shape[:2]
+    try:
+        # No more than a picture has, whatever a made-up text unpacks to.
+        size = -(-height * width // 8)
+        packed = zlib.decompressobj().decompress(base64.b85decode(text), size + 1)
+    except (ValueError, zlib.error) as error:
+        raise UserError(f"expected a hole, got a damaged one ({error})") from error
+    if len(packed) != size:
+        raise UserError(
+            f"expected a hole of {width} x {height} pixels, got one of another size;"
+            " give the photo that the result was made from"
+        )
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
+    return bits.reshape(height, width, 1)
 
 
 def _values(mask: Photo) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""A trained network at work on pictures of a user: loaded once, asked often."""
+"""Restores a user's pictures with a trained network, which is loaded once."""
 
-import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from jaxtyping import Array, UInt8
 from PIL import Image
 
 from palette_jax import parallel
-from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
@@ -21,52 +19,12 @@ from palette_jax.pictures.files import Photo
 from palette_jax.restoration import canvas, masks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
+from palette_jax.restoration.progress import OnProgress, Watch, Work, batches
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Degraded, Given, colorize, inpaint
+from palette_jax.tasks import TASKS, Degraded, Given, inpaint
 from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
-
-# How many tiles a device computes at once, where a picture has many.
-_TILES_AT_ONCE = 8
-
-
-class Stopped(Exception):
-    """The progress function returned False."""
-
-
-class Progress(NamedTuple):
-    """Where a restoration is.
-
-    Attributes:
-      done: steps done, of all samples.
-      total: steps in all.
-      preview: call it for the samples that are computed at present, as they stand:
-        pairs of their index and the picture. It costs a transfer from the device.
-    """
-
-    done: int
-    total: int
-    preview: Callable[[], list[tuple[int, UInt8[np.ndarray, "h w 3"]]]]
-
-
-OnProgress = Callable[[Progress], bool | None]
-"""Called after each step; returning False ends the computation with `Stopped`."""
-
-
-class _Work(NamedTuple):
-    """One sample of one picture."""
-
-    index: int
-    canvas: Canvas
-    seed: int
-    image_id: int
-    photo: Photo
-
-    @property
-    def tiles_at_once(self) -> int:
-        # Follows from the picture alone, so that its result does, too.
-        return _TILES_AT_ONCE if len(self.canvas.tiles) >= 4 * _TILES_AT_ONCE else 1
 
 
 class Restorer:
@@ -131,6 +89,7 @@ class Restorer:
         *,
         hole: Any = None,
         hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> Result:
         """Restores one picture; see `restore_many`."""
@@ -139,6 +98,7 @@ class Restorer:
             settings,
             holes=[hole],
             hints=None if hints is None else [hints],
+            max_tiles=max_tiles,
             on_progress=on_progress,
         )[0]
 
@@ -149,6 +109,7 @@ class Restorer:
         *,
         holes: Sequence[Any] | None = None,
         hints: Sequence[Any] | None = None,
+        max_tiles: int = canvas.MAX_TILES,
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
@@ -159,55 +120,83 @@ class Restorer:
           settings: the task and how to carry it out.
           holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
           hints: of `colorize`, pictures whose opaque pixels have true colours.
-          on_progress: called after each step.
+          max_tiles: of one picture, at most.
+          on_progress: called after each step, and within a step of many tiles.
 
         Raises:
-          UserError: if the network was not trained for the task, or a hole is missing.
+          UserError: if the network was not trained for the task, a hole is missing, or
+            a picture takes too many tiles.
           Stopped: if `on_progress` returned False.
         """
         warnings = self.check(settings)
-        works: list[_Work] = []
+        works: list[Work] = []
         results: list[Result] = []
-        task, none = TASKS[settings.task], [None] * len(photos)
-        if hints and not self.knows_hints:
-            raise UserError(
-                "expected a network that was trained with colour hints, got another;"
-                " leave --hints out, or train with --config.data.hints=True"
-            )
+        none = [None] * len(photos)
         for source, hole, hint in zip(
             photos, holes or none, hints or none, strict=True
         ):
-            photo, about_hole = files.as_photo(source), []
-            if task.shrinks or (task.brings_colour and photo.is_gray):
-                photo = files.in_colour(photo)
-            if hole is not None:
-                hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
-            if hole is not None and not task.needs_mask:
-                raise UserError(
-                    "expected a mask with task inpaint alone, got one with"
-                    f" {task.name}; leave it out"
-                )
-            colours = None if hint is None else _fit_hints(hint, photo)
-            given = Given(hole, settings.extend, colours, self._gray)
-            degraded = task.degrade(photo.pixels, given)
-            large, doubts = canvas.choose(degraded, settings, self.image_size)
-            prepared = canvas.prepare(degraded, self.image_size, large=large)
-            if (task.needs_mask or task.extends) and not degraded.hole.any():
-                prepared = prepared._replace(tiles=[])  # There is nothing to paint.
-            image_id = _image_id(degraded)
+            photo, prepared, said = self.prepare(
+                source, settings, hole=hole, hints=hint, max_tiles=max_tiles
+            )
+            image_id = _image_id(prepared.whole)
             works += [
-                _Work(len(works) + i, prepared, seed, image_id, photo)
+                Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
-            said = [*photo.warnings, *about_hole, *warnings, *doubts]
-            if photo.alpha is not None and task.needs_mask:
-                said += inpaint.unseen(degraded.hole, photo.alpha)
-            results.append(Result(photo, settings, [], degraded.hole, said, about))
+            said = [*said, *warnings]
+            results.append(
+                Result(photo, settings, [], prepared.whole.hole, said, about)
+            )
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
             results[i // settings.num_samples].pictures.append(picture)
         return results
+
+    def prepare(
+        self,
+        source: Any,
+        settings: Settings,
+        *,
+        hole: Any = None,
+        hints: Any = None,
+        max_tiles: int = canvas.MAX_TILES,
+    ) -> tuple[Photo, Canvas, list[str]]:
+        """Returns a photo, what is sampled of it, and what the user should know.
+
+        Raises:
+          UserError: if it cannot be restored so.
+        """
+        task, about_hole = TASKS[settings.task], []
+        if hints is not None and not self.knows_hints:
+            raise UserError(
+                "expected a network that was trained with colour hints, got another;"
+                " leave --hints out, or train with --config.data.hints=True"
+            )
+        photo = files.as_photo(source)
+        if task.shrinks or (task.brings_colour and photo.is_gray):
+            photo = files.in_colour(photo)
+        if hole is not None:
+            hole, about_hole = masks.as_hole(hole, photo.pixels.shape)
+        if hole is not None and not task.needs_mask:
+            raise UserError(
+                "expected a mask with task inpaint alone, got one with"
+                f" {task.name}; leave it out"
+            )
+        colours = None if hints is None else _fit_hints(hints, photo)
+        degraded = task.degrade(
+            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+        )
+        large, doubts = canvas.choose(degraded, settings, self.image_size)
+        prepared = canvas.prepare(
+            degraded, self.image_size, large=large, max_tiles=max_tiles
+        )
+        if (task.needs_mask or task.extends) and not degraded.hole.any():
+            prepared = prepared._replace(tiles=[])  # There is nothing to paint.
+        said = [*photo.warnings, *about_hole, *doubts]
+        if photo.alpha is not None and task.needs_mask:
+            said += inpaint.unseen(degraded.hole, photo.alpha)
+        return photo, prepared, said
 
     def check(self, settings: Settings) -> list[str]:
         """Returns warnings of a task that is near what the network was trained for.
@@ -245,7 +234,7 @@ class Restorer:
 
     def _sample(
         self,
-        works: Sequence[_Work],
+        works: Sequence[Work],
         settings: Settings,
         on_progress: OnProgress | None,
     ) -> list[UInt8[np.ndarray, "h w 3"]]:
@@ -255,39 +244,17 @@ class Restorer:
             work.index: work.canvas.whole.x for work in works if not work.canvas.tiles
         }
         before = len(pictures) * sampler.num_steps
-        for batch in _batches(works, len(self._mesh.devices.flat)):
-
-            def finish(
-                sampled: Array, batch: Sequence[_Work] = batch
-            ) -> list[tuple[int, np.ndarray]]:
-                return [
-                    (work.index, _finished(work, picture, settings))
-                    for work, picture in zip(batch, np.asarray(sampled), strict=True)
-                ]
-
-            def callback(
-                steps: int, y_0: Array, before: int = before, count: int = len(batch)
-            ) -> None:
-                if on_progress is None:
-                    return
-                jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
-                progress = Progress(
-                    before + steps * count,
-                    total,
-                    lambda: finish(process.to_bytes(y_0)),
-                )
-                if on_progress(progress) is False:
-                    raise Stopped
-
-            pictures.update(finish(self._run(batch, sampler, callback)))
+        for batch in batches(works, len(self._mesh.devices.flat)):
+            watch = Watch(on_progress, batch, settings, before, total)
+            pictures.update(watch.finished(self._run(batch, sampler, watch)))
             before += len(batch) * sampler.num_steps
         return [pictures[work.index] for work in works]
 
     def _run(
         self,
-        batch: Sequence[_Work],
+        batch: Sequence[Work],
         sampler: Sampler,
-        callback: Callable[[int, Array], None],
+        watch: Watch,
     ) -> UInt8[Array, "b h w 3"]:
         shape = batch[0].canvas.x.shape
         plan = tiles.plan(
@@ -304,18 +271,18 @@ class Restorer:
             for name in ("x", "hole")
         )
         keys, plan, x, hole = self._put((keys, plan, x, hole))
-        # A step is a call of its own: it can be watched and stopped, and the compiled
-        # program serves any number of steps.
+        # A group of tiles is a call of its own: it can be watched and stopped, and the
+        # compiled program serves any number of tiles and steps.
         return restore_batch(
             keys,
-            self._bind_tiles(self.predict, plan),
+            self._bind_tiles(self.predict, plan, watch.after_group),
             x,
             hole,
             sampler,
             clip=self._clip,
-            callback=callback,
-            every=1,
+            callback=watch.after_step,
             compiler_options=parallel.compiler_options(self._mesh),
+            on_host=True,
         )
 
     def _put(self, tree: Any) -> Any:
@@ -340,34 +307,7 @@ def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
     return np.asarray(both.resize((width, height), Image.Resampling.NEAREST))
 
 
-def _batches(works: Sequence[_Work], num_devices: int) -> Iterator[list[_Work]]:
-    """Puts together works of one shape, until there is a tile for each device."""
-
-    def shape(work: _Work) -> tuple[int, ...]:
-        return (*work.canvas.x.shape, work.tiles_at_once, len(work.canvas.tiles))
-
-    waiting = sorted((work for work in works if work.canvas.tiles), key=shape)
-    for (*_, count), group in itertools.groupby(waiting, shape):
-        members, together = list(group), max(num_devices // count, 1)
-        for start in range(0, len(members), together):
-            yield members[start : start + together]
-
-
-def _finished(
-    work: _Work, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    picture = canvas.paste(work.canvas, sampled)
-    task = TASKS[settings.task]
-    if task.shrinks:
-        # A shrunk picture has lost its details, and they are in the luma.
-        if settings.keep_luminance or work.canvas.is_shrunk:
-            return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
-    elif work.photo.is_gray and not task.brings_colour:
-        return np.repeat(colorize.luma(picture), 3, -1)
-    return picture
-
-
 def _image_id(degraded: Degraded) -> int:
-    """Returns a number that follows from what is given, whatever its file is called."""
+    """Returns a number that depends on the content alone, not on the file name."""
     start = zlib.crc32(repr(degraded.x.shape).encode())
     return zlib.crc32(degraded.hole.tobytes(), zlib.crc32(degraded.x.tobytes(), start))

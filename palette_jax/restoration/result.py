@@ -1,17 +1,23 @@
-"""What comes back from a restoration."""
+"""The result of a restoration."""
 
 import dataclasses
+import io
 import os
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
+from PIL import Image
 
 from palette_jax.pictures import files, resize
 from palette_jax.pictures.files import Photo
+from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, uncrop
+
+_GAP = 4  # Pixels between pictures in a notebook.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +49,13 @@ class Result:
     @property
     def deviation(self) -> Float32[np.ndarray, "h w"]:
         """How far samples differ: standard deviation in bytes, the channels' mean."""
-        return np.stack(self.pictures).astype(np.float32).std(0).mean(-1)
+        # One after the other: large pictures would not fit together.
+        mean, squares = (np.zeros(self.pictures[0].shape, np.float32) for _ in range(2))
+        for count, picture in enumerate(self.pictures, 1):
+            step = picture - mean
+            mean += step / count
+            squares += step * (picture - mean)
+        return np.sqrt(squares / len(self.pictures)).mean(-1)
 
     @property
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
@@ -89,6 +101,10 @@ class Result:
           PictureError: if it cannot be written.
         """
         settings = self.settings.alone()[index]
+        about = {**self.about, **(about or {})}
+        # No room for it in a JPEG, which keeps no pixel to the bit anyhow.
+        if TASKS[settings.task].needs_mask and str(path).lower().endswith(".png"):
+            about["hole"] = masks.pack(self.hole)
         files.write(
             path,
             self.pictures[index],
@@ -96,8 +112,22 @@ class Result:
             alpha=self.alpha,
             gray=self._is_gray,
             deep=self._deep(index),
-            about={**self.about, **(about or {}), "settings": settings.to_json()},
+            about={**about, "settings": settings.to_json()},
         )
+
+    def _repr_png_(self) -> bytes:
+        """Returns what notebooks show: the pictures side by side, made to fit."""
+        height, width = self.pictures[0].shape[:2]
+        steps = range(0, len(self.pictures) * (width + _GAP), width + _GAP)
+        sheet = Image.new("RGBA", (steps[-1] + width, height))
+        for left, picture in zip(steps, self.pictures, strict=True):
+            image = Image.fromarray(picture)
+            image.putalpha(255 if self.alpha is None else Image.fromarray(self.alpha))
+            sheet.paste(image, (left, 0))
+        sheet.thumbnail((2048, 2048))
+        file = io.BytesIO()
+        sheet.save(file, format="PNG")
+        return file.getvalue()
 
     @property
     def _is_gray(self) -> bool:
@@ -113,3 +143,25 @@ class Result:
         if task.extends:
             edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
         return np.where(self.hole[..., 0] > 0, values, np.pad(self.photo.deep, edges))
+
+
+def made_from(
+    photo: bytes,
+    *,
+    mask: tuple[str, bytes] | None = None,
+    invert: bool = False,
+    hints: tuple[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Returns what tells whether a result is of the same files, for `Result.save`.
+
+    Args:
+      photo: the bytes of its file.
+      mask: name and bytes of its file.
+      invert: whether what is black in the mask is painted.
+      hints: name and bytes of their file.
+    """
+    about: dict[str, Any] = {"input_crc32": zlib.crc32(photo)}
+    for name, file in (("hints", hints), ("mask", mask)):
+        if file is not None:
+            about |= {name: file[0], f"{name}_crc32": zlib.crc32(file[1])}
+    return about | ({} if mask is None else {"invert": invert})

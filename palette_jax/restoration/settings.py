@@ -1,4 +1,4 @@
-"""What a restoration is asked for: kept with each result, and read back from it."""
+"""The settings of a restoration, stored in each result."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ from palette_jax.tasks import TASKS, Sides
 # With fewer steps, the paper's large variance leaves noise in the picture.
 FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
+LARGE = ("auto", "tiles", "shrink")
 
 # How the steps are walked: `fast` to look, `balanced` to keep, `paper` as published.
 # By the distance to the result of many steps (docs/results.md).
@@ -56,10 +57,10 @@ class Settings:
     large: Literal["auto", "tiles", "shrink"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuses what is none of the valid values."""
+        """Raises for invalid values."""
         _one_of("task", self.task, tuple(TASKS))
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
-        _one_of("large", self.large, ("auto", "tiles", "shrink"))
+        _one_of("large", self.large, LARGE)
         if self.sampler is not None:
             _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:
@@ -92,7 +93,7 @@ class Settings:
         ]
 
     def warnings(self) -> list[str]:
-        """Returns what is to be said of the steps."""
+        """Returns warnings of the sampler's steps."""
         sampler, count = self.steps["sampler"], self.steps["num_steps"]
         if sampler != "ddpm" or count >= FEWEST_DDPM_STEPS:
             return []

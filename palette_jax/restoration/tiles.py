@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from palette_jax import parallel
@@ -24,13 +23,11 @@ class Plan(NamedTuple):
     Attributes:
       starts: canvas, top and left of each tile, in groups that are computed together;
         a canvas of -1 is a tile that only fills a group.
-      num_groups: how many of the groups hold tiles; the others are not computed.
       window: the weight of each pixel of a tile.
       total: the sum of the weights at each pixel of the canvases, 0 where no tile is.
     """
 
     starts: Int32[np.ndarray, "groups tiles 3"]
-    num_groups: Int32[np.ndarray, ""]
     window: Float32[np.ndarray, "1 size size 1"]
     total: Float32[np.ndarray, "b h w 1"]
 
@@ -83,33 +80,37 @@ def plan(
     total = np.zeros((len(tiles), *shape, 1), np.float32)
     for index, top, left in rows:
         total[index, top : top + size, left : left + size] += window[0]
-    num_groups = -(-len(rows) // together)
-    # A program is compiled for each length, so there are few: the powers of two.
-    groups = 1 << max(num_groups - 1, 0).bit_length()
-    rows += [(-1, 0, 0)] * (groups * together - len(rows))
-    starts = np.array(rows, np.int32).reshape(groups, together, 3)
-    return Plan(starts, np.array(num_groups, np.int32), window, total)
+    rows += [(-1, 0, 0)] * (-len(rows) % together)
+    return Plan(np.array(rows, np.int32).reshape(-1, together, 3), window, total)
 
 
-TiledPredictor = Callable[[PredictFn, Plan], PredictFn]
+OnGroup = Callable[[float], None]
+"""Called after each group of tiles with the share that is done; may raise."""
+
+TiledPredictor = Callable[[PredictFn, Plan, OnGroup | None], PredictFn]
 
 
 def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
-    """Returns `bind(predict, plan) -> predict` of whole canvases.
+    """Returns `bind(predict, plan, on_group) -> predict` of whole canvases.
 
-    The tiles of a group are split over the devices of the mesh. Tiles are added up in
-    their order, one by one, so the sum does not depend on how many devices there are.
-    Keep what is returned: samplers compile for each.
+    What it returns is called by the host, group by group, so that a large picture can
+    be stopped at any time. The tiles of a group are split over the devices of the
+    mesh. Tiles are added up in their order, one by one, so the sum does not depend on
+    how many devices there are. Keep what is returned: it remembers what it compiled.
     """
+    whole = parallel.replicated(mesh)
 
-    def predict_canvas(
-        predict: Partial,
-        plan: Plan,
+    def add_group(
+        predict: PredictFn,
+        window: Float32[Array, "1 size size 1"],
+        total: Float32[Array, "b h w 1"],
+        starts: Int32[Array, "tiles 3"],
         x: Float[Array, "b h w c"],
         y_t: Float[Array, "b h w c"],
         gamma: Float[Array, " b"],
+        y_0: Float[Array, "b h w c"],
     ) -> Float[Array, "b h w c"]:
-        size, total = plan.window.shape[1], jnp.asarray(plan.total)
+        size = window.shape[1]
 
         def cut(image: Array, start: Array) -> Array:
             index = (jnp.maximum(start[0], 0), start[1], start[2], 0)
@@ -117,28 +118,47 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
 
         def add(y_0: Array, tile: tuple[Array, Array]) -> tuple[Array, None]:
             estimate, start = tile
-            share = plan.window / cut(total, start)
+            share = window / cut(total, start)
             share = jnp.where(start[0] >= 0, share, 0)
             index = (jnp.maximum(start[0], 0), start[1], start[2], 0)
             sum_here = cut(y_0, start) + share * estimate
             return jax.lax.dynamic_update_slice(y_0, sum_here, index), None
 
-        def group(i: Array, y_0: Array) -> Array:
-            starts = plan.starts[i]
-            x_tiles, y_tiles = (
-                jax.vmap(cut, (None, 0))(image, starts)[:, 0] for image in (x, y_t)
-            )
-            levels = gamma[jnp.maximum(starts[:, 0], 0)]
-            # The network runs split over the devices; all else is whole on each.
-            tiles = jax.lax.with_sharding_constraint(
-                (x_tiles, y_tiles, levels), parallel.batch_sharding(mesh)
-            )
-            estimates = predict(*tiles).astype(y_0.dtype)
-            estimates = jax.lax.with_sharding_constraint(
-                estimates, parallel.replicated(mesh)
-            )
-            return jax.lax.scan(add, y_0, (estimates[:, None], starts))[0]
+        x_tiles, y_tiles = (
+            jax.vmap(cut, (None, 0))(image, starts)[:, 0] for image in (x, y_t)
+        )
+        levels = gamma[jnp.maximum(starts[:, 0], 0)]
+        # The network runs split over the devices; all else is whole on each.
+        tiles = jax.lax.with_sharding_constraint(
+            (x_tiles, y_tiles, levels), parallel.batch_sharding(mesh)
+        )
+        estimates = predict(*tiles).astype(y_0.dtype)
+        estimates = jax.lax.with_sharding_constraint(estimates, whole)
+        return jax.lax.scan(add, y_0, (estimates[:, None], starts))[0]
 
-        return jax.lax.fori_loop(0, plan.num_groups, group, jnp.zeros_like(y_t))
+    compiled = jax.jit(
+        add_group,
+        donate_argnames="y_0",
+        out_shardings=whole,
+        compiler_options=parallel.compiler_options(mesh),
+    )
 
-    return lambda predict, plan: Partial(predict_canvas, predict, plan)
+    def bind(
+        predict: PredictFn, plan: Plan, on_group: OnGroup | None = None
+    ) -> PredictFn:
+        window, total, starts = jax.device_put(
+            (plan.window, plan.total, list(plan.starts)), whole
+        )
+
+        def predict_canvases(x: Array, y_t: Array, gamma: Array) -> Array:
+            y_0 = jax.device_put(jnp.zeros_like(y_t), whole)
+            for i, group in enumerate(starts):
+                y_0 = compiled(predict, window, total, group, x, y_t, gamma, y_0)
+                if on_group is not None and i + 1 < len(starts):
+                    jax.block_until_ready(y_0)  # Else groups are only asked for.
+                    on_group((i + 1) / len(starts))
+            return y_0
+
+        return predict_canvases
+
+    return bind

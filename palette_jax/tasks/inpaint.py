@@ -1,5 +1,9 @@
 """Inpainting: a hole that a mask names is filled in (paper, section 5.2)."""
 
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import UInt8
 
@@ -21,7 +25,7 @@ def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
 def unseen(
     hole: UInt8[np.ndarray, "h w 1"], alpha: UInt8[np.ndarray, "h w"]
 ) -> list[str]:
-    """Returns what to say of a hole that lies where the picture is transparent."""
+    """Returns warnings of a hole in a transparent part of the picture."""
     inside = alpha[hole[..., 0] > 0]
     if not inside.size or (inside == 0).mean() < 0.5:
         return []
@@ -30,12 +34,18 @@ def unseen(
     ]
 
 
+def degradation(options: Mapping[str, Any]) -> str:
+    """Returns which holes evaluated pictures have."""
+    file = pathlib.PurePath(options.get("mask_file", "")).name
+    return f"hole: {options['inpaint_mask']}{file and f', of {file}'}"
+
+
 TASK = Task(
     name="inpaint",
     title="Fill in",
     sentence="Fills what you paint over with what could be there.",
     degrade=degrade,
-    degradation=lambda options: f"hole: {options['inpaint_mask']}",
+    degradation=degradation,
     eval_key="inpaint_mask",
     like="uncrop",
     needs_mask=True,

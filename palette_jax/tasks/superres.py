@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
 from palette_jax.pictures import resize
-from palette_jax.tasks.task import MAX_PIXELS, Degraded, Given, Task, whole
+from palette_jax.pictures.files import MAX_PIXELS
+from palette_jax.tasks.task import Degraded, Given, Task, whole
 
 SCALE = 4
 

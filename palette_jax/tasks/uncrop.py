@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
-from palette_jax.tasks.task import MAX_PIXELS, Degraded, Given, Sides, Task
+from palette_jax.pictures.files import MAX_PIXELS
+from palette_jax.tasks.task import Degraded, Given, Sides, Task
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 

@@ -8,8 +8,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from palette_jax.config import build
+from palette_jax.config import build, build_training
 from palette_jax.configs import multitask, uncrop
+from palette_jax.training.state import make_state
 
 
 def _config(**changes: Any) -> ml_collections.ConfigDict:
@@ -198,8 +199,6 @@ def test_every_key_of_the_data_changes_what_is_trained_on() -> None:
 
 
 def test_every_key_of_the_step_changes_its_program() -> None:
-    from palette_jax.programs import train
-
     def program(**changes: Any) -> str:
         small = {
             "model__base_features": 8,
@@ -211,7 +210,7 @@ def test_every_key_of_the_step_changes_its_program() -> None:
         }
         config = _config(**{**small, **changes})
         state = jax.eval_shape(
-            lambda key: train.make_state(
+            lambda key: make_state(
                 build.init_params(key, config), build.make_optimizer(config)
             ),
             jax.random.key(0),
@@ -221,7 +220,7 @@ def test_every_key_of_the_step_changes_its_program() -> None:
             name: jax.ShapeDtypeStruct((4, size, size, channels), jnp.uint8)
             for name, channels in (("x", 3), ("y", 3), ("hole", 1))
         }
-        return str(jax.make_jaxpr(train.make_step(config))(state, batch))
+        return str(jax.make_jaxpr(build_training.make_step(config))(state, batch))
 
     programs = [
         program(),
@@ -229,6 +228,7 @@ def test_every_key_of_the_step_changes_its_program() -> None:
         program(diffusion__objective="denoise"),
         program(optim__ema_decay=0.9),
         program(optim__accumulate=2),
+        program(optim__muon=True),
         program(model__dropout=0.1),
     ]
     assert len(set(programs)) == len(programs)

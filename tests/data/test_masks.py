@@ -8,7 +8,7 @@ import pytest
 import scipy.ndimage
 import tensorflow as tf
 
-from palette_jax.data import masks
+from palette_jax.data import masks, tasks
 
 SIZES = [32, 64, 128, 256, 512]
 DRAWS = {"free_form": masks.free_form, "rectangles": masks.rectangles}
@@ -30,6 +30,18 @@ def test_holes_are_binary_and_of_10_to_40_percent(kind, size):
     assert holes.max() == 1
     areas = holes.mean((1, 2, 3))
     assert areas.min() >= 0.10 and areas.max() <= 0.40
+
+
+@pytest.mark.parametrize("size", [32, 256])
+@pytest.mark.parametrize("share", [(10, 20), (20, 30), (30, 40)])
+def test_holes_of_a_share_are_of_that_share(share, size):
+    task = tasks.inpaint(mask=f"free_form_{share[0]}_{share[1]}")
+    picture = {"y": tf.zeros([size, size, 3], tf.uint8)}
+    seeds = tf.data.Dataset.range(300).map(lambda i: tf.stack([5, i]))
+    holes = seeds.map(lambda seed: task(seed, picture)["hole"], tf.data.AUTOTUNE)
+    areas = 100 * np.stack(list(holes.as_numpy_iterator())).mean((1, 2, 3))
+    assert share[0] <= areas.min() and areas.max() <= share[1]
+    assert areas.max() - areas.min() > 7  # All of it, less the margins.
 
 
 @pytest.mark.parametrize("size", [32, 64, 256])

@@ -12,6 +12,7 @@ from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
 from palette_jax.interop.convert import import_weights
 from palette_jax.interop.safetensors_file import (
+    export_parts,
     export_safetensors,
     import_safetensors,
     read_safetensors,
@@ -81,3 +82,25 @@ def test_a_file_of_others_is_none_of_ours(tmp_path: pathlib.Path) -> None:
         import_safetensors(path)
     with pytest.raises(WeightsError, match="1 tensors: a"):
         import_weights(path)
+
+
+def test_parts_are_small_and_any_of_them_stands_for_all(
+    tmp_path: pathlib.Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    params = {f"layer_{i}": {"kernel": rng.normal(size=(40, 50))} for i in range(9)}
+    config = {"model": {"attention": "local"}}
+    written = export_parts(params, tmp_path / "w", config=config, max_bytes=10_000)
+    files = [pathlib.Path(file) for file in written]
+    assert len(files) > 2 and all(f.stat().st_size <= 10_000 for f in files)
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    rounded = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
+    for file in files:
+        found, found_config = import_safetensors(file)
+        assert found_config == config
+        jax.tree.map(np.testing.assert_array_equal, found, rounded)
+    files[1].unlink()
+    with pytest.raises(WeightsError, match=r"no w-00002-of-\d{5}.safetensors; fetch"):
+        import_weights(files[0])
+    with pytest.raises(WeightsError, match=r"layer_0/kernel with 4,000"):
+        export_parts(params, tmp_path / "v", config=config, max_bytes=4000)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from palette_jax.pictures import resize
 
@@ -34,3 +35,27 @@ def test_area_is_the_integral_over_each_new_pixel() -> None:
 def test_a_picture_of_the_right_size_is_kept_to_the_bit() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resize.resize(picture, 8, 9), picture)
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (375, 641), (500, 257), (100, 140)])
+def test_torchvisions_square_is_pillows_and_the_graphs(shape: tuple[int, int]) -> None:
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow's resizing")
+    from palette_jax.data import images
+
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    got = resize.torchvision_square(picture, 128)
+    assert got.shape == (128, 128, 3)
+    graph = images.torchvision_square(tf.constant(picture), 128).numpy()
+    # Pillow rounds between the axes too.
+    difference = np.abs(got.astype(int) - graph)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.2
+    # The long side grows with the short one, and its middle is kept.
+    height, width = shape
+    scale = 128 / min(shape)
+    whole = Image.fromarray(picture).resize(
+        (int(width * scale), int(height * scale)), Image.Resampling.BILINEAR
+    )
+    top, left = round((whole.height - 128) / 2), round((whole.width - 128) / 2)
+    expected = whole.crop((left, top, left + 128, top + 128))
+    np.testing.assert_array_equal(got, expected)

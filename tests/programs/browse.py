@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 # A loaded machine is slow; nothing here is about time.
-PATIENCE = 300_000
+PATIENCE = 60_000
 
 # Chromium asks its makers for many things at the start, and sandboxes do not nest.
 _QUIET = (
@@ -34,16 +34,20 @@ class Served(NamedTuple):
     url: str
     folder: pathlib.Path  # In it are the files of its visitors, and nothing else.
     log: pathlib.Path
+    process: subprocess.Popen
 
 
 @contextlib.contextmanager
-def serve(folder: pathlib.Path, *args: str, **environment: str) -> Iterator[Served]:
+def serve(
+    folder: pathlib.Path, *args: str, port: int | None = None, **environment: str
+) -> Iterator[Served]:
     """Runs `palette-jax demo ARGS`; keeps what it writes in a folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     temporary, log = folder / "tmp", folder / "server.log"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "palette_jax.cli", "demo", f"--port={port}", *args],
@@ -57,7 +61,7 @@ def serve(folder: pathlib.Path, *args: str, **environment: str) -> Iterator[Serv
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield Served(f"http://127.0.0.1:{port}/", temporary, log)
+        yield Served(f"http://127.0.0.1:{port}/", temporary, log, process)
     finally:
         process.terminate()
         process.wait(120)

@@ -1,8 +1,12 @@
 """The page, in a real browser, against the real server and a small checkpoint."""
 
 import io
+import os
 import pathlib
+import shlex
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -29,6 +33,7 @@ pytestmark = pytest.mark.slow  # A server, a browser and a network are started.
 
 # Small enough that all tasks are computed in one tile, and compiled once.
 SIZE = (24, 16)
+_FAST = "--xla_backend_optimization_level=0"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("demo")
     _save_run(folder)
     flags = (f"--checkpoint={folder}", "--max-megapixels=8")
-    fast = "--xla_backend_optimization_level=0"
-    with browse.serve(folder, *flags, XLA_FLAGS=fast) as served:
+    with browse.serve(folder, *flags, XLA_FLAGS=_FAST) as served:
         yield served
     assert not list(served.folder.glob("palette_jax_*")), "files were left behind"
     assert "Traceback" not in served.log.read_text()
@@ -296,11 +300,27 @@ def test_a_dropped_gray_picture_is_colorized_and_taken_on(visit: Any) -> None:
     name, first = _run(page)
     assert name == "old_colorize_1.png" and first.shape == (*SIZE[::-1], 3)
     assert np.ptp(first.astype(int), axis=-1).mean() > 5
-    page.locator(".samples button").nth(1).click()
-    name, content = _saved(page, ".download")
-    assert name == "old_colorize_2.png"
+    thumbnails = page.locator(".samples img")
+    for i in range(2):
+        with urllib.request.urlopen(thumbnails.nth(i).get_attribute("src")) as data:
+            shown = _pixels(data.read())
+        thumbnails.nth(i).click(force=True)  # Its button takes the click.
+        name, content = _saved(page, ".download")
+        assert name == f"old_colorize_{i + 1}.png"
+        np.testing.assert_array_equal(shown, _pixels(content))
     second = _pixels(content)
     assert (first != second).mean() > 0.1
+    # Red as far as the two differ, four times as strong.
+    page.click(".doubt")
+    assert page.locator("img.deviation").is_visible()
+    source = page.locator("img.deviation").get_attribute("src")
+    with urllib.request.urlopen(source) as data:
+        deviation = _pixels(data.read())
+    apart = np.abs(first.astype(float) - second).mean(-1) / 2
+    np.testing.assert_allclose(deviation[..., 3], (4 * apart).clip(0, 255), atol=1)
+    assert (deviation[..., 0] == 255).all() and not deviation[..., 1:3].any()
+    page.click(".doubt")
+    assert not page.locator("img.deviation").is_visible()
     # The slider follows the mouse, and the keys.
     compare = page.locator(".compare")
     box = compare.bounding_box()
@@ -315,6 +335,124 @@ def test_a_dropped_gray_picture_is_colorized_and_taken_on(visit: Any) -> None:
     _ask_for(page, "fast")
     name, result = _run(page)
     assert name == "old_colorize_2_jpeg.png" and result.shape == second.shape
+
+
+def test_the_result_is_enlarged_up_to_its_pixels_and_beyond(page: Any) -> None:
+    choose(page, "superres")
+    _run(page)
+    size = page.locator(".compare img.after")
+
+    def shown() -> tuple[float, float]:
+        box = size.bounding_box()
+        return box["width"], box["height"]
+
+    fitted = shown()
+    page.click(".one")
+    assert shown() == (4 * SIZE[0], 4 * SIZE[1])
+    for _ in range(10):
+        page.click(".closer")
+    assert shown() == (16 * 4 * SIZE[0], 16 * 4 * SIZE[1])  # And no further.
+    # What was in the middle is there still.
+    frame = page.locator(".result .frame")
+    left, most = frame.evaluate("f => [f.scrollLeft, f.scrollWidth - f.clientWidth]")
+    assert most > 0 and left == pytest.approx(most / 2, abs=2)
+    page.click(".farther")
+    assert shown()[0] == pytest.approx(16 * 4 * SIZE[0] / 1.5, abs=1)
+    page.click(".fit")
+    assert shown() == fitted
+
+
+def test_the_frames_grow_with_the_window(page: Any) -> None:
+    def sizes() -> list[float]:
+        boxes = [page.locator(one).bounding_box() for one in (".stage", ".frame")]
+        return [box[side] for box in boxes for side in ("width", "height")]
+
+    before = sizes()
+    page.set_viewport_size({"width": 2200, "height": 1600})
+    page.wait_for_function("document.querySelector('.stage canvas').width > 850")
+    assert all(now > 1.3 * then for now, then in zip(sizes(), before, strict=True))
+    # The picture is drawn as large as the frame allows, and painted on where it is.
+    choose(page, "inpaint")
+    _paint(page, 0.5, 0.5)
+    rows, columns = np.nonzero(_mask(page))
+    assert abs(rows.mean() - 7.5) <= 1 and abs(columns.mean() - 11.5) <= 1
+
+
+def test_a_folder_is_dropped(visit: Any, tmp_path: pathlib.Path, photo: bytes) -> None:
+    """Its pictures are gone through; what is hidden or no picture is left out."""
+    for name in ("b10.png", "b9.png", "deep/a.png", ".hidden/c.png", "deep/.d.png"):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo)
+    (tmp_path / "album" / "notes.txt").write_text("no picture")
+    page = visit()
+    box = page.locator(".stage").bounding_box()
+    place = {"x": box["x"] + 50, "y": box["y"] + 50}
+    data = {"items": [], "files": [str(tmp_path / "album")], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+    for name, count in (("b9.png", 1), ("b10.png", 2), ("a.png", 3)):
+        page.get_by_text(f"{name}, 24 x 16").wait_for()
+        assert page.locator(".place").inner_text() == f"{count} of 3"
+        page.click("[data-do=next]")
+    page.click("[data-do=previous]")
+    page.get_by_text("b10.png, 24 x 16").wait_for()
+    choose(page, "jpeg")
+    assert _run(page)[0] == "b10_jpeg.png"
+
+
+@pytest.mark.parametrize("task", ["inpaint", "uncrop", "colorize"])
+def test_the_copied_command_writes_the_same_bytes(
+    page: Any, task: str, server: Served, photo: bytes, tmp_path: pathlib.Path
+) -> None:
+    choose(page, task)
+    _ask_for(page, "fast", 2)
+    page.locator("#seed input").fill("7")
+    if task == "uncrop":
+        page.fill("[data-side=left]", "25")
+    else:
+        _paint(page, 0.3, 0.6)
+        name, content = _saved(
+            page, "[data-do=save-mask]" if task == "inpaint" else "[data-do=save-hints]"
+        )
+        (tmp_path / name).write_bytes(content)
+    _run(page)
+    page.locator(".samples button").nth(1).click()
+    _, wanted = _saved(page, ".download")
+    page.click(".copy")
+    command = page.locator(".command").inner_text()
+    assert page.evaluate("String(getSelection())") == command
+    (tmp_path / "holiday.png").write_bytes(photo)
+    # The page tells the name of the checkpoint, and not where it lies.
+    (tmp_path / server.folder.parent.name).symlink_to(server.folder.parent)
+    program, *arguments = shlex.split(command)
+    assert program == "palette-jax" and "--seed=8" in arguments
+    subprocess.run(
+        [sys.executable, "-m", "palette_jax.cli", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "XLA_FLAGS": _FAST},
+        check=True,
+    )
+    assert (tmp_path / "restored" / "holiday.png").read_bytes() == wanted
+
+
+def test_strips_are_refused_and_large_pictures_cancelled_at_once(page: Any) -> None:
+    strip = _encoded(Image.new("1", (8_000_000, 1)), format="PNG")
+    give(page, "strip.png", strip)
+    page.locator(".about.wrong", has_text="sides of at most 32,767").wait_for()
+    # Hundreds of tiles, each of which takes a moment; and before that, compiling.
+    open_photo(page, "long.png", _encoded(Image.new("L", (20_000, 1)), format="PNG"))
+    choose(page, "jpeg")
+    page.click("#run")
+    page.get_by_text("Preparing").wait_for()
+    for _ in range(2):  # While it compiles, and while the device is busy.
+        page.click("#cancel")
+        page.get_by_text("Stopped.").wait_for()
+        page.click("#run")
+        page.get_by_text("Step 0 of 8").wait_for()
+    page.click("#cancel")
+    page.get_by_text("Stopped.").wait_for()
 
 
 def test_each_task_has_its_sentence(visit: Any) -> None:
@@ -334,6 +472,10 @@ def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
     page.click(".again")
     page.get_by_text("holiday_inpaint.png, 24 x 16").wait_for()
     np.testing.assert_array_equal(_mask(page), mask)
+    page.click("[data-do=take-back]")
+    page.get_by_text("holiday.png, 24 x 16").wait_for()
+    np.testing.assert_array_equal(_mask(page), mask)
+    assert not page.locator("[data-do=take-back]").is_visible()
     open_photo(page, "other.png", _png(np.zeros((*SIZE[::-1], 3), np.uint8)))
     assert not _mask(page).any()
 
@@ -468,7 +610,7 @@ def test_wrong_files_get_a_sentence_and_no_trace(page: Any, photo: bytes) -> Non
     ):
         give(page, name, content)
         page.locator(".about.wrong", has_text=said).wait_for()
-    page.evaluate("paletteEditor.open(new File([new Uint8Array(51e6)], ''), 'huge')")
+    page.evaluate("paletteEditor.openAll([new File([new Uint8Array(51e6)], 'huge')])")
     page.locator(".about.wrong", has_text="at most 50 are taken").wait_for()
     assert "Traceback" not in page.content()
     choose(page, "jpeg")
@@ -510,7 +652,7 @@ def test_two_visitors_wait_for_each_other_and_see_nothing_of_each_other(
 
 
 def _kept(server: Served) -> list[pathlib.Path]:
-    return [path for path in server.folder.rglob("*") if path.is_file()]
+    return [path for path in server.folder.glob("*/files/**/*") if path.is_file()]
 
 
 def _status(address: str) -> int:

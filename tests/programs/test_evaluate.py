@@ -14,9 +14,9 @@ from etils import epath
 from PIL import Image
 
 from palette_jax.config.values import from_dict
-from palette_jax.evaluation import history, paper, parts, plots
+from palette_jax.evaluation import history, paper, plots
 from palette_jax.evaluation.metrics.errors import MetricError
-from palette_jax.programs import evaluate
+from palette_jax.programs import evaluate_run, restored
 from palette_jax.training import checkpoints
 from tests.programs import fake_networks
 from tests.programs.conftest import Process
@@ -79,7 +79,7 @@ def evaluated(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
         fake_networks.install(patch)
-        assert evaluate.evaluate(config, str(workdir)) == 0
+        assert evaluate_run.evaluate(config, str(workdir)) == 0
     out = workdir / "evaluation" / "step_0000000"
     return out, json.loads((out / "table.json").read_text())
 
@@ -124,7 +124,7 @@ def test_all_that_a_number_depends_on_is_told(evaluated: tuple) -> None:
     ):
         assert text in page
     assert "FID of 10 pictures is a trend only" in page
-    assert "not ctest10k or places10k" in page
+    assert "not ctest10k, places10k or val5k" in page
     # Eight pixels are too few for these, which is said and not hidden.
     assert "11" in results["absent"]["SSIM"] and "32" in results["absent"]["LPIPS"]
 
@@ -162,11 +162,11 @@ def test_the_same_command_again_makes_nothing_anew(
     kept = {p: p.stat().st_mtime_ns for p in out.rglob("*/*.*") if p.is_file()}
     config = _config(checkpoint, pictures)
     with config.unlocked():
-        config.data.eval_list = results["protocol"]["list"]
+        config.data.eval_list = str(out.parents[2] / "list.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(out.parents[2]))
         fake_networks.install(patch)
-        evaluate.evaluate(config, str(out.parents[1]))
+        evaluate_run.evaluate(config, str(out.parents[1]))
     assert json.loads((out / "table.json").read_text()) == results
     made = {p for p, time in kept.items() if p.stat().st_mtime_ns != time}
     assert {p.name for p in made} <= {"settings.json", "table.json"}
@@ -184,7 +184,7 @@ def test_pictures_of_which_nothing_can_be_said_are_named(
         (folder / "06.png").unlink()
     config = _config(checkpoint, folder)
     with pytest.raises(MetricError, match=r"05\.png"):
-        evaluate.evaluate(config, str(_workdir(tmp_path, checkpoint)))
+        evaluate_run.evaluate(config, str(_workdir(tmp_path, checkpoint)))
 
 
 @pytest.mark.slow
@@ -263,9 +263,30 @@ def test_the_papers_rows_are_shown_for_its_own_protocol_alone() -> None:
     assert found.rows["Palette"]["IS"] == 212.9 and "left out" in found.note
 
 
+def test_the_papers_rows_of_shares_and_of_5000_pictures() -> None:
+    share = {"inpaint_mask": "free_form_20_30"}
+    same: dict[str, Any] = {"pictures": 10_000, "size": 256}
+    found, _ = paper.find(
+        "inpaint", share, protocol="ctest10k", **same, reference_pictures=50_000
+    )
+    assert found and "official file of masks" in found.note
+    assert found.rows["Palette"] == {"FID": 5.2, "IS": 205.5, "CA": 72.3, "PD": 27.6}
+    found, _ = paper.find(
+        "colorize",
+        {},
+        protocol="val5k",
+        pictures=5000,
+        size=256,
+        reference_pictures=5000,
+    )
+    assert found and "14.68" in found.note and found.source == "Table 1"
+    assert found.rows["ColTran"] == {"FID-5K": 19.37}
+    assert found.rows["Palette"]["FID-5K"] == 15.78
+
+
 def test_names_of_results_are_never_the_same() -> None:
     names = ["a.jpg", "a.png", "b/1.2", "b/c.d.JPEG", "a"]
-    stems = parts.file_names(names)
+    stems = restored.file_names(names)
     assert set(stems) == set(names) and len(set(stems.values())) == len(names)
     assert stems["b/c.d.JPEG"] == "b/c.d" and stems["b/1.2"] == "b/1.2"
 

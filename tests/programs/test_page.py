@@ -14,7 +14,8 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration.restorer import Progress, Restorer, Stopped
+from palette_jax.restoration.progress import Progress, Stopped
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Given
@@ -85,12 +86,15 @@ def place(uploads: pathlib.Path) -> Place:
     """A visitor who has opened a picture of 12 x 10 pixels."""
     visitor = Visitor()
     Image.new("RGB", (12, 10), (200, 30, 30)).save(uploads / "sent.png")
-    visitor.take(str(uploads / "sent.png"), "holiday.png", Limits())
+    visitor.take(str(uploads / "sent.png"), "holiday.png", Limits(), image_size=8)
     return Place(visitor, Line(1))
 
 
-def _threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "restoration"]
+def _ends(place: Place) -> bool:
+    """Whether the computation ends by itself."""
+    assert place.visitor.thread is not None
+    place.visitor.thread.join(60)
+    return not place.visitor.thread.is_alive()
 
 
 def test_a_computation_ends_with_files(place: Place) -> None:
@@ -135,10 +139,46 @@ def test_cancelling_ends_the_thread(place: Place) -> None:
     news = place.run(Counting(num_steps=10**4))
     while "preview" not in next(news):
         pass
-    assert len(_threads()) == 1
     place.visitor.stop.set()
     assert list(news)[-1] == {"state": "stopped", "text": "Stopped."}
-    assert not _threads()
+    assert _ends(place)
+
+
+def test_a_visitor_does_not_wait_for_a_step_that_is_stopped(place: Place) -> None:
+    """But the next one does, since the device is busy."""
+    may_end = threading.Event()
+
+    class Long(Counting):
+        def restore(self, *args: Any, **options: Any) -> Result:
+            may_end.wait(60)
+            return super().restore(*args, **options)
+
+    news = place.run(Long())
+    assert next(news)["state"] == "running"
+    threading.Timer(0.1, place.visitor.stop.set).start()
+    assert [last["state"] for last in news] == ["stopped"]
+    again = place.run(Counting())
+    assert next(again)["state"] == "waiting"
+    may_end.set()
+    assert list(again)[-1]["state"] == "done"
+    assert _ends(place)
+
+
+def test_the_files_of_a_visitor_who_is_gone_are_not_written_anew(place: Place) -> None:
+    may_end = threading.Event()
+
+    class Late(Counting):
+        def restore(self, *args: Any, **options: Any) -> Result:
+            may_end.wait(60)
+            place.visitor.folder.mkdir(exist_ok=True)
+            (place.visitor.folder / "private").touch()
+            return super().restore(*args, **options)
+
+    news = place.run(Late())
+    threading.Timer(0.1, place.visitor.leave).start()
+    list(news)
+    may_end.set()
+    assert _ends(place) and not place.visitor.folder.exists()
 
 
 def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> None:
@@ -146,7 +186,7 @@ def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> No
     while "preview" not in next(news):
         pass
     news.close()
-    assert not _threads()
+    assert _ends(place)
     assert list(place.run(Counting()))[-1]["state"] == "done"
 
 
@@ -155,7 +195,35 @@ def test_the_time_is_limited(place: Place) -> None:
     assert (
         news[-1]["state"] == "stopped" and "longest that is allowed" in news[-1]["text"]
     )
-    assert not _threads()
+    assert _ends(place)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "said"),
+    [
+        (2_000_000, 1, "sides of at most 32,767 pixels, got 2,000,000 x 1"),
+        (1, 80_000, "sides of at most 32,767 pixels, got 1 x 80,000"),
+        # The network sees 64 rows, and each of them has to be computed.
+        (20_000, 1, "at most 1,000,000 pixels"),
+        (15_000, 50, None),
+    ],
+)
+def test_strips_are_refused_that_become_large(
+    place: Place, uploads: pathlib.Path, width: int, height: int, said: str | None
+) -> None:
+    Image.new("L", (width, height)).save(uploads / "sent.png")
+    limits = Limits(max_pixels=2_000_000)
+    strict = limits._replace(max_pixels=1_000_000)
+    sent = (str(uploads / "sent.png"), "strip.png")
+    if said is None:
+        assert place.visitor.take(*sent, strict, image_size=64)["width"] == width
+        return
+    with pytest.raises(UserError, match=said):
+        place.visitor.take(
+            *sent, strict if height * width < 1e5 else limits, image_size=64
+        )
+    # What was open stays.
+    assert place.visitor.photo(limits).pixels.shape == (10, 12, 3)
 
 
 def test_the_line_lets_in_one_after_the_other_and_is_limited(place: Place) -> None:
@@ -200,8 +268,14 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"seed": -1}, None, "expected a seed"),
         ({"task": "uncrop"}, {"extend": {"left": 0}}, "No side is extended"),
         ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
+        ({"task": "uncrop"}, {"extend": {"left": "nan"}}, "by 0 to 16 times"),
+        ({"task": "uncrop"}, {"extend": {"top": 1e300}}, "by 0 to 16 times"),
         ({"task": "inpaint"}, None, "expected a mask"),
-        ({"task": "inpaint"}, {"mask": "data:,bm90aGluZw=="}, "the mask: expected"),
+        (
+            {"task": "inpaint"},
+            {"mask": "data:,bm90aGluZw=="},
+            "holiday_mask.png: expected",
+        ),
         ({"task": "inpaint"}, {"mask": 3}, "expected a mask"),
         ({"task": "nonsense"}, None, "expected task out of"),
     ],
@@ -227,11 +301,11 @@ def test_names_are_made_harmless(
     place: Place, uploads: pathlib.Path, name: str, kept: str
 ) -> None:
     Image.new("L", (9, 9)).save(uploads / "sent.png")
-    answer = place.visitor.take(str(uploads / "sent.png"), name, Limits())
+    answer = place.visitor.take(str(uploads / "sent.png"), name, Limits(), image_size=8)
     assert answer["name"] == kept
     *_, last = place.run(Counting())
     path = pathlib.Path(last["results"][0]["path"])
-    assert path.is_file() and path.parent == place.visitor.folder / "results"
+    assert path.is_file() and path.parent.parent == place.visitor.folder
 
 
 def test_only_what_was_uploaded_is_taken(
@@ -241,7 +315,7 @@ def test_only_what_was_uploaded_is_taken(
     Image.new("L", (9, 9)).save(other)
     for path in (str(other), str(place.visitor.folder), "nowhere.png"):
         with pytest.raises(UserError, match="expected a file that was uploaded"):
-            place.visitor.take(path, "x.png", Limits())
+            place.visitor.take(path, "x.png", Limits(), image_size=8)
     assert other.exists()
 
 
@@ -252,7 +326,9 @@ def test_postscript_is_no_picture_here(place: Place, uploads: pathlib.Path) -> N
     try:
         visitors.forbid_programs()
         with pytest.raises(UserError, match="expected a picture that Pillow reads"):
-            place.visitor.take(str(uploads / "sent.eps"), "x.eps", Limits())
+            place.visitor.take(
+                str(uploads / "sent.eps"), "x.eps", Limits(), image_size=8
+            )
     finally:
         Image.ID[:] = known
 
@@ -261,6 +337,8 @@ def test_a_large_picture_is_shown_small(place: Place, uploads: pathlib.Path) -> 
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (30, 5000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(uploads / "sent.png")
-    answer = place.visitor.take(str(uploads / "sent.png"), "wide.png", Limits())
+    answer = place.visitor.take(
+        str(uploads / "sent.png"), "wide.png", Limits(), image_size=8
+    )
     assert (answer["width"], answer["height"]) == (5000, 30)
     assert len(answer["view"]) < 200_000

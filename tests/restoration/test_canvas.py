@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from palette_jax.errors import UserError
 from palette_jax.restoration import canvas
 from palette_jax.tasks import Degraded, Given, inpaint
 
@@ -53,3 +54,25 @@ def test_whole_pictures_are_worked_on_as_a_whole() -> None:
     prepared = canvas.prepare(degraded, SIZE)
     assert prepared.box == (0, 40, 0, 50) and not prepared.is_shrunk
     assert len(prepared.tiles) == 3 * 4  # Every 12 pixels at most: a quarter shared.
+
+
+def test_strips_and_tiles_are_limited() -> None:
+    # A row of 10 million pixels has as many as a square, and needs 16 times as many.
+    strip = Degraded(
+        np.zeros((1, 10_000_000, 3), np.uint8), np.zeros((1, 10_000_000, 1), np.uint8)
+    )
+    for large in ("tiles", "shrink"):
+        with pytest.raises(
+            UserError, match=r"at most 100,000,000 pixels .* got 160,000"
+        ):
+            canvas.prepare(strip, SIZE, large=large)
+    # A hole in it is worked on alone.
+    hole = strip.hole.copy()
+    hole[:, 5_000_000:5_000_009] = 1
+    assert canvas.prepare(strip._replace(hole=hole), SIZE).x.shape[0] == SIZE
+    # Every 12 pixels: 4 x 9 tiles.
+    whole = Degraded(np.zeros((52, 112, 3), np.uint8), np.zeros((52, 112, 1), np.uint8))
+    assert len(canvas.prepare(whole, SIZE, max_tiles=36).tiles) == 36
+    with pytest.raises(UserError, match=r"at most 35 tiles .* got 36 .*--large=shrink"):
+        canvas.prepare(whole, SIZE, max_tiles=35)
+    assert canvas.prepare(whole, SIZE, max_tiles=35, large="shrink").is_shrunk

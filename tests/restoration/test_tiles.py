@@ -27,8 +27,8 @@ def _predict(function, x, y_t, *, painted=None, together=4, devices=4):
     )
     bind = tiles.make_tiled_predictor(_mesh(devices))
     gamma = jnp.linspace(0.2, 0.9, len(x))
-    ask = jax.jit(lambda predict_noise, *given: predict_noise(*given))
-    return np.asarray(ask(bind(Partial(function), plan), x, y_t, gamma))
+    ask = bind(Partial(function), plan)
+    return np.asarray(ask(jnp.asarray(x), jnp.asarray(y_t), gamma))
 
 
 def _canvases(*shape):

@@ -10,8 +10,7 @@ from numpy.random import default_rng
 
 from benchmarks import sizes
 from palette_jax import parallel
-from palette_jax.config import build
-from palette_jax.programs import train
+from palette_jax.config import build, build_training
 from palette_jax.training.state import TrainState, make_state
 
 _STEPS = 300
@@ -59,7 +58,7 @@ def runs() -> dict[str, tuple[np.ndarray, TrainState]]:
         mesh, state = _start(config)
         if dtype not in steps:
             shardings = parallel.param_shardings(mesh, state)
-            steps[dtype] = train.compile_step(config, mesh, shardings)
+            steps[dtype] = build_training.compile_step(config, mesh, shardings)
         state = state.replace(step=state.step + offset)  # The noise follows from it.
         losses = []
         for step in range(_STEPS):
@@ -101,7 +100,9 @@ def test_nothing_is_compiled_after_the_first_step(
 ) -> None:
     config = _config()
     mesh, state = _start(config)
-    step = train.compile_step(config, mesh, parallel.param_shardings(mesh, state))
+    step = build_training.compile_step(
+        config, mesh, parallel.param_shardings(mesh, state)
+    )
     restore = build.make_restore(config, mesh)
 
     def go(number: int) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -20,6 +20,7 @@ from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
 # What is left of the distance of a set to itself by rounding, relative to the spread.
 _ROUNDING = 1e-10
+_PUBLIC = ("mu", "sigma")  # The arrays of others' files.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,26 +129,23 @@ def reference_hash(
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def cached(
-    path: epath.PathLike, compute: Callable[[], Mapping[str, Statistics]]
-) -> dict[str, Statistics]:
-    """Returns the statistics by feature name from a file, or computes and keeps them.
+def find(path: epath.PathLike) -> dict[str, Statistics] | None:
+    """Returns the statistics of a file; None, and a warning, if it is damaged."""
+    if not epath.Path(path).exists():
+        return None
+    try:
+        return read(path)
+    except MetricError as error:
+        logging.warning("%s; it is computed again", error)
+        return None
 
-    A file that cannot be read is computed anew, and one that cannot be written is not
-    kept; both are logged. Name the file by `reference_hash`.
-    """
-    path = epath.Path(path)
-    if path.exists():
-        try:
-            return read(path)
-        except MetricError as error:
-            logging.warning("%s; it is computed anew", error)
-    by_name = dict(compute())
+
+def keep(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
+    """Writes statistics as `save` does; a warning if that is not possible."""
     try:
         save(path, by_name)
     except OSError as error:
         logging.warning("The statistics are not kept in %s: %s", path, error)
-    return by_name
 
 
 def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
@@ -161,6 +159,42 @@ def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
     np.savez(buffer, allow_pickle=False, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
+
+
+def save_public(path: epath.PathLike, found: Statistics) -> None:
+    """Writes `mu` and `sigma`, as pytorch-fid and clean-fid keep and read them."""
+    buffer = io.BytesIO()
+    np.savez(buffer, mu=found.mean, sigma=found.covariance)
+    epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def read_public(path: epath.PathLike) -> dict[str, Statistics]:
+    """Returns the statistics of a file of pytorch-fid or clean-fid, by feature name.
+
+    Raises:
+      MetricError: if the file has no `mu` and `sigma` that belong together.
+    """
+    try:
+        data = io.BytesIO(epath.Path(path).read_bytes())
+        with np.load(data, allow_pickle=False) as arrays:
+            mean, covariance = (arrays[key].astype(np.float64) for key in _PUBLIC)
+    except Exception as error:  # A damaged archive can raise almost anything.
+        raise MetricError(
+            f"expected the statistics of pytorch-fid or clean-fid in {path}, an .npz"
+            f" file with mu and sigma, got {type(error).__name__}: {error}; write one"
+            " with --save-statistics"
+        ) from error
+    shapes = mean.shape, covariance.shape
+    is_square = mean.ndim == 1 and covariance.shape == (len(mean), len(mean))
+    if not is_square or not all(np.isfinite(a).all() for a in (mean, covariance)):
+        raise MetricError(
+            f"expected finite mu [f] and sigma [f, f] in {path}, got shapes {shapes[0]}"
+            f" and {shapes[1]}, or values that are not finite"
+        )
+    # The file does not tell how many pictures there were: of two, the scatter is the
+    # covariance.
+    return {str(len(mean)): Statistics(2, mean, covariance)}
 
 
 def read(path: epath.PathLike) -> dict[str, Statistics]:

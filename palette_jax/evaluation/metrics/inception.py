@@ -44,6 +44,7 @@ def find(*, folder: epath.PathLike | None = None) -> epath.Path:
 def load(
     path: epath.PathLike,
     *,
+    clean: bool = False,
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Extractor:
@@ -51,6 +52,12 @@ def load(
 
     Its `outputs` are "64", "192", "768", "2048" (means over the positions) and
     "logits"; a file that ends after Mixed_6e has no "2048" and no "logits".
+
+    Args:
+      path: of the weights.
+      clean: resizes pictures as clean-fid does, else as pytorch-fid does.
+      batch_size: pictures that go through the network at once.
+      mesh: as in `Extractor`.
 
     Raises:
       WeightsError: if the file holds other weights, or is damaged.
@@ -63,7 +70,7 @@ def load(
         return (layer, None) if layer == "fc" else (f"{layer}.conv", f"{layer}.bn")
 
     return Extractor(
-        prepare,
+        prepare_clean if clean else prepare,
         network.apply,
         take_over(state, path, network, _EPS, keys),
         sha256=weight_files.sha256(path),
@@ -82,6 +89,16 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 299 299 3"]:
     x = pictures.astype(jnp.float32) / 255
     shape = (len(x), _SIZE, _SIZE, 3)
     return 2 * jax.image.resize(x, shape, "linear", antialias=False) - 1
+
+
+def prepare_clean(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 299 299 3"]:
+    """Returns the whole pictures at 299 x 299 as clean-fid makes them (Parmar 2022).
+
+    Bicubic as Pillow has it, which averages where it shrinks, in floats that may
+    overshoot; then less 128, by 128.
+    """
+    x = pictures.astype(jnp.float32)
+    return (jax.image.resize(x, (len(x), _SIZE, _SIZE, 3), "cubic") - 128) / 128
 
 
 class Inception(nn.Module):

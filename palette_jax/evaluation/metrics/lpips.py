@@ -1,4 +1,7 @@
-"""LPIPS with AlexNet (Zhang et al. 2018, version 0.1): a learned distance of pairs."""
+"""LPIPS (Zhang et al. 2018, version 0.1): a learned distance of pairs.
+
+With AlexNet it is what most papers report; with VGG-16 what some of restoration do.
+"""
 
 import flax.linen as nn
 import jax
@@ -19,9 +22,10 @@ _SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 
 
 def load(
-    alexnet: epath.PathLike,
+    backbone: epath.PathLike,
     linear: epath.PathLike,
     *,
+    vgg: bool = False,
     batch_size: int = 32,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Extractor:
@@ -30,16 +34,17 @@ def load(
     Pictures are taken at their own size; one shorter than 31 pixels is a `MetricError`.
 
     Args:
-      alexnet: torchvision's weights, `weight_files.find("alexnet")`.
-      linear: the weights of the channels, `weight_files.find("lpips")`.
+      backbone: torchvision's weights, `weight_files.find("alexnet")` or "vgg16".
+      linear: the weights of the channels, `weight_files.find("lpips")` or "lpips_vgg".
+      vgg: whether the backbone is VGG-16.
       batch_size: pairs that go through the network at once.
       mesh: as in `Extractor`.
 
     Raises:
       WeightsError: if a file holds other weights, or is damaged.
     """
-    state = {**read_torch(linear), **read_torch(alexnet)}
-    network = Lpips()
+    state = {**read_torch(linear), **read_torch(backbone)}
+    network = Lpips(vgg)
 
     def keys(layer: str) -> tuple[str, str | None]:
         return (f"{layer}.model.1" if layer.startswith("lin") else layer), None
@@ -47,8 +52,8 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(state, alexnet, network, 0.0, keys, num_inputs=2),
-        sha256=f"{weight_files.sha256(alexnet)}+{weight_files.sha256(linear)}",
+        take_over(state, backbone, network, 0.0, keys, num_inputs=2),
+        sha256=f"{weight_files.sha256(backbone)}+{weight_files.sha256(linear)}",
         outputs=("lpips",),
         batch_size=batch_size,
         mesh=mesh,
@@ -72,15 +77,21 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 
 
 class Lpips(nn.Module):
-    """The distance; layers are named as in both files."""
+    """The distance; layers are named as in both files.
+
+    Attributes:
+      vgg: whether the backbone is VGG-16, else AlexNet.
+    """
+
+    vgg: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
     ) -> dict[str, Float[Array, " b"]]:
         """Returns the distance of each pair, 0 where they are equal."""
-        alexnet = _AlexNet(name="features")
-        pairs = zip(alexnet(x), alexnet(y), strict=True)
+        backbone = (_Vgg16 if self.vgg else _AlexNet)(name="features")
+        pairs = zip(backbone(x), backbone(y), strict=True)
         total = jnp.zeros(len(x))
         for i, (first, second) in enumerate(pairs):
             squares = jnp.square(_unit(first) - _unit(second))
@@ -98,6 +109,21 @@ class _AlexNet(nn.Module):
         h.append(conv_relu(h[-1], "8", 256, 3))
         h.append(conv_relu(h[-1], "10", 256, 3))
         return h
+
+
+class _Vgg16(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array) -> list[Array]:
+        h, index, outputs = x, 0, []
+        for block, convs in enumerate((2, 2, 3, 3, 3)):
+            if block:
+                h = nn.max_pool(h, (2, 2), (2, 2))
+                index += 1
+            for _ in range(convs):
+                h = conv_relu(h, str(index), min(64 * 2**block, 512), 3)
+                index += 2  # The activations count in the file's names.
+            outputs.append(h)
+        return outputs
 
 
 def _unit(h: Array) -> Array:

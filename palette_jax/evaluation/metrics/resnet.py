@@ -21,6 +21,7 @@ _SHORT_SIDE, _CROP = 256, 224
 def load(
     path: epath.PathLike,
     *,
+    whole: bool = False,
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Extractor:
@@ -28,12 +29,19 @@ def load(
 
     The key names are torchvision's.
 
+    Args:
+      path: of the weights.
+      whole: shows the network the whole picture, as the evaluation of I2SB does, else
+        the central part, as torchvision does.
+      batch_size: pictures that go through the network at once.
+      mesh: as in `Extractor`.
+
     Raises:
       WeightsError: if the file holds other weights, or is damaged.
     """
     network = ResNet50()
     return Extractor(
-        prepare,
+        prepare_whole if whole else prepare,
         network.apply,
         take_over(read_torch(path), path, network, _EPS, _keys),
         sha256=weight_files.sha256(path),
@@ -58,6 +66,30 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
     top, left = round((height - _CROP) / 2), round((width - _CROP) / 2)
     x = x[:, top : top + _CROP, left : left + _CROP]
     return (x - _MEAN) / _DEVIATION
+
+
+def prepare_whole(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
+    """Returns the whole pictures at 224 x 224 as the public evaluation of I2SB does.
+
+    PyTorch's `interpolate(mode="bicubic")`: no antialiasing, and the border repeats.
+    """
+    x = pictures.astype(jnp.float32) / 255
+    rows, columns = (_cubic(side) for side in x.shape[1:3])
+    x = jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+    return (x - _MEAN) / _DEVIATION
+
+
+def _cubic(side: int) -> Float[np.ndarray, "224 side"]:
+    """Returns the weights of a cubic convolution (Keys 1981, a = -3/4)."""
+    place = (np.arange(_CROP) + 0.5) * side / _CROP - 0.5
+    weights = np.zeros((_CROP, side))
+    for tap in range(-1, 3):
+        pixel = np.floor(place).astype(int) + tap
+        t = np.abs(place - pixel)
+        near, far = 1.25 * t**3 - 2.25 * t**2 + 1, -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
+        border = pixel.clip(0, side - 1)
+        weights[np.arange(_CROP), border] += np.where(t <= 1, near, far)
+    return weights.astype(np.float32)
 
 
 class ResNet50(nn.Module):

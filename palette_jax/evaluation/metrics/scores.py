@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64, Integer
 
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
@@ -54,10 +54,10 @@ def inception_score(
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def top1_accuracy(
+def is_right(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
-) -> float:
-    """Returns the share of pictures whose highest logit is that of their class, 0 to 1.
+) -> Bool[np.ndarray, " n"]:
+    """Returns which pictures' highest logit is that of their class.
 
     Raises:
       MetricError: if a label is not one of the classes, or a logit is not finite.
@@ -68,7 +68,7 @@ def top1_accuracy(
         raise MetricError(f"expected labels of 0 to {classes - 1}, got {wrong[0]}")
     if not np.isfinite(logits).all():
         raise MetricError("expected finite logits, got NaN or infinity")
-    return float((logits.argmax(1) == labels).mean())
+    return logits.argmax(1) == labels
 
 
 def feature_distances(

@@ -87,6 +87,21 @@ WEIGHT_FILES = {
         "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
         "BSD-2-Clause",
     ),
+    "vgg16": WeightFile(
+        "vgg16-397923af.pth",
+        "VGG-16, IMAGENET1K_V1 (LPIPS-VGG)",
+        f"{_TORCHVISION}/vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        _BSD,
+    ),
+    "lpips_vgg": WeightFile(
+        "vgg.pth",
+        "the linear layers of LPIPS 0.1 for VGG-16 (LPIPS-VGG)",
+        "https://github.com/richzhang/PerceptualSimilarity, file"
+        " lpips/weights/v0.1/vgg.pth, which the Python package lpips 0.1.4 holds too",
+        "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+        "BSD-2-Clause",
+    ),
 }
 """The files by short name. The hashes are those that torchvision's file names begin
 with, and whole as several projects have recorded them."""

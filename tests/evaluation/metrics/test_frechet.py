@@ -69,6 +69,37 @@ def test_batches_merge_to_the_statistics_of_all() -> None:
     assert merged.count == 30
 
 
+def test_statistics_of_pytorch_fid_are_read_and_written(tmp_path: pathlib.Path) -> None:
+    first, second = draw(40, 6, 0), draw(30, 6, 1)
+    mean, covariance = second.mean(0), np.cov(second, rowvar=False)
+    np.savez(tmp_path / "theirs.npz", mu=mean, sigma=covariance)
+    theirs = frechet.read_public(tmp_path / "theirs.npz")
+    assert list(theirs) == ["6"]
+    expected = frechet.distance(stats(first), stats(second))
+    assert frechet.distance(stats(first), theirs["6"]) == pytest.approx(expected)
+    frechet.save_public(tmp_path / "ours.npz", stats(second))
+    with np.load(tmp_path / "ours.npz") as ours:  # As pytorch-fid does.
+        np.testing.assert_allclose(ours["mu"], mean, rtol=1e-6)
+        np.testing.assert_allclose(ours["sigma"], covariance, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["none", "text", "no sigma", "shapes", "nan"])
+def test_bad_statistics_of_others_are_refused(
+    tmp_path: pathlib.Path, case: str
+) -> None:
+    path = tmp_path / "theirs.npz"
+    if case == "text":
+        path.write_text("no archive")
+    elif case == "no sigma":
+        np.savez(path, mu=np.zeros(3))
+    elif case == "shapes":
+        np.savez(path, mu=np.zeros(3), sigma=np.eye(4))
+    elif case == "nan":
+        np.savez(path, mu=np.zeros(3), sigma=np.full((3, 3), np.nan))
+    with pytest.raises(MetricError, match=r"theirs\.npz"):
+        frechet.read_public(path)
+
+
 def test_bad_features_are_named() -> None:
     features = draw(12, 3, 0)
     features[4, 1], features[7, 0] = np.nan, np.inf
@@ -95,27 +126,20 @@ def test_statistics_are_kept_and_a_damaged_file_is_made_anew(
     tmp_path: pathlib.Path,
 ) -> None:
     made = {"768": stats(draw(9, 5, 0)), "64": stats(draw(9, 2, 0))}
-    calls = []
-
-    def compute() -> dict[str, frechet.Statistics]:
-        calls.append(1)
-        return made
-
     path = tmp_path / "cache" / "reference.npz"
-    for _ in range(2):
-        kept = frechet.cached(path, compute)
-        for name, found in made.items():
-            assert kept[name].count == 9
-            np.testing.assert_array_equal(kept[name].mean, found.mean)
-            np.testing.assert_array_equal(kept[name].scatter, found.scatter)
-    assert len(calls) == 1
+    assert frechet.find(path) is None
+    frechet.keep(path, made)
+    kept = frechet.find(path) or {}
+    for name, found in made.items():
+        assert kept[name].count == 9
+        np.testing.assert_array_equal(kept[name].mean, found.mean)
+        np.testing.assert_array_equal(kept[name].scatter, found.scatter)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(MetricError, match="damaged"):
         frechet.read(path)
-    assert frechet.cached(path, compute)["64"].count == 9 and len(calls) == 2
-    assert frechet.read(path)["64"].count == 9
+    assert frechet.find(path) is None
     (tmp_path / "file").write_text("")
-    assert frechet.cached(tmp_path / "file" / "no.npz", compute)["64"].count == 9
+    frechet.keep(tmp_path / "file" / "no.npz", made)  # A warning, and no error.
 
 
 @pytest.fixture(scope="module")

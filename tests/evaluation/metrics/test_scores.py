@@ -40,17 +40,18 @@ def test_bad_logits_and_labels_are_named() -> None:
     with pytest.raises(MetricError, match=r"10 pictures or more.*got 9"):
         scores.inception_score(logits[:9], NAMES[:9])
     with pytest.raises(MetricError, match="labels of 0 to 4, got 5"):
-        scores.top1_accuracy(logits, np.array([0] * 11 + [5]))
+        scores.is_right(logits, np.array([0] * 11 + [5]))
     logits[3] = np.nan
     with pytest.raises(MetricError, match=r"1 of 12 pictures: 3\.png"):
         scores.inception_score(logits, NAMES[:12])
     with pytest.raises(MetricError, match="finite logits"):
-        scores.top1_accuracy(logits, np.zeros(12, int))
+        scores.is_right(logits, np.zeros(12, int))
 
 
 def test_accuracy_and_distance_are_what_they_say() -> None:
     logits = np.eye(5, dtype=np.float32)
-    assert scores.top1_accuracy(logits, np.array([0, 1, 2, 4, 3])) == 0.6
+    right = scores.is_right(logits, np.array([0, 1, 2, 4, 3]))
+    assert right.tolist() == [True, True, True, False, False]
     got = scores.feature_distances(
         np.array([[3.0, 4], [1, 1]]), np.array([[0.0, 0], [1, 1]])
     )

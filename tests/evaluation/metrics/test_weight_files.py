@@ -56,7 +56,7 @@ def test_a_missing_file_is_described(name: str, home: pathlib.Path) -> None:
 
 
 def test_names_of_files_begin_with_their_hash_where_publishers_say_so() -> None:
-    for name in ("inception", "resnet50", "inception_v1", "alexnet"):
+    for name in ("inception", "resnet50", "inception_v1", "alexnet", "vgg16"):
         wanted = WEIGHT_FILES[name]
         assert wanted.file_name.endswith(f"-{wanted.sha256[:8]}.pth")
 

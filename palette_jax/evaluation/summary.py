@@ -1,6 +1,6 @@
-"""What is said of numbers, so that others can make the same ones."""
+"""What is said of numbers: how they were made, so that others can make the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -9,37 +9,42 @@ from etils import epath
 from palette_jax.evaluation import table
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import structure
-from palette_jax.tasks import TASKS
+from palette_jax.pictures.protocols import PROTOCOLS
 
-CROP = "central square"
+ORIGINALS = "original pictures"
+"""The title of their row."""
 QUANTISATION = "8 bits, rounded"
 
 
-def resize(size: int) -> str:
-    """Returns how pictures are resized."""
-    return f"to {size} x {size} pixels: by area, bicubic where that enlarges"
-
-
-def protocol(
-    config: ml_collections.ConfigDict,
-    step: int,
+def statement(
     judge: Judge,
-    names: Sequence[str],
+    *,
+    pictures: int,
     pictures_hash: str,
+    list_file: str,
+    size: int | None,
     reference: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns what all numbers of an evaluation were made with."""
-    sample = config.sample
-    is_one_pass = config.diffusion.objective == "regress"
+    how = PROTOCOLS[judge.protocol]
     return {
-        "pictures": len(names),
+        "name": judge.protocol,
+        "pictures": pictures,
         "pictures_hash": pictures_hash,
-        "list": config.data.eval_list,
-        "crop": CROP,
-        "resize": resize(config.data.image_size),
+        "list": list_file,
+        "crop": how.crop if size else "none",
+        "resize": f"to {size} x {size} pixels: {how.resize}" if size else "none",
         "quantisation": QUANTISATION,
         "reference": dict(reference),
         "weights": judge.weights,
+    }
+
+
+def statement_of_run(config: ml_collections.ConfigDict, step: int) -> dict[str, Any]:
+    """Returns what the pictures of a run were made with."""
+    sample = config.sample
+    is_one_pass = config.diffusion.objective == "regress"
+    return {
         "checkpoint": f"step {step}, averaged weights",
         "seed": config.seed,
         "sampler": "one pass" if is_one_pass else sample.sampler,
@@ -49,17 +54,18 @@ def protocol(
     }
 
 
-def protocol_lines(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a protocol as texts by what they say."""
-    said = {"N": f"{values['pictures']} pictures, hash {values['pictures_hash']}"}
+def statement_lines(values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a statement as texts by what they say."""
+    name = values.get("name", "paper")  # Older tables do not name it.
+    said = {"protocol": f"{name} ({PROTOCOLS[name].says})"}
+    said["N"] = f"{values['pictures']} pictures, hash {values['pictures_hash']}"
     if values.get("list"):
         said["list"] = values["list"]
     said |= {name: values[name] for name in ("crop", "resize", "quantisation")}
     if "inception" in values["weights"]:
         reference = values["reference"]
-        said["FID's reference"] = (
-            f"{reference['pictures']} pictures, hash {reference['hash']}"
-        )
+        count = f"{reference['pictures']} pictures" if reference["pictures"] else "file"
+        said["FID's reference"] = f"{count}, hash {reference['hash']}"
     for network, digest in values["weights"].items():
         said[f"weights of {network}"] = f"sha256 {digest}"
     if "sampler" in values:
@@ -68,12 +74,6 @@ def protocol_lines(values: Mapping[str, Any]) -> dict[str, str]:
         said["sampler"] = f"{values['sampler']}, {values['steps']} steps{schedule}"
         said["seed"] = f"{values['seed']}; samples of each picture: {values['samples']}"
     return said
-
-
-def degradation(task: str, config: ml_collections.ConfigDict) -> str:
-    """Returns how pictures of a task were degraded."""
-    options = {**config.eval.to_dict(), "gray": config.data.gray}
-    return TASKS[task].degradation(options)
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:
@@ -102,28 +102,39 @@ def absent_lines(absent: Mapping[str, str]) -> list[str]:
     return [f"absent: {', '.join(titles)}: {why}" for why, titles in reasons.items()]
 
 
-def of_evaluation(results: Mapping[str, Any], out: epath.Path) -> list[str]:
-    """Returns the lines that end an evaluation in a terminal."""
+def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
+    """Returns the lines that end the evaluation of a run in a terminal."""
     lines: list[str] = []
     for task, found in results["tasks"].items():
-        lines += ["", f"{task} ({found['degradation']})", *table.text(found["rows"])]
-        lines += paper_lines(found["paper"])
-        lines += [f"warning: {warning}" for warning in found["warnings"]]
-    lines += ["", *absent_lines(results["absent"])]
-    said = protocol_lines(results["protocol"])
-    lines += [f"{name}: {what}" for name, what in said.items()]
+        lines += ["", f"{task} ({found['degradation']})"]
+        lines += _table(found, results["protocol"])
+    lines += _how(results)
     return [*lines, *_summary(results), *_sheets(results, out)]
 
 
-def of_pictures(results: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of an evaluation of pictures that another program made."""
+def of_folder(results: Mapping[str, Any]) -> list[str]:
+    """Returns the lines that end the evaluation of pictures that any program made."""
+    return [*_table(results, results["protocol"]), *_how(results)]
+
+
+def _table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
+    """Returns a table, the protocol and the intervals beside it, and warnings."""
+    lines = [*table.text(found["rows"], corner=f"protocol {protocol['name']}")]
+    lines += [
+        f"95% over the pictures, {name}: {', '.join(table.ranges(intervals))}"
+        for name, intervals in found["intervals"].items()
+        if intervals and name != ORIGINALS
+    ]
+    lines += paper_lines(found["paper"])
+    return [*lines, *(f"warning: {warning}" for warning in found["warnings"])]
+
+
+def _how(results: Mapping[str, Any]) -> list[str]:
+    said = statement_lines(results["protocol"])
     return [
-        *table.text(results["rows"]),
-        *paper_lines(results["paper"]),
-        *(f"warning: {warning}" for warning in results["warnings"]),
         "",
         *absent_lines(results["absent"]),
-        *(f"{k}: {what}" for k, what in protocol_lines(results["protocol"]).items()),
+        *(f"{name}: {what}" for name, what in said.items()),
     ]
 
 

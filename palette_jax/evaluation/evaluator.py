@@ -1,0 +1,227 @@
+"""The one evaluator: from folders of pictures to the rows of a table.
+
+What it measures is kept batch by batch, so the same call goes on where it was stopped.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+
+from palette_jax import parallel
+from palette_jax.evaluation import folders, paper, summary, table
+from palette_jax.evaluation.batch_files import BatchFiles
+from palette_jax.evaluation.judge import LPIPS, PIXELS, Judge
+from palette_jax.evaluation.metrics import frechet, pictures
+from palette_jax.evaluation.references import (
+    Files,
+    Reference,
+    batch_size,
+    statistics_of,
+)
+from palette_jax.pictures.image_list import ImageList
+
+
+class Pictures(NamedTuple):
+    """What is evaluated; every mapping has the same names in the same order.
+
+    Attributes:
+      originals: the pictures as they should be.
+      rows: by the name of a row, such as `sample_0`, its pictures. Of the row `mean`
+        only pixels are compared.
+      masks: white where PSNR is measured; without, everywhere.
+      square: how pictures are cut and resized; None leaves them as they are.
+      listed: the list that chose them, and knows their classes.
+    """
+
+    originals: Files
+    rows: Mapping[str, Files]
+    masks: Files | None = None
+    square: folders.Square | None = None
+    listed: ImageList | None = None
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation found; empty but on host 0.
+
+    Attributes:
+      rows: `originals` and those of all results.
+      reference: what Fréchet distances refer to, by feature.
+    """
+
+    rows: dict[str, table.Row]
+    reference: Mapping[str, frechet.Statistics]
+
+
+class Folders(NamedTuple):
+    """Where measurements are kept, of the rows and of the originals."""
+
+    rows: epath.Path
+    originals: epath.Path
+
+
+def evaluate(
+    judge: Judge,
+    found: Pictures,
+    reference: Reference | Mapping[str, frechet.Statistics],
+    kept: Folders,
+    *,
+    refuse_gray: Mapping[str, str],
+    check_stop: Callable[[], None] = lambda: None,
+) -> Evaluated:
+    """Measures pictures and makes rows of what is measured.
+
+    Args:
+      judge: what measures.
+      found: the pictures.
+      reference: of Fréchet distances; or its statistics, by feature.
+      kept: where measurements are kept: of these pictures alone.
+      refuse_gray: the rows that must have colours, and where they lie, for the message.
+      check_stop: raises where the program is to stop.
+
+    Raises:
+      MetricError: for pictures of which nothing can be said.
+    """
+    everything = {"originals": found.originals}
+    originals = _measure(
+        judge, found._replace(rows=everything), kept.originals, check_stop, pairs=False
+    )
+    measured = _measure(judge, found, kept.rows, check_stop)
+    statistics = reference
+    if isinstance(reference, Reference):
+        if "inception" not in judge.parts:
+            statistics = {}
+        elif reference.batches is not None:
+            statistics = statistics_of(judge, reference, check_stop)
+    if jax.process_index() != 0:
+        return Evaluated({}, {})
+    names = list(found.originals)
+    labels = None
+    if found.listed:
+        labels = np.array([found.listed.label(name) for name in names])
+    for row, place in refuse_gray.items():
+        arrays = (originals if row == "originals" else measured)[PIXELS]
+        shown = [f"{place}/{name}" if place else name for name in names]
+        pictures.refuse_gray_set(arrays[f"{row}/gray"], shown)
+    if isinstance(statistics, Reference):
+        arrays = originals["inception"]
+        statistics = table.statistics(arrays, "originals", names)
+
+    def row(name: str) -> table.Row:
+        return table.row(
+            name,
+            originals if name == "originals" else measured,
+            names=names,
+            originals=originals,
+            reference=statistics,
+            labels=labels,
+            in_order=bool(found.listed and found.listed.protocol),
+        )
+
+    # What samples have in common, such as their diversity, is of a row `model`.
+    all_rows = ("originals", *found.rows, "model")
+    return Evaluated({name: row(name) for name in all_rows}, statistics)
+
+
+def _measure(
+    judge: Judge,
+    found: Pictures,
+    folder: epath.Path,
+    check_stop: Callable[[], None],
+    *,
+    pairs: bool = True,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what is measured of each picture by part, batch by batch; on host 0."""
+    names, size = list(found.originals), batch_size(judge.height, judge.width)
+    starts = range(0, len(names), size)
+    parts = {
+        part: BatchFiles(folder / f"{judge.part_name(part)}", len(starts))
+        for part in judge.parts
+        if pairs or part not in LPIPS
+    }
+    for index, start in enumerate(starts):
+        missing = [part for part, kept in parts.items() if not kept.has(index)]
+        if not missing:
+            continue
+        some = names[start : start + size]
+
+        def load(files: Files, some: Sequence[str] = some) -> np.ndarray:
+            return _on_all_hosts(judge, [files[name] for name in some], found.square)
+
+        rows = {row: load(files) for row, files in found.rows.items()}
+        target = load(found.originals) if pairs else None
+        mask = None
+        if found.masks is not None and pairs:
+            mask = (load(found.masks)[..., :1] > 127).astype(np.uint8)
+        for part in missing:
+            check_stop()
+            own = {k: v for k, v in rows.items() if k != "mean" or part == PIXELS}
+            arrays = judge.measure(part, own, reference=target, mask=mask)
+            parts[part].save(index, arrays)
+        if jax.process_index() == 0:
+            what = "pictures" if pairs else "originals"
+            done = f"{start + len(some)} of {len(names)}"
+            print(f"{done} {what} measured", flush=True)
+    if jax.process_index() != 0:
+        return {}
+    return {part: kept.join() for part, kept in parts.items()}
+
+
+def _on_all_hosts(
+    judge: Judge, paths: Sequence[epath.PathLike], square: folders.Square | None
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Returns pictures that host 0 reads, on every host."""
+    if jax.process_count() == 1:
+        return folders.load(paths, square)
+    loaded = np.zeros((len(paths), judge.height, judge.width, 3), np.uint8)
+    if jax.process_index() == 0:
+        loaded = folders.load(paths, square)
+    return parallel.gather(loaded[None])[0]
+
+
+def tell(
+    judge: Judge,
+    rows: Mapping[str, table.Row],
+    main: str,
+    names: Sequence[str],
+    listed: ImageList | None,
+    reference: Mapping[str, Any],
+    **protocol: Any,
+) -> dict[str, Any]:
+    """Returns what a file of results holds of a task.
+
+    Args:
+      judge: what measured.
+      rows: by their titles.
+      main: the title of the row whose pictures are told one by one.
+      names: of the pictures, in their order.
+      listed: the list that chose them.
+      reference: what Fréchet distances refer to.
+      protocol: the task, its degradation and the size, which the paper's rows are of.
+    """
+    expected, why = None, "give --task to see them"
+    if protocol["task"]:
+        expected, why = paper.find(
+            **protocol,
+            protocol=listed.protocol if listed else "",
+            pictures=len(names),
+            reference_pictures=reference["pictures"],
+        )
+    each = {title: values.tolist() for title, values in rows[main].each.items()}
+    values = {title: row.values for title, row in rows.items()}
+    return {
+        "rows": values,
+        "intervals": {title: row.intervals() for title, row in rows.items()},
+        "each": {
+            # Not of a class that is not known.
+            name: {t: v[index] for t, v in each.items() if not math.isnan(v[index])}
+            for index, name in enumerate(names)
+        },
+        "paper": expected._asdict() if expected else None,
+        "no_paper": why,
+        "warnings": summary.warnings(judge, values, len(names)),
+    }

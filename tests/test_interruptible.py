@@ -1,0 +1,45 @@
+"""That Ctrl+C ends a program while the device computes."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from palette_jax import interruptible
+
+# XLA is busy for minutes: the main thread hears nothing before it is done.
+_BUSY = """
+import sys
+import jax, jax.numpy as jnp
+from palette_jax import interruptible
+
+def work():
+    turns = lambda x: jax.lax.fori_loop(0, 10**9, lambda i, x: jnp.sin(x), x)
+    print("busy", flush=True)
+    jax.block_until_ready(jax.jit(turns)(jnp.ones(10_000)))
+
+try:
+    interruptible.call(work)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+    sys.exit(interruptible.leave(130))
+"""
+
+
+def test_an_interrupt_ends_the_program_in_a_step() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BUSY], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "busy\n"
+    time.sleep(2)  # Compiled by now, or not: both have to end.
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130 and process.stdout.read() == "stopped\n"
+
+
+def test_results_and_errors_come_through() -> None:
+    assert interruptible.call(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        interruptible.call(lambda: 1 // 0)
+    assert interruptible.leave(3) == 3
