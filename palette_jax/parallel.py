@@ -258,7 +258,7 @@ def cache_compilations(*, workdir: str | None = None) -> None:
       workdir: of a run on machines that may be taken away, whose homes go with them;
         local or gs://. Else they are kept in the user's home.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")
         if workdir:
             directory = str(epath.Path(workdir) / "compiled")

@@ -2,15 +2,18 @@
 
 import argparse
 import errno
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from palette_jax import cli, parallel
 from palette_jax.programs import doctor
+from tests.programs.untrained import save_run
 
 
 def test_the_home_folder_is_expanded_wherever_a_path_is_given(
@@ -36,6 +39,40 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
     assert done.stdout.startswith("usage: palette-jax") and done.stderr == ""
 
 
+def test_warnings_in_a_pipe_are_not_wrapped(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two steps of ddpm, a JPEG as a mask, of another size: all of it is told.
+    name = "a_picture_with_a_name_that_leaves_little_room_in_a_line_of_80_columns.png"
+    Image.new("RGB", (12, 9)).save(tmp_path / name)
+    Image.new("L", (24, 18), 255).save(tmp_path / "mask.jpg")
+    run = save_run(tmp_path / "run")
+    command = (
+        f"{sys.executable} -m palette_jax.cli restore {name} {name[:-3]}jpg"
+        f" --task=inpaint --mask=mask.jpg --checkpoint={run} --sampler=ddpm"
+        " --num-steps=2"
+    )
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    told = [line for line in done.stderr.splitlines() if "ddpm with 2 steps" in line]
+    assert len(told) == 1 and told[0].startswith(f"{name}: ")
+    assert told[0].endswith("or 250 steps or more") and len(told[0]) > 120
+    assert any(
+        line.startswith(f"{name}: mask mask.jpg") and line.endswith("it is resized")
+        for line in done.stderr.splitlines()
+    )
+    # A reader that takes one line ends the command without a trace.
+    done = subprocess.run(
+        f"{command} --overwrite | head -0",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch, capsys, number):
     def write(args: argparse.Namespace) -> int:
@@ -52,6 +89,22 @@ def test_no_command_shows_what_there_is(capsys) -> None:
     assert cli.run([]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in cli.COMMANDS)
+
+
+def test_every_flag_has_a_help_text() -> None:
+    modules = {module for module, _ in cli.COMMANDS.values()}
+    parsers = []
+    for module in sorted(modules):
+        parsers.append(argparse.ArgumentParser(module))
+        program = importlib.import_module(f"palette_jax.programs.{module}")
+        program.add_arguments(parsers[-1])
+    for parser in parsers:  # It grows by subcommands.
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            else:
+                assert action.help, (parser.prog, action.dest)
+        assert parser.format_help()  # A % that is not doubled is an error.
 
 
 def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:

@@ -66,6 +66,8 @@ def load_restorer(
 ) -> Restorer:
     """Returns a `Restorer` with the weights that `load_weights` loads.
 
+    What it compiles is kept for the next start, as by the commands.
+
     Args:
       checkpoint: as of `load_weights`; None for weights that come with the package.
       task: of those, takes the ones that know the least beside this task; without,
@@ -74,6 +76,7 @@ def load_restorer(
     Raises:
       UserError: if there are no such weights.
     """
+    parallel.cache_compilations()
     named: dict[str, Any] = {"checkpoint": epath.Path(checkpoint or "").name}
     if checkpoint is None:
         checkpoint = find_shipped(task)

@@ -7,14 +7,14 @@ from typing import Any
 from palette_jax.restoration.settings import Settings
 
 
-def as_command(settings: Settings, about: Mapping[str, Any]) -> str:
+def as_command(name: str, settings: Settings, about: Mapping[str, Any]) -> str:
     """Returns the command that writes the same file.
 
     Args:
+      name: of the photo.
       settings: of one result.
-      about: the names of the files that it was made from, as the result holds them.
+      about: what the result holds: names of checkpoint, mask and hints.
     """
-    name = about["input"]
     given = {
         "task": settings.task,
         "checkpoint": about.get("checkpoint"),

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,53 +25,102 @@ class Guard:
     `Origin`.
     """
 
-    def __init__(self, app: Any, *, host: str, folder: str, max_total_bytes: int):
-        """Serves names of `host` and of this computer, and any IP address."""
+    def __init__(
+        self,
+        app: Any,
+        *,
+        host: str,
+        allowed: Sequence[str],
+        folder: str,
+        max_bytes: int,
+        max_total_bytes: int,
+    ):
+        """Serves any IP address, this computer's name, and those that are allowed.
+
+        Args:
+          app: that is guarded.
+          host: the address that it listens at.
+          allowed: names under which others reach it, through a web server in front.
+          folder: of all files.
+          max_bytes: of one request.
+          max_total_bytes: of all files.
+        """
         self._app, self._folder = app, pathlib.Path(folder)
-        self._names = {"localhost", host.lower(), socket.gethostname().lower()}
-        self._max_total_bytes = max_total_bytes
+        own = socket.gethostname().lower()
+        self._names = {"localhost", own, f"{own}.local", host.lower()}
+        self._allowed = set(map(str.lower, allowed))
+        self._max_bytes, self._max_total_bytes = max_bytes, max_total_bytes
+        self._arriving = 0  # Bytes of requests that are not whole yet.
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers a request, or passes it on."""
-        if scope["type"] in ("http", "websocket"):
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        refusal = self.refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        length = int(Headers(scope=scope).get("content-length", "0"))
+        self._arriving += length
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._arriving -= length
 
-    def _refusal(self, scope: Any) -> PlainTextResponse | None:
+    def refusal(self, scope: Any) -> PlainTextResponse | None:
+        """Returns the answer to a request that is not served."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
             return PlainTextResponse(
-                "expected the address of this computer as Host, got another name;"
-                " open the address that palette-jax demo printed",
+                "expected the address of this computer as Host, got another name; open"
+                " the address that palette-jax demo printed, or start it with"
+                " --allow-host=NAME",
                 403,
             )
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and not self._is_same(origin, host):
             return PlainTextResponse(
                 "expected a request of this page, got one of another site", 403
             )
-        if scope.get("method") == "POST" and scope["path"].endswith("/upload"):
-            length = headers.get("content-length", "")
-            if not length.isdecimal():
-                return PlainTextResponse("expected a Content-Length, got none", 411)
-            if _size(self._folder) + int(length) > self._max_total_bytes:
+        if scope.get("method") != "POST":
+            return None
+        length = headers.get("content-length", "")
+        if not length.isdecimal():
+            return PlainTextResponse("expected a Content-Length, got none", 411)
+        if int(length) > self._max_bytes:
+            return PlainTextResponse(
+                f"expected at most {self._max_bytes:,} bytes, got {int(length):,}", 413
+            )
+        if scope["path"].endswith("/upload"):
+            taken = _size(self._folder) + self._arriving
+            if taken + int(length) > self._max_total_bytes:
                 return PlainTextResponse(
                     "the server has no room for more pictures; try again later", 507
                 )
         return None
 
     def _is_ours(self, host: str) -> bool:
+        name = _name(host)
+        if name in self._names or name in self._allowed:
+            return True
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self._names:
-                return True
             ipaddress.ip_address(name)
         except ValueError:
             return False
         return True
+
+    def _is_same(self, origin: str, host: str) -> bool:
+        """Whether a page is ours; a web server in front may have another name."""
+        netloc = origin.partition("://")[2].lower()
+        return netloc == host.lower() or _name(netloc) in self._allowed
+
+
+def _name(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class Folder:
@@ -95,6 +145,14 @@ class Folder:
         """Deletes the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches what listens at an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def lan_address() -> str | None:

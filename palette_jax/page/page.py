@@ -1,7 +1,7 @@
 """The page: a picture, what to do with it, and what came of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -117,12 +117,23 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
     return page
 
 
-def launch_options(limits: Limits, host: str) -> dict[str, Any]:
-    """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files."""
+def launch_options(
+    limits: Limits, *, host: str, allowed: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files.
+
+    Args:
+      limits: of the host.
+      host: the address that it listens at.
+      allowed: names of a web server in front.
+    """
     guarded = Middleware(
         Guard,
         host=host,
+        allowed=allowed,
         folder=gr.utils.get_upload_folder(),
+        # A mask goes with other things, and in a longer code.
+        max_bytes=2 * limits.max_bytes,
         max_total_bytes=limits.max_total_bytes,
     )
     return {

@@ -110,22 +110,18 @@ function choose(index) {
 let scale = null;       // Pixels of the screen for one of the result; null: all is shown.
 function enlarge(factor) {
   const frame = find(".frame"), { naturalWidth, naturalHeight } = find(".after");
-  const middle = ["Left", "Top"].map((side, i) => {
-    const length = i ? frame.clientHeight : frame.clientWidth;
-    return scale ? (frame[`scroll${side}`] + length / 2) / scale : null;
-  });
+  // What is in the middle of the frame, as shares of the picture.
+  const x = scale === null ? 0.5 : (frame.scrollLeft + frame.clientWidth / 2
+    - compare.offsetLeft) / compare.offsetWidth;
+  const y = scale === null ? 0.5 : (frame.scrollTop + frame.clientHeight / 2
+    - compare.offsetTop) / compare.offsetHeight;
   scale = factor && Math.min(Math.max(factor, 1 / 16), 16);
   const fine = window.devicePixelRatio || 1;
   frame.classList.toggle("enlarged", scale !== null);
   compare.style.width = scale ? `${naturalWidth * scale / fine}px` : "";
   compare.style.height = scale ? `${naturalHeight * scale / fine}px` : "";
-  if (!scale) return;
-  // The middle stays where it is.
-  const { scrollWidth, scrollHeight, clientWidth, clientHeight } = frame;
-  frame.scrollLeft = middle[0] === null ? (scrollWidth - clientWidth) / 2
-    : middle[0] * scale - clientWidth / 2;
-  frame.scrollTop = middle[1] === null ? (scrollHeight - clientHeight) / 2
-    : middle[1] * scale - clientHeight / 2;
+  frame.scrollLeft = compare.offsetLeft + x * compare.offsetWidth - frame.clientWidth / 2;
+  frame.scrollTop = compare.offsetTop + y * compare.offsetHeight - frame.clientHeight / 2;
 }
 const fitted = () => Math.min(compare.clientWidth / find(".after").naturalWidth,
   compare.clientHeight / find(".after").naturalHeight) * (window.devicePixelRatio || 1);

@@ -11,32 +11,29 @@ import logging
 import pathlib
 import queue
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
-from palette_jax.page.as_command import as_command
+from palette_jax.page import handover
 from palette_jax.page.visitors import Limits, Line, Visitor, inline
 from palette_jax.pictures import files
 from palette_jax.restoration import masks
-from palette_jax.restoration.restorer import Progress, Restorer, Stopped
-from palette_jax.restoration.result import Result, made_from
+from palette_jax.restoration.progress import Progress, Stopped
+from palette_jax.restoration.restorer import Restorer
+from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Sides, colorize, uncrop
+from palette_jax.tasks import TASKS, Sides
 
 _POLL = 0.25  # Seconds after which it is seen that a computation is to stop.
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
-_VIEW_SIZE = 2048  # Of an overlay.
-_THUMBNAIL_SIZE = 128
 
 
 def run(
@@ -60,17 +57,7 @@ def run(
     visitor.stop.set()  # Whatever else this page has asked for.
     stop = visitor.stop = threading.Event()
     try:
-        photo = visitor.photo(limits)
-        settings = _settings(photo, drawn or {}, choices, limits, restorer.image_size)
-        hole = hints = None
-        sent: dict[str, tuple[str, bytes]] = {}
-        if TASKS[settings.task].needs_mask:
-            sent["mask"] = _drawing(photo, drawn or {}, "mask")
-            hole = _hole(photo, _read(sent["mask"], limits))
-        if settings.task == "colorize" and (drawn or {}).get("hints"):
-            sent["hints"] = _drawing(photo, drawn or {}, "hints")
-            hints = _read(sent["hints"], limits)
-        about = made_from(visitor.path.read_bytes(), **sent)
+        job = _job(restorer, limits, visitor, drawn or {}, choices)
         place = line.join()
         thread = None
         try:
@@ -84,16 +71,7 @@ def run(
             yield {"state": "running", "text": text}
             news: queue.Queue[Any] = queue.Queue()
             compute = functools.partial(
-                _compute,
-                restorer,
-                photo,
-                settings,
-                hole,
-                hints,
-                about,
-                visitor,
-                limits,
-                news,
+                _compute, restorer, job, visitor, stop, limits, news
             )
             leave = functools.partial(line.leave, place)
             thread = interruptible.start(lambda: compute(leave=leave))
@@ -114,21 +92,53 @@ def run(
         stop.set()
 
 
+class _Job(NamedTuple):
+    """What is restored, and what its files say of themselves."""
+
+    photo: files.Photo
+    settings: Settings
+    hole: UInt8[np.ndarray, "h w 1"] | None
+    hints: files.Photo | None
+    about: dict[str, Any]
+
+
+def _job(
+    restorer: Restorer,
+    limits: Limits,
+    visitor: Visitor,
+    drawn: dict[str, Any],
+    choices: dict[str, Any],
+) -> _Job:
+    """Returns what a visitor asks for.
+
+    Raises:
+      UserError: if it is not whole, or more than the host can afford.
+    """
+    photo = visitor.photo(limits)
+    settings = _settings(photo, drawn, choices, limits, restorer.image_size)
+    mask = hints = hole = None
+    if TASKS[settings.task].needs_mask:
+        mask = _drawing(photo, drawn, "mask")
+        hole = _hole(photo, _read(mask, limits))
+    if settings.task == "colorize" and drawn.get("hints"):
+        hints = _drawing(photo, drawn, "hints")
+    about = made_from(visitor.path.read_bytes(), mask=mask, hints=hints)
+    strokes = None if hints is None else _read(hints, limits)
+    return _Job(photo, settings, hole, strokes, about)
+
+
 def _compute(
     restorer: Restorer,
-    photo: files.Photo,
-    settings: Settings,
-    hole: UInt8[np.ndarray, "h w 1"] | None,
-    hints: files.Photo | None,
-    about: dict[str, Any],
+    job: _Job,
     visitor: Visitor,
+    stop: threading.Event,
     limits: Limits,
     news: queue.Queue[Any],
     *,
     leave: Callable[[], None],
 ) -> None:
     """Restores a picture, and puts what the page shows, or an error, into `news`."""
-    stop, began = visitor.stop, time.monotonic()
+    began = time.monotonic()
     first, next_preview = None, 0.0
 
     def on_progress(progress: Progress) -> bool:
@@ -144,14 +154,14 @@ def _compute(
 
     try:
         result = restorer.restore(
-            photo,
-            settings,
-            hole=hole,
-            hints=hints,
+            job.photo,
+            job.settings,
+            hole=job.hole,
+            hints=job.hints,
             max_tiles=limits.max_tiles,
             on_progress=on_progress,
         )
-        news.put(_finished(result, about, began, visitor.folder, stop))
+        news.put(handover.write(result, job.about, began, visitor.folder, stop))
     except Stopped:
         pass  # The page was told when it asked for it.
     except BaseException as error:
@@ -195,98 +205,13 @@ def _step(progress: Progress, seconds: float, steps: float | int) -> dict[str, A
     text = f"Step {int(progress.done)} of {progress.total}"
     if steps:
         left = seconds / steps * (progress.total - progress.done)
-        text += f", about {_time(left)} left"
+        text += f", about {handover.in_words(left)} left"
     return {
         "state": "running",
         "text": text,
         "share": progress.done / progress.total,
         "preview": inline(progress.preview()[0][1], longest=_PREVIEW_SIZE),
     }
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
-
-
-def _seeds(result: Result) -> str:
-    first, *others = result.settings.seeds
-    return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
-
-
-def _finished(
-    result: Result,
-    about: dict[str, Any],
-    began: float,
-    visitors_folder: pathlib.Path,
-    stop: threading.Event,
-) -> dict[str, Any]:
-    """Writes the results, and deletes those before.
-
-    Raises:
-      Stopped: if it is to.
-    """
-    before = list(visitors_folder.glob("results*"))
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="results", dir=visitors_folder))
-    stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
-    made = []
-    for index, settings in enumerate(result.settings.alone()):
-        if stop.is_set():
-            break
-        suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
-        path = folder / f"{stem}{suffix}.png"
-        result.save(path, index=index, about=about)
-        thumbnail = inline(result.pictures[index], longest=_THUMBNAIL_SIZE)
-        made.append(
-            {
-                "path": str(path),
-                "name": path.name,
-                "seed": settings.seed,
-                "thumbnail": thumbnail,
-                "command": as_command(settings, {**result.about, **about}),
-            }
-        )
-    given = Image.fromarray(_before(result))
-    if result.alpha is not None:
-        given.putalpha(Image.fromarray(result.alpha))
-    given.save(folder / "before.png")
-    if stop.is_set():
-        shutil.rmtree(folder, ignore_errors=True)
-        raise Stopped
-    for old in before:
-        shutil.rmtree(old, ignore_errors=True)
-    height, width = result.pictures[0].shape[:2]
-    size = f"{width} x {height} pixels"
-    seconds = time.monotonic() - began
-    return {
-        "state": "done",
-        "time": time.time(),
-        "text": f"Done in {_time(seconds)}: {size}, {_seeds(result)}.",
-        "notes": result.warnings,
-        "before": str(folder / "before.png"),
-        "results": made,
-        "deviation": _deviation(result) if len(made) > 1 else None,
-    }
-
-
-def _deviation(result: Result) -> str:
-    """Returns how far the results differ, in red: opaque from a deviation of 64 on."""
-    opacity = np.minimum(4 * result.deviation, 255).astype(np.uint8)
-    red = np.zeros((*opacity.shape, 3), np.uint8)
-    red[..., 0] = 255
-    return inline(red, longest=_VIEW_SIZE, alpha=opacity)
-
-
-def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns what the network was given, at the size of the result."""
-    pixels = result.photo.pixels
-    if result.settings.task == "colorize":
-        return np.repeat(colorize.luma(pixels), 3, -1)
-    if result.settings.task == "uncrop":
-        edges = uncrop.margins(pixels.shape, result.settings.extend)
-        return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
-    return pixels
 
 
 def _settings(
@@ -307,10 +232,10 @@ def _settings(
         extend = Sides(**{s: float(asked_for.get(s, 0)) for s in Sides._fields})
         if not any(extend):
             raise UserError("No side is extended: drag an edge of the picture outward.")
+    settings = Settings(**choices, extend=extend)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))
-    settings = Settings(**choices, extend=extend)
     scale = TASKS[settings.task].scale
     height, width = scale * height, scale * width
     for asked, most, what in (

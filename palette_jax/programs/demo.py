@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 
-from palette_jax import parallel
 from palette_jax.errors import UserError
 
 
@@ -21,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets others on the network in",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of a web server in front of the page, e.g. photos.example.org; other"
+        " names than this computer's are refused",
     )
     parser.add_argument(
         "--port", type=int, help="default: the first that is free from 7860 on"
@@ -49,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
             ' pip install "palette-jax[demo]"'
         ) from error
 
-    parallel.cache_compilations()
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                **page.launch_options(limits, args.host),
+                **page.launch_options(limits, host=args.host, allowed=args.allow_host),
             )
         except (OSError, OverflowError) as error:  # No such address, or port.
             port = args.port if args.port is not None else "a port from 7860 on"
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
                 f"expected to listen at {args.host}:{port}, got an address that is"
                 " taken or not this computer's; take another --port or --host"
             ) from error
-        if args.host not in ("127.0.0.1", "localhost", "::1"):
+        if not guard.is_loopback(args.host):
             reached = guard.lan_address() or args.host
             print(
                 "warning: everyone on the network can open the page, without a password"

@@ -5,20 +5,20 @@ import pathlib
 import sys
 from typing import Any
 
-from palette_jax import interruptible, parallel
+from palette_jax import interruptible
 from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags
 from palette_jax.programs.photo_files import Job
 from palette_jax.restoration import panorama
-from palette_jax.restoration.restorer import Progress
+from palette_jax.restoration.progress import Progress
 from palette_jax.tasks import Sides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("photo", metavar="PHOTO")
+    parser.add_argument("photo", metavar="PHOTO", help="the middle of the panorama")
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--side",
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
         args, "uncrop", extend=Sides.of(sides[0], args.extend_share)
     )
     turns = panorama.turns(photo, sides, repeats=args.repeats, share=args.extend_share)
-    parallel.cache_compilations()
     restorer = load_restorer(args.checkpoint, task="uncrop")
     about = {
         **restorer.about,

@@ -98,13 +98,15 @@ def extension(text: str) -> float | Sides:
     """
     if "=" not in text:
         return share(text)
-    parts = dict(part.partition("=")[::2] for part in text.split(","))
-    unknown = sorted(set(parts) - set(Sides._fields))
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"expected sides out of {', '.join(Sides._fields)}, got {unknown[0]!r}"
-        )
-    return Sides(**{side: share(part) for side, part in parts.items()})
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        side, _, amount = part.partition("=")
+        if side not in Sides._fields:
+            raise argparse.ArgumentTypeError(
+                f"expected sides out of {', '.join(Sides._fields)}, got {side!r}"
+            )
+        shares[side] = share(amount)
+    return Sides(**shares)
 
 
 def count(text: str) -> int:

@@ -12,13 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from palette_jax import interruptible, parallel
+from palette_jax import interruptible
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.programs import photo_files, photo_flags, photo_results
 from palette_jax.programs.photo_files import Job
-from palette_jax.restoration.restorer import Progress, Restorer
+from palette_jax.restoration.progress import Progress
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides
@@ -26,7 +27,12 @@ from palette_jax.tasks import TASKS, Sides
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("photos", nargs="+", metavar="PHOTO|FOLDER")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO|FOLDER",
+        help="pictures, or folders with all that is in them",
+    )
     parser.add_argument(
         "--task",
         choices=TASKS,
@@ -113,7 +119,6 @@ def run(args: argparse.Namespace) -> int:
     photo_files.make_out(pathlib.Path(args.out))
     if args.check_mask:
         return photo_results.check_masks(jobs, args.overwrite)
-    parallel.cache_compilations()
     named, old = args.checkpoint, like.get("settings", {})
     restorer = load_restorer(named, task=args.task or old.get("task"))
     if named is None:

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration.restorer import OnProgress, Progress, Restorer
+from palette_jax.restoration.progress import OnProgress, Progress
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides

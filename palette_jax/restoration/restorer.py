@@ -1,10 +1,9 @@
 """Restores a user's pictures with a trained network, which is loaded once."""
 
-import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from jaxtyping import Array, UInt8
 from PIL import Image
 
 from palette_jax import parallel
-from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
@@ -21,55 +19,12 @@ from palette_jax.pictures.files import Photo
 from palette_jax.restoration import canvas, masks, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
+from palette_jax.restoration.progress import OnProgress, Watch, Work, batches
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Degraded, Given, colorize, inpaint
+from palette_jax.tasks import TASKS, Degraded, Given, inpaint
 from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
-
-# How many tiles a device computes at once, where a picture has many.
-_TILES_AT_ONCE = 8
-
-
-class Stopped(Exception):
-    """The progress function returned False."""
-
-
-class Progress(NamedTuple):
-    """Where a restoration is.
-
-    Attributes:
-      done: steps done, of all samples; parts of a step where a picture has many tiles.
-      total: steps in all.
-      preview: call it for the samples that are computed at present, as they stand:
-        pairs of their index and the picture. It costs a transfer from the device.
-    """
-
-    done: float | int
-    total: int
-    preview: Callable[[], list[tuple[int, UInt8[np.ndarray, "h w 3"]]]]
-
-
-OnProgress = Callable[[Progress], bool | None]
-"""Called after each step, and in it after each group of tiles.
-
-Returning False ends the computation with `Stopped`.
-"""
-
-
-class _Work(NamedTuple):
-    """One sample of one picture."""
-
-    index: int
-    canvas: Canvas
-    seed: int
-    image_id: int
-    photo: Photo
-
-    @property
-    def tiles_at_once(self) -> int:
-        # Follows from the picture alone, so that its result does, too.
-        return _TILES_AT_ONCE if len(self.canvas.tiles) >= 4 * _TILES_AT_ONCE else 1
 
 
 class Restorer:
@@ -174,7 +129,7 @@ class Restorer:
           Stopped: if `on_progress` returned False.
         """
         warnings = self.check(settings)
-        works: list[_Work] = []
+        works: list[Work] = []
         results: list[Result] = []
         none = [None] * len(photos)
         for source, hole, hint in zip(
@@ -185,7 +140,7 @@ class Restorer:
             )
             image_id = _image_id(prepared.whole)
             works += [
-                _Work(len(works) + i, prepared, seed, image_id, photo)
+                Work(len(works) + i, prepared, seed, image_id, photo)
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
@@ -279,7 +234,7 @@ class Restorer:
 
     def _sample(
         self,
-        works: Sequence[_Work],
+        works: Sequence[Work],
         settings: Settings,
         on_progress: OnProgress | None,
     ) -> list[UInt8[np.ndarray, "h w 3"]]:
@@ -289,17 +244,17 @@ class Restorer:
             work.index: work.canvas.whole.x for work in works if not work.canvas.tiles
         }
         before = len(pictures) * sampler.num_steps
-        for batch in _batches(works, len(self._mesh.devices.flat)):
-            watch = _Watch(on_progress, batch, settings, before, total)
+        for batch in batches(works, len(self._mesh.devices.flat)):
+            watch = Watch(on_progress, batch, settings, before, total)
             pictures.update(watch.finished(self._run(batch, sampler, watch)))
             before += len(batch) * sampler.num_steps
         return [pictures[work.index] for work in works]
 
     def _run(
         self,
-        batch: Sequence[_Work],
+        batch: Sequence[Work],
         sampler: Sampler,
-        watch: "_Watch",
+        watch: Watch,
     ) -> UInt8[Array, "b h w 3"]:
         shape = batch[0].canvas.x.shape
         plan = tiles.plan(
@@ -334,51 +289,6 @@ class Restorer:
         return jax.device_put(tree, parallel.replicated(self._mesh))
 
 
-class _Watch:
-    """Tells how far a batch is, and ends it when it is told to."""
-
-    def __init__(
-        self,
-        on_progress: OnProgress | None,
-        batch: Sequence[_Work],
-        settings: Settings,
-        before: int,
-        total: int,
-    ):
-        self._on_progress, self._batch, self._settings = on_progress, batch, settings
-        self._before, self._total = before, total
-        self._done = 0
-        self._latest: Any = np.stack([work.canvas.x for work in batch])
-
-    def finished(self, sampled: Any) -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-        """Returns the index and the picture of each work of the batch."""
-        return [
-            (work.index, _finished(work, picture, self._settings))
-            for work, picture in zip(self._batch, np.asarray(sampled), strict=True)
-        ]
-
-    def after_step(self, steps: int, y_0: Array) -> None:
-        if self._on_progress is None:
-            return
-        jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
-        self._done, self._latest = steps, y_0
-        self.after_group(0.0)
-
-    def after_group(self, share: float) -> None:
-        if self._on_progress is None:
-            return
-        done = self._before + (self._done + share) * len(self._batch)
-        latest = self._latest
-
-        def preview() -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-            is_given = latest.dtype == np.uint8  # Before the first step.
-            return self.finished(latest if is_given else process.to_bytes(latest))
-
-        progress = Progress(done, self._total, preview)
-        if self._on_progress(progress) is False:
-            raise Stopped
-
-
 def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
     """Returns the hints of a photo, at its size.
 
@@ -395,33 +305,6 @@ def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
     both = Image.fromarray(np.dstack([read.pixels, read.alpha]))
     height, width = photo.pixels.shape[:2]
     return np.asarray(both.resize((width, height), Image.Resampling.NEAREST))
-
-
-def _batches(works: Sequence[_Work], num_devices: int) -> Iterator[list[_Work]]:
-    """Puts together works of one shape, until there is a tile for each device."""
-
-    def shape(work: _Work) -> tuple[int, ...]:
-        return (*work.canvas.x.shape, work.tiles_at_once, len(work.canvas.tiles))
-
-    waiting = sorted((work for work in works if work.canvas.tiles), key=shape)
-    for (*_, count), group in itertools.groupby(waiting, shape):
-        members, together = list(group), max(num_devices // count, 1)
-        for start in range(0, len(members), together):
-            yield members[start : start + together]
-
-
-def _finished(
-    work: _Work, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
-) -> UInt8[np.ndarray, "h2 w2 3"]:
-    picture = canvas.paste(work.canvas, sampled)
-    task = TASKS[settings.task]
-    if task.shrinks:
-        # A shrunk picture has lost its details, and they are in the luma.
-        if settings.keep_luminance or work.canvas.is_shrunk:
-            return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
-    elif work.photo.is_gray and not task.brings_colour:
-        return np.repeat(colorize.luma(picture), 3, -1)
-    return picture
 
 
 def _image_id(degraded: Degraded) -> int:

@@ -1,6 +1,7 @@
 """The result of a restoration."""
 
 import dataclasses
+import io
 import os
 import zlib
 from collections.abc import Mapping
@@ -8,12 +9,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
+from PIL import Image
 
 from palette_jax.pictures import files, resize
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, uncrop
+
+_GAP = 4  # Pixels between pictures in a notebook.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,20 @@ class Result:
             deep=self._deep(index),
             about={**about, "settings": settings.to_json()},
         )
+
+    def _repr_png_(self) -> bytes:
+        """Returns what notebooks show: the pictures side by side, made to fit."""
+        height, width = self.pictures[0].shape[:2]
+        steps = range(0, len(self.pictures) * (width + _GAP), width + _GAP)
+        sheet = Image.new("RGBA", (steps[-1] + width, height))
+        for left, picture in zip(steps, self.pictures, strict=True):
+            image = Image.fromarray(picture)
+            image.putalpha(255 if self.alpha is None else Image.fromarray(self.alpha))
+            sheet.paste(image, (left, 0))
+        sheet.thumbnail((2048, 2048))
+        file = io.BytesIO()
+        sheet.save(file, format="PNG")
+        return file.getvalue()
 
     @property
     def _is_gray(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 # A loaded machine is slow; nothing here is about time.
-PATIENCE = 300_000
+PATIENCE = 60_000
 
 # Chromium asks its makers for many things at the start, and sandboxes do not nest.
 _QUIET = (

@@ -1,5 +1,6 @@
 """The server of the page, when it is killed and when others ask it."""
 
+import asyncio
 import pathlib
 import signal
 import urllib.error
@@ -16,6 +17,15 @@ from tests.programs.browse import choose, open_photo
 
 _FAST = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
+# How many pages the browser's database holds.
+_KEPT = """new Promise(done => {
+  const opening = indexedDB.open("palette_jax");
+  opening.onsuccess = () => {
+    const pages = opening.result.transaction("pages").objectStore("pages");
+    pages.count().onsuccess = event => done(event.target.result);
+  };
+})"""
+
 
 def _asked(
     host: str,
@@ -23,6 +33,7 @@ def _asked(
     origin: str | None = None,
     folder: str = ".",
     length: int | None = None,
+    path: str = "/gradio_api/upload",
 ) -> int:
     """Returns the status of a request of a server at 127.0.0.1; 200 if it is let in."""
     headers = [(b"host", host.encode())]
@@ -33,11 +44,18 @@ def _asked(
     scope = {
         "type": "http",
         "method": "GET" if length is None else "POST",
-        "path": "/gradio_api/upload",
+        "path": path,
         "headers": headers,
     }
-    guarded = guard.Guard(None, host="127.0.0.1", folder=folder, max_total_bytes=1000)
-    refusal = guarded._refusal(scope)
+    guarded = guard.Guard(
+        None,
+        host="127.0.0.1",
+        allowed=["photos.example.org"],
+        folder=folder,
+        max_bytes=500,
+        max_total_bytes=1000,
+    )
+    refusal = guarded.refusal(scope)
     return 200 if refusal is None else refusal.status_code
 
 
@@ -48,6 +66,10 @@ def _asked(
         ("localhost:7860", "http://localhost:7860", 200),
         ("[::1]:7860", "http://[::1]:7860", 200),
         ("192.168.1.9:7860", "http://192.168.1.9:7860", 200),
+        # A web server in front, which says its own name or ours.
+        ("photos.example.org", "https://photos.example.org", 200),
+        ("127.0.0.1:7860", "https://photos.example.org", 200),
+        ("photos.example.org", "https://evil.example", 403),
         ("evil.example:7860", None, 403),
         ("127.0.0.1.evil.example", None, 403),
         ("evil.example@[", None, 403),
@@ -55,6 +77,8 @@ def _asked(
         ("127.0.0.1:7860", "http://evil.example", 403),
         ("127.0.0.1:7860", "http://127.0.0.1:9999", 403),
         ("127.0.0.1:7860", "null", 403),
+        ("127.0.0.1:7860", "http://localhost:9999", 403),
+        ("127.0.0.1:7860", "http://[", 403),
     ],
 )
 def test_other_sites_are_refused(host: str, origin: str | None, status: int) -> None:
@@ -67,6 +91,33 @@ def test_uploads_have_a_total_quota(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path)
     assert _asked("localhost", folder=folder, length=400 - 1) == 200
     assert _asked("localhost", folder=folder, length=400 + 1) == 507
+    # What is not stored is limited alone: a visitor can still cancel.
+    assert _asked("localhost", folder=folder, length=401, path="/queue/join") == 200
+    assert _asked("localhost", folder=folder, length=501, path="/queue/join") == 413
+
+
+def test_what_arrives_at_the_same_time_counts(tmp_path: pathlib.Path) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive, send
+        seen.append(guarded.refusal(_upload(600)))  # While 600 others arrive.
+
+    guarded = guard.Guard(
+        slow,
+        host="127.0.0.1",
+        allowed=[],
+        folder=str(tmp_path),
+        max_bytes=900,
+        max_total_bytes=1000,
+    )
+    seen: list[Any] = []
+    asyncio.run(guarded(_upload(600), None, None))
+    assert seen[0] is not None and seen[0].status_code == 507
+    assert guarded.refusal(_upload(600)) is None
+
+
+def _upload(length: int) -> dict[str, Any]:
+    headers = [(b"host", b"localhost"), (b"content-length", str(length).encode())]
+    return {"type": "http", "method": "POST", "path": "/upload", "headers": headers}
 
 
 def test_only_folders_of_dead_servers_are_deleted(
@@ -131,7 +182,11 @@ def test_a_server_that_was_killed_is_told_and_nothing_is_lost(
     with browse.serve(tmp_path, flag, port=port, **_FAST) as server:
         assert len(list(server.folder.glob("palette_jax_*"))) == 1
         page.get_by_text("The server is back").wait_for()
+        assert page.locator(".editor.inpaint").is_visible()
         np.testing.assert_array_equal(test_demo._mask(page), mask)
+        # And nothing of it stays in the browser.
+        assert page.evaluate(_KEPT) == 0
+        test_demo._ask_for(page, "paper", 8)
         page.click("#run")
         page.locator("#result .preview").wait_for()
         # Ctrl+C during a computation.

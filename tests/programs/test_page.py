@@ -14,7 +14,8 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration.restorer import Progress, Restorer, Stopped
+from palette_jax.restoration.progress import Progress, Stopped
+from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Given
@@ -267,6 +268,8 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"seed": -1}, None, "expected a seed"),
         ({"task": "uncrop"}, {"extend": {"left": 0}}, "No side is extended"),
         ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
+        ({"task": "uncrop"}, {"extend": {"left": "nan"}}, "by 0 to 16 times"),
+        ({"task": "uncrop"}, {"extend": {"top": 1e300}}, "by 0 to 16 times"),
         ({"task": "inpaint"}, None, "expected a mask"),
         (
             {"task": "inpaint"},

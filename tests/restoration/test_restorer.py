@@ -1,13 +1,19 @@
 """Restorations of whole pictures whose result is known, and what they depend on."""
 
+import dataclasses
+import io
+import pathlib
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration.restorer import Progress, Stopped
+from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides
 from palette_jax.tasks.colorize import luma
@@ -254,3 +260,34 @@ def test_a_picture_that_would_be_too_large_is_refused_before_it_is_made() -> Non
     settings = Settings("uncrop", extend=Sides.of("all", 16.0), **STEPS)
     with pytest.raises(UserError, match="at most 100,000,000 pixels with what is"):
         make_restorer(constant).restore(_photo(400, 400), settings)
+
+
+def test_notebooks_show_all_pictures_side_by_side() -> None:
+    alpha = np.arange(12 * 9, dtype=np.uint8).reshape(9, 12)
+    photo = dataclasses.replace(_photo(9, 12), alpha=alpha)
+    for count in (1, 3):
+        settings = Settings("jpeg", num_samples=count, **STEPS)
+        result = make_restorer(noisy).restore(photo, settings)
+        with Image.open(io.BytesIO(result._repr_png_())) as image:
+            shown = np.asarray(image)
+        assert shown.shape == (9, 16 * count - 4, 4)
+        for i, picture in enumerate(result.pictures):
+            here = shown[:, 16 * i : 16 * i + 12]
+            np.testing.assert_array_equal(here[..., :3], picture)
+            np.testing.assert_array_equal(here[..., 3], alpha)
+
+
+def test_the_library_keeps_what_it_compiles(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for wanted in (f"{tmp_path}/.cache/palette_jax/compiled", "/elsewhere"):
+            # What the user has set stays.
+            set_by_user = wanted if wanted == "/elsewhere" else None
+            jax.config.update("jax_compilation_cache_dir", set_by_user)
+            load_restorer(None, task="colorize")
+            assert jax.config.jax_compilation_cache_dir == wanted
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

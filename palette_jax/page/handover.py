@@ -1,0 +1,109 @@
+"""What a visitor is given: files of results, and what the page shows of them."""
+
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from palette_jax.page.as_command import as_command
+from palette_jax.page.visitors import inline
+from palette_jax.restoration.progress import Stopped
+from palette_jax.restoration.result import Result
+from palette_jax.tasks import colorize, uncrop
+
+_VIEW_SIZE = 2048  # Of an overlay.
+_THUMBNAIL_SIZE = 128
+
+
+def write(
+    result: Result,
+    about: dict[str, Any],
+    began: float,
+    visitors_folder: pathlib.Path,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """Writes the results, and deletes those before.
+
+    Raises:
+      Stopped: if it is to.
+    """
+    before = list(visitors_folder.glob("results*"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="results", dir=visitors_folder))
+    stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
+    made = []
+    for index, settings in enumerate(result.settings.alone()):
+        if stop.is_set():
+            break
+        suffix = f"_{index + 1}" if len(result.pictures) > 1 else ""
+        path = folder / f"{stem}{suffix}.png"
+        result.save(path, index=index, about=about)
+        thumbnail = inline(result.pictures[index], longest=_THUMBNAIL_SIZE)
+        made.append(
+            {
+                "path": str(path),
+                "name": path.name,
+                "seed": settings.seed,
+                "thumbnail": thumbnail,
+                "command": as_command(
+                    result.photo.name, settings, {**result.about, **about}
+                ),
+            }
+        )
+    given = Image.fromarray(_before(result))
+    if result.alpha is not None:
+        given.putalpha(Image.fromarray(result.alpha))
+    given.save(folder / "before.png")
+    if stop.is_set():
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Stopped
+    for old in before:
+        shutil.rmtree(old, ignore_errors=True)
+    height, width = result.pictures[0].shape[:2]
+    size = f"{width} x {height} pixels"
+    seconds = time.monotonic() - began
+    return {
+        "state": "done",
+        "time": time.time(),
+        "text": f"Done in {in_words(seconds)}: {size}, {_seeds(result)}.",
+        "notes": result.warnings,
+        "before": str(folder / "before.png"),
+        "results": made,
+        "deviation": _deviation(result) if len(made) > 1 else None,
+    }
+
+
+def _deviation(result: Result) -> str:
+    """Returns how far the results differ, in red: opaque from a deviation of 64 on."""
+    opacity = np.minimum(4 * result.deviation, 255).astype(np.uint8)
+    red = np.zeros((*opacity.shape, 3), np.uint8)
+    red[..., 0] = 255
+    return inline(red, longest=_VIEW_SIZE, alpha=opacity)
+
+
+def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns what the network was given, at the size of the result."""
+    pixels = result.photo.pixels
+    if result.settings.task == "colorize":
+        return np.repeat(colorize.luma(pixels), 3, -1)
+    if result.settings.task == "uncrop":
+        edges = uncrop.margins(pixels.shape, result.settings.extend)
+        return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
+    return pixels
+
+
+def in_words(seconds: float) -> str:
+    """Returns a time in the unit that fits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+
+def _seeds(result: Result) -> str:
+    first, *others = result.settings.seeds
+    return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
