@@ -145,6 +145,16 @@ def test_the_step_of_adm_is_found_from_its_gamma(step: int) -> None:
     np.testing.assert_allclose(found, [step], atol=2e-3)
 
 
+def test_a_level_between_two_steps_of_adm_lies_between_them() -> None:
+    """Samplers ask at levels that no step has."""
+    gamma = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    steps = np.array([0, 3, 500, 998])
+    between = np.sqrt(gamma[steps] * gamma[steps + 1])
+    for levels, wanted in ((gamma[steps], steps), (between, steps + 0.5)):
+        found = embeddings.step_position(jnp.asarray(levels, jnp.float32))
+        np.testing.assert_allclose(found, wanted, atol=0.02)
+
+
 def test_levels_beyond_adms_are_its_first_and_last_step() -> None:
     found = embeddings.step_position(jnp.asarray([1.0, 1e-12]))
     np.testing.assert_array_equal(found, [0, 999])
