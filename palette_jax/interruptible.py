@@ -11,23 +11,31 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 _POLL = 0.1  # Seconds.
-_left: list[threading.Thread] = []  # Nobody waits for them any more.
+_left: list[threading.Event] = []  # Of computations that nobody waits for any more.
 
 T = TypeVar("T")
 
 
-def start(function: Callable[[], None]) -> threading.Thread:
-    """Starts a thread that may be left behind when the program ends."""
-    thread = threading.Thread(target=function, daemon=True, name="computation")
-    thread.start()
-    return thread
+def start(function: Callable[[], None]) -> threading.Event:
+    """Starts a computation that may be left behind; the event tells its end."""
+    # `Thread.join` takes a thread for ended that was interrupted while it waited
+    # (before Python 3.13).
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            function()
+        finally:
+            ended.set()
+
+    threading.Thread(target=work, daemon=True, name="computation").start()
+    return ended
 
 
-def end(thread: threading.Thread, seconds: float) -> None:
-    """Waits for a thread that was told to end, and leaves it behind if it does not."""
-    thread.join(seconds)
-    if thread.is_alive():
-        _left.append(thread)
+def end(ended: threading.Event, seconds: float) -> None:
+    """Waits for a computation that was told to end; leaves it behind if it does not."""
+    if not ended.wait(seconds):
+        _left.append(ended)
 
 
 def call(function: Callable[[], T]) -> T:
@@ -40,12 +48,12 @@ def call(function: Callable[[], T]) -> T:
         except BaseException as error:
             outcome["error"] = error
 
-    thread = start(work)
+    ended = start(work)
     try:
-        while thread.is_alive():
-            thread.join(_POLL)
+        while not ended.wait(_POLL):
+            pass
     except KeyboardInterrupt:
-        end(thread, 0)
+        end(ended, 0)
         raise
     if "error" in outcome:
         raise outcome["error"]
@@ -57,7 +65,7 @@ def leave(status: int) -> int:
 
     JAX aborts a process that ends in order while it computes.
     """
-    if any(thread.is_alive() for thread in _left):
+    if not all(ended.is_set() for ended in _left):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

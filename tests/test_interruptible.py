@@ -11,9 +11,12 @@ from palette_jax import interruptible
 
 # XLA is busy for minutes: the main thread hears nothing before it is done.
 _BUSY = """
-import sys
+import atexit, sys
 import jax, jax.numpy as jnp
 from palette_jax import interruptible
+
+# Not called by an end that is out of order, at which JAX does not abort.
+atexit.register(lambda: print("in order", flush=True))
 
 def work():
     turns = lambda x: jax.lax.fori_loop(0, 10**9, lambda i, x: jnp.sin(x), x)

@@ -36,7 +36,8 @@ _NOT_PROTOCOL = (
     "data.train_split",
     "distill.",
     "eval.batch_size",
-    "eval.protocol",
+    "eval.mask_file",  # Its content counts.
+    "eval.protocol",  # What it does to pictures is in their hash.
     "mix.",
     "model.dropout",
     "model.remat",

@@ -68,7 +68,8 @@ def torchvision_square(image: tf.Tensor, size: int) -> tf.Tensor:
     resized = tf.saturate_cast(tf.round(resized), tf.uint8)
     # Half a pixel is rounded to the even one, as Python does.
     top, left = tf.unstack(tf.cast(tf.round((new - size) / 2), tf.int32))
-    return resized[top : top + size, left : left + size]
+    square = resized[top : top + size, left : left + size]
+    return tf.ensure_shape(square, [size, size, 3])
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:

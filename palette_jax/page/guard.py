@@ -155,13 +155,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def lan_address() -> str | None:
-    """Returns this computer's address on its network; sends nothing."""
+def lan_address() -> str:
+    """Returns this computer's address on its network, or else its name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # Of no computer: RFC 5737.
+            # Sends nothing. The address is of no computer (RFC 5737).
+            probe.connect(("192.0.2.1", 9))
         except OSError:
-            return None
+            return socket.gethostname()
         return probe.getsockname()[0]
 
 

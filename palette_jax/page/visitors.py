@@ -77,7 +77,7 @@ class Visitor:
       folder: of its files; only this visitor learns where it is.
       path: of the picture that it sent.
       stop: set to end its computation.
-      thread: of its computation.
+      ended: says that its computation has ended, if there was one.
       seen: when it last did something.
       has_left: whether its files are deleted.
     """
@@ -90,7 +90,7 @@ class Visitor:
         self.folder.mkdir(mode=0o700, parents=True)
         self.path = self.folder / "upload"
         self.stop = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.ended: threading.Event | None = None
         self.seen = time.monotonic()
         self.has_left = False
         self._name = ""
@@ -193,9 +193,9 @@ class Visitors:
             visitor.stop.set()
         deadline = time.monotonic() + _PATIENCE
         for visitor in everyone:
-            if visitor.thread is not None:
+            if visitor.ended is not None:
                 seconds = max(deadline - time.monotonic(), 0)
-                interruptible.end(visitor.thread, seconds)
+                interruptible.end(visitor.ended, seconds)
             visitor.leave()
 
     def leave(self, request: gr.Request) -> None:

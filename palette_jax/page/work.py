@@ -59,7 +59,7 @@ def run(
     try:
         job = _job(restorer, limits, visitor, drawn or {}, choices)
         place = line.join()
-        thread = None
+        ended = None
         try:
             while ahead := line.wait(place, _POLL):
                 if stop.is_set():
@@ -74,11 +74,11 @@ def run(
                 _compute, restorer, job, visitor, stop, limits, news
             )
             leave = functools.partial(line.leave, place)
-            thread = interruptible.start(lambda: compute(leave=leave))
-            visitor.thread = thread
+            ended = interruptible.start(lambda: compute(leave=leave))
+            visitor.ended = ended
             yield from _watch(news, stop, limits)
         finally:
-            if thread is None:  # Else it leaves the line when it has ended.
+            if ended is None:  # Else it leaves the line when it has ended.
                 line.leave(place)
     except UserError as error:
         yield {"state": "failed", "text": str(error)}

@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
                 " taken or not this computer's; take another --port or --host"
             ) from error
         if not guard.is_loopback(args.host):
-            reached = guard.lan_address() or args.host
+            wildcard = args.host in ("0.0.0.0", "::")
+            reached = guard.lan_address() if wildcard else args.host
             print(
                 "warning: everyone on the network can open the page, without a password"
                 f" and unencrypted, at http://{reached}:{blocks.server_port}/",

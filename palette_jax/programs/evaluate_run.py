@@ -132,7 +132,8 @@ class Evaluation:
             "step": self._restored.step,
             "seed": self._config.seed,
             "sample": self._config.sample.to_dict(),
-            "eval": self._config.eval.to_dict(),
+            "eval": self._config.eval.to_dict()
+            | {"mask_file": epath.Path(self._config.eval.mask_file).name},
             "protocol": summary.statement(
                 self._judge,
                 pictures=len(self._names),

@@ -480,6 +480,18 @@ def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
     assert not _mask(page).any()
 
 
+def test_a_page_is_not_left_without_a_question_once_it_is_painted_on(page: Any) -> None:
+    choose(page, "inpaint")
+    _paint(page, 0.3, 0.6)
+    with page.expect_event("dialog") as dialog:
+        page.close(run_before_unload=True)
+    assert dialog.value.type == "beforeunload"
+    dialog.value.dismiss()
+    page.click("[data-do=clear]")
+    with page.expect_event("close"):
+        page.close(run_before_unload=True)
+
+
 def test_colour_hints_are_painted(page: Any) -> None:
     choose(page, "colorize")
     assert page.evaluate("paletteEditor.value().hints") is None

@@ -1,8 +1,10 @@
 """A visitor's computation, without a browser and with a network that only counts."""
 
+import argparse
 import base64
 import io
 import pathlib
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -14,14 +16,16 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import Photo
+from palette_jax.programs import restore
 from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given
+from palette_jax.tasks import TASKS, Given, Sides
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
 from palette_jax.page import visitors, work
+from palette_jax.page.as_command import as_command
 from palette_jax.page.visitors import Limits, Line, Visitor
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
@@ -92,9 +96,8 @@ def place(uploads: pathlib.Path) -> Place:
 
 def _ends(place: Place) -> bool:
     """Whether the computation ends by itself."""
-    assert place.visitor.thread is not None
-    place.visitor.thread.join(60)
-    return not place.visitor.thread.is_alive()
+    assert place.visitor.ended is not None
+    return place.visitor.ended.wait(60)
 
 
 def test_a_computation_ends_with_files(place: Place) -> None:
@@ -342,3 +345,24 @@ def test_a_large_picture_is_shown_small(place: Place, uploads: pathlib.Path) -> 
     )
     assert (answer["width"], answer["height"]) == (5000, 30)
     assert len(answer["view"]) < 200_000
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings("jpeg"),
+        Settings("colorize", seed=2**32 - 1, quality="fast", keep_luminance=True),
+        Settings("uncrop", extend=Sides(left=1 / 3, top=0.07), large="tiles"),
+        Settings("inpaint", sampler="ddpm", num_steps=300, large="shrink"),
+    ],
+)
+def test_the_command_says_all_settings(settings: Settings) -> None:
+    about = {"checkpoint": "my run", "mask": "it's a mask.png"}
+    program, name, *argv = shlex.split(as_command("-odd name.png", settings, about))
+    assert (program, name) == ("palette-jax", "restore")
+    parser = argparse.ArgumentParser()
+    restore.add_arguments(parser)
+    args = parser.parse_args(argv)
+    assert args.photos == ["./-odd name.png"]
+    assert (args.checkpoint, args.mask, args.hints) == (*about.values(), None)
+    assert restore._settings(args, {}, Counting()) == settings
