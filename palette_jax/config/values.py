@@ -28,6 +28,7 @@ _ADDED_LATER = {
     "eval.mask_file": "",
     "eval.protocol": "paper",
     "parallel.compile": "jit",
+    "parallel.slices": 0,
     "sample.spacing": 0.0,
     "train.checkpoint_minutes": 0.0,
 }

@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from palette_jax.config import build, checks
+from palette_jax.config import build, build_restorer, checks
 from palette_jax.config.values import (
     ConfigError,
     flatten,
@@ -93,6 +93,16 @@ def test_the_config_of_an_older_run_means_what_it_meant() -> None:
     values = uncrop.get_config("tiny").to_dict()
     del values["diffusion"]["objective"]
     assert from_dict(values).diffusion.objective == "denoise"
+
+
+def test_older_weights_have_every_key_of_a_config() -> None:
+    """The weights of the package were written by an early version."""
+    for path in build_restorer.SHIPPED.glob("*.safetensors"):
+        config = build_restorer.load_config(path)
+        config.data.source = "sample_photos"  # Theirs lie elsewhere.
+        build.check(config)
+        keys = dict(flatten(uncrop.get_config("paper").to_dict())).keys()
+        assert dict(flatten(config.to_dict())).keys() == keys
 
 
 @pytest.mark.parametrize(
