@@ -134,6 +134,24 @@ def test_multitask_mixes_by_weight(picture):
     assert abs(counts - [200, 400, 600]).max() < 4 * 18
 
 
+def test_which_task_is_drawn_says_nothing_of_what_the_task_draws(picture):
+    """Of one seed for both, each task would see a part of its strengths alone."""
+
+    def drawing(index):
+        def task(seed, picture):
+            share = tf.random.stateless_uniform([], seed)
+            return {"x": share, "y": tf.constant(index)}
+
+        return task
+
+    task = tasks.multitask([drawing(0), drawing(1)], [1.0, 1.0])
+    made = examples(task, picture, 200)
+    for index in (0, 1):
+        shares = np.array([m["x"] for m in made if m["y"] == index])
+        assert shares.min() < 0.2 and shares.max() > 0.8
+        assert abs(shares.mean() - 0.5) < 0.15
+
+
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match=r"free_form.*'freeform'"):
         tasks.inpaint(mask="freeform")

@@ -196,7 +196,9 @@ def test_published_networks_map_at_their_full_size(monkeypatch, name: str) -> No
     monkeypatch.setattr(
         mapping,
         "convert",
-        lambda state, rules, fields, **_: made.append(fields) or ({}, None),
+        lambda state, rules, fields, *, notes, **_: (
+            made.extend([fields, "; ".join(notes)]) or ({}, None)
+        ),
     )
     prefix = "denoise_fn." if is_janspiry else ""
     layout = janspiry if is_janspiry else guided_diffusion
@@ -206,6 +208,10 @@ def test_published_networks_map_at_their_full_size(monkeypatch, name: str) -> No
     heads = {k: made[0][k] for k in ("head_features", "num_heads")}
     wanted = {"head_features": fields["head_features"], "num_heads": 0}
     assert heads == wanted | {k: v for k, v in flags.items() if k != "image_size"}
+    # What neither the file nor the user said is told.
+    assert (f"pictures of {size} pixels" in made[1]) == ("image_size" not in flags)
+    is_head_given = bool(flags.keys() & {"head_features", "num_heads"})
+    assert ("assumed, as published: heads of" in made[1]) != is_head_given
 
 
 class _Zeros:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from palette_jax.config import build
+from palette_jax.config import build, build_training
 from palette_jax.configs import uncrop
 from palette_jax.diffusion import objective
 from palette_jax.programs import train
@@ -63,7 +63,7 @@ def test_padded_pictures_count_nothing_in_the_held_out_loss(padding: int) -> Non
     schedule, weights = build.make_schedule(CONFIG), {"weight": jnp.float32(0.5)}
 
     def total(rows: dict) -> tuple[float, int]:
-        loss, count = train._held_out_losses(
+        loss, count = build_training._held_out_losses(
             _Network(), schedule, objective.denoising_loss, "l2", weights, rows
         )
         return float(loss), int(count)

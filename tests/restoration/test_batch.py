@@ -141,7 +141,8 @@ def test_a_key_follows_from_the_seed_the_id_and_the_sample() -> None:
     assert len(set(drawn)) == len(drawn)
 
 
-def test_a_network_is_never_asked_below_the_levels_it_knows() -> None:
+@pytest.mark.parametrize("objective", ["denoise", "velocity"])
+def test_a_network_is_never_asked_below_the_levels_it_knows(objective: str) -> None:
     # The paper's sampling schedule goes far below.
     schedule = schedules.linear_schedule(1000, 1e-4, 0.09)
     floor = 1e-3
@@ -155,7 +156,7 @@ def test_a_network_is_never_asked_below_the_levels_it_knows() -> None:
     batch = _some(_batch(), [0])
     restore_batch(
         image_keys(0, jnp.array(batch["id"])),
-        predictor(apply, jnp.float32(1), objective="denoise", gamma_floor=floor),
+        predictor(apply, jnp.float32(1), objective=objective, gamma_floor=floor),
         jnp.array(batch["x"]),
         jnp.array(batch["hole"]),
         samplers.ddim(schedules.respace(schedule, 10)),

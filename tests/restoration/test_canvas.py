@@ -48,6 +48,30 @@ def test_a_wide_hole_is_shrunk_with_as_much_around_it() -> None:
     assert (picture[~known] == 9).all()
 
 
+def test_single_pixels_of_a_hole_are_painted_though_the_picture_is_shrunk() -> None:
+    """A small pixel with any share of the hole has no colour of its own."""
+    degraded = _degraded(64, 64, np.s_[3:60:9, 3:60:7])
+    prepared = canvas.prepare(degraded, SIZE, large="shrink")
+    top, bottom, left, right = prepared.box
+    small = prepared.hole[: prepared.small[0], : prepared.small[1], 0]
+    rows, columns = np.nonzero(degraded.hole[top:bottom, left:right, 0])
+    across = rows * small.shape[0] // (bottom - top)
+    down = columns * small.shape[1] // (right - left)
+    assert prepared.is_shrunk and small[across, down].all()
+
+
+def test_a_picture_smaller_than_the_network_is_mirrored_at_its_ends() -> None:
+    degraded = _degraded(6, 9, np.s_[0:0, 0:0])
+    prepared = canvas.prepare(degraded, SIZE)
+    top, left = prepared.offset
+    wanted = np.pad(
+        degraded.x,
+        ((top, SIZE - 6 - top), (left, SIZE - 9 - left), (0, 0)),
+        mode="symmetric",
+    )
+    np.testing.assert_array_equal(prepared.x, wanted)
+
+
 def test_whole_pictures_are_worked_on_as_a_whole() -> None:
     picture = np.zeros((40, 50, 3), np.uint8)
     degraded = Degraded(picture, np.zeros((40, 50, 1), np.uint8))

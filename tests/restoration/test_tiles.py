@@ -75,6 +75,21 @@ def test_there_is_no_seam_between_tiles_that_disagree() -> None:
     assert np.abs(np.diff(said)).max() < 0.3
 
 
+def test_a_tile_gives_way_to_the_next_pixel_by_pixel() -> None:
+    """Of two that say 0 and 1: neither a border nor a plateau of their mean."""
+    columns = np.arange(64, dtype=np.float32)[None, None, :, None]
+    x = np.broadcast_to(columns, (1, 16, 64, 3))
+
+    def right_of_the_middle(x, y_t, gamma):
+        is_right = x.mean((1, 2, 3), keepdims=True) > 30
+        return jnp.broadcast_to(is_right.astype(jnp.float32), x.shape)
+
+    row = _predict(right_of_the_middle, x, x)[0, 8, :, 0]
+    # A quarter of a tile is shared: weights of 1 to 4 against 4 to 1.
+    between = row[(row > 0) & (row < 1)]
+    np.testing.assert_allclose(between, [0.2, 0.4, 0.6, 0.8], atol=1e-6)
+
+
 def test_the_sum_does_not_depend_on_devices() -> None:
     x, y_t = _canvases(2, 40, 50)
 
