@@ -14,7 +14,7 @@ INSTALL_REQUIRES = [
     "etils[epath]>=1.14,<2",
     "flax>=0.12.8,<0.13",
     f"jax{_JAX}",
-    "jaxtyping>=0.3,<0.4",
+    "jaxtyping>=0.3.5,<0.4",
     "ml-collections>=1.1,<2",
     "numpy>=2.1,<3",
     "optax>=0.2.8,<0.3",

@@ -15,12 +15,15 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
+import ml_collections
 import numpy as np
 from PIL import Image
 
 from benchmarks import array_tasks
+from palette_jax.config.values import ConfigError, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import resize
+from palette_jax.tasks.task import Gray
 
 Batch = dict[str, np.ndarray]
 
@@ -31,6 +34,7 @@ class Recipe(NamedTuple):
     Attributes:
       file: of `benchmarks.pack_pictures`.
       tasks: names with their weights.
+      gray: what colorization is given.
       hints: whether colorization also learns from a few true colours.
       image_size: side of the examples.
       batch_size: of a step.
@@ -41,12 +45,46 @@ class Recipe(NamedTuple):
 
     file: str
     tasks: tuple[tuple[str, float], ...]
+    gray: Gray
     hints: bool
     image_size: int
     batch_size: int
     min_scale: float
     seed: int
     num_eval: int
+
+
+def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
+    """Returns how a config makes examples of packed pictures.
+
+    Raises:
+      ConfigError: if it asks for what one file of pictures cannot give.
+    """
+    if config.distill.steps:
+        raise ConfigError(
+            "expected no distill.steps, which needs a teacher, got"
+            f" {config.distill.steps}; train students with `palette-jax distill`"
+        )
+    names = task_names(config)
+    unknown = [name for name in names if name not in array_tasks.TASKS]
+    if unknown:
+        raise ConfigError(
+            f"expected tasks out of {', '.join(array_tasks.TASKS)}, got"
+            f" {', '.join(unknown)}, which needs more than one folder; take"
+            " --config=multitask:small"
+        )
+    weights = [config.mix[name] if len(names) > 1 else 1.0 for name in names]
+    return Recipe(
+        pictures,
+        tuple(zip(names, weights, strict=True)),
+        config.data.gray,
+        config.data.hints,
+        config.data.image_size,
+        config.train.batch_size,
+        config.data.min_scale,
+        config.seed,
+        config.data.num_eval,
+    )
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
@@ -88,8 +126,9 @@ class Maker:
         names, weights = zip(*recipe.tasks, strict=True)
         self._weights = np.array(weights) / sum(weights)
         makers = dict(array_tasks.TASKS)
-        if recipe.hints:
-            makers["colorize"] = array_tasks.colorize_with_hints
+        makers["colorize"] = functools.partial(
+            array_tasks.colorize, gray=recipe.gray, hints=recipe.hints
+        )
         self._tasks = [makers[name] for name in names]
 
     def train_batch(self, step: int) -> Batch:

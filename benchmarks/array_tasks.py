@@ -15,7 +15,7 @@ from benchmarks import array_masks
 from palette_jax.pictures import resize
 from palette_jax.tasks import colorize as color
 from palette_jax.tasks import superres as enlarge
-from palette_jax.tasks.task import Degraded, whole
+from palette_jax.tasks.task import Degraded, Given, Gray, whole
 
 Picture = UInt8[np.ndarray, "size size 3"]
 Task = Callable[[np.random.Generator, Picture], Degraded]
@@ -24,17 +24,19 @@ _QUALITIES = np.arange(5, 31)  # Of JPEG, drawn in proportion to exp(-quality / 
 _SCRATCHES = 4  # At most.
 
 
-def colorize(rng: np.random.Generator, picture: Picture) -> Degraded:
-    """Returns the picture's luma, repeated three times."""
-    del rng
-    return whole(np.repeat(color.luma(picture), 3, -1))
-
-
-def colorize_with_hints(rng: np.random.Generator, picture: Picture) -> Degraded:
-    """Returns the luma, and in one half of the examples a few true colours."""
-    is_hint = array_masks.hints(rng, len(picture)) > 0
-    gray = np.repeat(color.luma(picture), 3, -1)
-    return whole(np.where(is_hint, picture, gray))
+def colorize(
+    rng: np.random.Generator,
+    picture: Picture,
+    *,
+    gray: Gray = "luma",
+    hints: bool = False,
+) -> Degraded:
+    """Returns the picture in gray; with hints, often with a few true colours."""
+    given = Given(gray=gray)
+    if hints:
+        opacity = 255 * array_masks.hints(rng, len(picture))
+        given = given._replace(hints=np.concatenate([picture, opacity], -1))
+    return color.degrade(picture, given)
 
 
 def inpaint(rng: np.random.Generator, picture: Picture) -> Degraded:

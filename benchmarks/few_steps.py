@@ -1,24 +1,25 @@
 """Prints sampler x schedule x steps x quality x seconds for a trained model.
 
     python -m benchmarks.few_steps --workdir=runs/uncrop
-    python -m benchmarks.few_steps --workdir=runs/uncrop --steps=5,10,20 \
-        --num_pictures=64 --config.data.eval_folder=PHOTOS
+    python -m benchmarks.few_steps --workdir=runs/uncrop --steps=4,8,1000 \
+        --students runs/uncrop4 runs/uncrop8 --num_pictures=64 \
+        --config.data.eval_folder=PHOTOS
 
-Each sampler with the literal schedule, `paper`, and without the steps below the levels
-trained on, `trimmed`; above 100 steps ddpm with the literal one alone, which with 1000
-is the paper's sampling: the others have settled by then. Every row restores the same
-pictures with the same noise. The rows are kept in few_steps/ of the run, as JSON, each
-as soon as it is there. Of a model of several tasks each has a table;
-`--config.task=uncrop` is for one of them.
+DDIM with even steps, the best solver with its own spacing, and students of the run;
+above 100 steps the paper's sampling alone: the others have converged by then. Every row
+restores the same pictures with the same noise. The rows are stored in few_steps/ of the
+run, as JSON, each as soon as it is measured. A model of several tasks has a table for
+each; `--config.task=uncrop` selects one.
 
-PSNR is measured over what was painted. It prefers a blurred guess to a sharp one; of
-one sample it falls as pictures get sharper, so look at the mean of the samples, and at
-how far they differ. `--inception_weights` adds a Fréchet distance.
+PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one sample
+it falls as pictures get sharper, so look at the mean of the samples, and at how far
+they differ. The distance is the root mean square difference, of 255, to the solver's
+own result with many steps. `--inception_weights` adds a Fréchet distance.
 """
 
 import argparse
-import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,11 +33,11 @@ from jaxtyping import UInt8
 
 from palette_jax import parallel
 from palette_jax.config import build, build_data, flags
-from palette_jax.config.build_restorer import load_weights
+from palette_jax.config.build_restorer import load_config, load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
-from palette_jax.evaluation.metrics import distortion
-from palette_jax.training import checkpoints, logs
+from palette_jax.evaluation.metrics import color, distortion
+from palette_jax.training import logs
 from palette_jax.types import Params
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
@@ -49,15 +50,20 @@ class Way(NamedTuple):
     sampler: str
     schedule: str
     num_steps: int
+    spacing: float = 0.0
 
 
 def ways(steps: list[int]) -> Iterator[Way]:
     """Yields the rows, the fast before the slow."""
-    for count, schedule, sampler in itertools.product(
-        sorted(steps), ("trimmed", "paper"), ("ddpm", "ddim", "dpmpp_2m")
-    ):
-        if count <= 100 or (sampler, schedule) == ("ddpm", "paper"):
-            yield Way(sampler, schedule, count)
+    for count in sorted(steps):
+        if count > 100:
+            yield Way("ddpm", "paper", count)
+        else:
+            yield Way("ddim", "trimmed", count, 1.0)
+            yield Way("unipc_2", "trimmed", count)
+
+
+CONVERGED = Way("unipc_2", "trimmed", 128)
 
 
 def measure(
@@ -66,10 +72,20 @@ def measure(
     batches: list[Batch],
     *,
     fid: Callable[[Pictures], float] | None = None,
-) -> dict[str, float]:
-    """Restores all batches as the config says, and returns a row's numbers.
+    converged: Pictures | None = None,
+) -> tuple[dict[str, float], Pictures]:
+    """Restores all batches as the config says.
 
-    The first call, which compiles, is not among the seconds.
+    Args:
+      config: of the run, with the sampler.
+      params: the weights.
+      batches: the pictures.
+      fid: the Fréchet distance of results.
+      converged: the results of many steps with the same noise.
+
+    Returns:
+      The numbers of a row, and the results, sample by sample. The first call, which
+      compiles, is not among the seconds.
     """
     restore = build.make_restore(config, parallel.make_mesh())
     count, seconds, calls = config.sample.num_samples, 0.0, 0
@@ -90,17 +106,22 @@ def measure(
         deviation = restored.astype(np.float32).std(0).mean(-1, keepdims=True)
         spreads.extend((deviation * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)))
         drawn.append(restored)
+    pictures = np.concatenate(drawn, axis=1)
+    pictures = pictures.reshape(-1, *pictures.shape[2:])
     timed = max(calls - 1, 1) * len(batches[0]["x"])
     row = {
         "psnr_of_mean": float(np.mean(means)),
         "psnr_of_one": float(np.mean(ones)),
         "deviation": float(np.mean(spreads)),
+        "colorfulness": float(np.mean(color.colorfulness(pictures))),
         "seconds_per_picture": seconds / timed,
     }
+    if converged is not None:
+        difference = pictures.astype(np.float32) - converged
+        row["distance"] = float(np.sqrt(np.square(difference).mean()))
     if fid:
-        pictures = np.concatenate(drawn, axis=1)
-        row["fid_768"] = fid(pictures.reshape(-1, *pictures.shape[2:]))
-    return row
+        row["fid_768"] = fid(pictures)
+    return row, pictures
 
 
 def _painted(hole: np.ndarray) -> np.ndarray:
@@ -128,7 +149,7 @@ def run(argv: list[str]) -> int:
     args = _arguments().parse_args(argv)
     logs.set_up_logging()
     workdir = args.workdir
-    config = from_dict(checkpoints.load_config(epath.Path(workdir) / "checkpoints"))
+    config = load_config(workdir)
     flags.override(config, overrides)
     config.eval.num_images = args.num_pictures
     config.sample.num_samples = args.num_samples
@@ -142,6 +163,9 @@ def run(argv: list[str]) -> int:
     if config.diffusion.objective == "regress":
         rows = [Way("one pass", "", 1)]
     _, params, step = load_weights(workdir)
+    students = [load_weights(student)[:2] for student in args.students]
+    folder = epath.Path(workdir)
+    folder = folder.parent if folder.suffix else folder
     for task in task_names(config):
         batches = list(build_data.eval_batches(config, task))
         fid = (
@@ -163,22 +187,35 @@ def run(argv: list[str]) -> int:
             "config": config.to_dict(),
         }
         _print_head(about, fid is not None)
-        path = epath.Path(workdir) / "few_steps" / f"step_{step:07}_{task}.json"
+        path = folder / "few_steps" / f"step_{step or 0:07}_{task}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        measured = []
-        for way in rows:
-            asked_for = from_dict(config.to_dict())
-            if way.schedule:
-                asked_for.sample.update(way._asdict())
-            row = {
-                **way._asdict(),
-                **measure(asked_for, params, batches, fid=fid),
-            }
+        measured, converged = [], None
+        if config.diffusion.objective != "regress":
+            many = _sampled_by(config, CONVERGED)
+            _, converged = measure(many, params, batches)
+        todo = [(way, _sampled_by(config, way), params) for way in rows]
+        for theirs, weights in students:
+            way = Way("student", "trimmed", theirs.distill.steps)
+            own = from_dict({**config.to_dict(), "sample": theirs.sample.to_dict()})
+            own.sample.num_samples = config.sample.num_samples
+            todo.append((way, own, weights))
+        for way, asked_for, weights in todo:
+            row, _ = measure(asked_for, weights, batches, fid=fid, converged=converged)
+            row = {**way._asdict(), **row}
             measured.append(row)
             path.write_text(json.dumps({**about, "rows": measured}, indent=1))
             _print_row(row)
-        print(f"kept in {path}")
+        print(f"stored in {path}")
     return 0
+
+
+def _sampled_by(
+    config: ml_collections.ConfigDict, way: Way
+) -> ml_collections.ConfigDict:
+    asked_for = from_dict(config.to_dict())
+    if way.schedule:
+        asked_for.sample.update(way._asdict())
+    return asked_for
 
 
 def _parse(steps: list[str]) -> list[int]:
@@ -211,7 +248,9 @@ def _print_head(about: dict[str, Any], has_fid: bool) -> None:
     )
     print(
         f"{'sampler':<10}{'schedule':<10}{'steps':>6}{'mean':>8}{'one':>8}"
-        f"{'deviation':>11}{'s/picture':>11}" + f"{'FID-768':>10}" * has_fid,
+        f"{'deviation':>11}{'colour':>8}{'distance':>10}{'s/picture':>11}"
+        + f"{'FID-768':>10}"
+        * has_fid,
         flush=True,
     )
 
@@ -221,15 +260,20 @@ def _print_row(row: dict[str, Any]) -> None:
     print(
         f"{row['sampler']:<10}{row['schedule']:<10}{row['num_steps']:>6}"
         f"{row['psnr_of_mean']:>8.2f}{row['psnr_of_one']:>8.2f}"
-        f"{row['deviation']:>11.2f}{row['seconds_per_picture']:>11.4f}{fid}",
+        f"{row['deviation']:>11.2f}{row['colorfulness']:>8.2f}"
+        f"{row.get('distance', math.nan):>10.2f}"
+        f"{row['seconds_per_picture']:>11.4f}{fid}",
         flush=True,
     )
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Sampler x steps x quality x seconds.")
-    parser.add_argument("--workdir", required=True, help="the run")
-    parser.add_argument("--steps", default="4,8,16,25,50,100,250,1000")
+    parser.add_argument("--workdir", required=True, help="the run, or a file of it")
+    parser.add_argument("--steps", default="1,2,4,8,16,25,1000")
+    parser.add_argument(
+        "--students", nargs="*", default=[], help="runs distilled from it"
+    )
     parser.add_argument("--num_pictures", type=int, default=32)
     parser.add_argument("--num_samples", type=int, default=4, help="of each picture")
     parser.add_argument("--inception_weights", help="adds a column with FID-768")

@@ -14,7 +14,7 @@ import os
 import pathlib
 import subprocess
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -124,24 +124,27 @@ def take_turns(
     return machine.median(our_timings), machine.median(their_timings), sorted(ratios)
 
 
-def compare(
-    peer: Peer,
-    size: str,
-    *,
-    batch_size: int,
-    dtype: str | None,
-    count: int,
-    variants: list[str],
-) -> Iterator[tuple[report.Row, list[str]]]:
-    """Yields a row for training and one for sampling, each with what variants took."""
+class Ours(NamedTuple):
+    """Our side of a comparison, compiled as it runs.
+
+    Attributes:
+      config: of the network.
+      steps: by name, what runs, how many steps that is, and the operations of one.
+    """
+
+    config: ml_collections.ConfigDict
+    steps: dict[str, tuple[Callable[[], Any], int, float]]
+
+
+def make_ours(size: str, *, batch_size: int, dtype: str | None) -> Ours:
+    """Compiles our training step; the sampler is compiled when it first runs."""
     config = sizes.get_config(size, batch_size=batch_size, dtype=dtype)
     config.sample.sampler, config.sample.num_steps = "ddim", _SAMPLING_STEPS
-    spec = describe_network(config)
     mesh = parallel.make_mesh()
     training = sizes.training_step(config)
     params, batch = sizes.draw_params(config, mesh), sizes.draw_batch(config)
     restore = build.make_restore(config, mesh)
-    sides = {
+    steps = {
         "train": (training.run, 1, training.flops),
         "sample": (
             lambda: restore(params, batch),
@@ -149,10 +152,19 @@ def compare(
             sizes.forward_flops(config),
         ),
     }
+    return Ours(config, steps)
+
+
+def compare(
+    peer: Peer, ours: Ours, *, count: int, variants: list[str]
+) -> Iterator[tuple[report.Row, list[str]]]:
+    """Yields a row for training and one for sampling, each with what variants took."""
+    config = ours.config
+    spec = describe_network(config)
     # Where ours is exact, theirs has to be; else theirs takes what is faster.
     types = {"float32": ["float32"]}.get(config.model.dtype, ["float32", "bfloat16"])
     both = [variant for name in types for variant in (name, f"{name}+compile")]
-    for step, (run, steps, flops) in sides.items():
+    for step, (run, steps, flops) in ours.steps.items():
         variant, found = pick_variant(peer, spec, step, variants or both)
         machine.run_once(run)
         rate = machine.matrix_rate(config.model.dtype)
@@ -166,8 +178,8 @@ def compare(
         our, their, ratios = take_turns(run, theirs, count)
         rate = max(rate, machine.matrix_rate(config.model.dtype))
         row: report.Row = {
-            "size": size,
             "step": step,
+            "pixels": config.data.image_size,
             "type": config.model.dtype,
             "batch": config.train.batch_size,
             "ours, ms": 1e3 * our.seconds / steps,
@@ -208,17 +220,11 @@ def main() -> None:
     peer = Peer(args.python)
     rows, notes = [], {}
     for size in args.size:
-        for row, found in compare(
-            peer,
-            size,
-            batch_size=args.batch_size,
-            dtype=args.dtype,
-            count=args.count,
-            variants=args.variants,
-        ):
-            rows.append(row)
+        ours = make_ours(size, batch_size=args.batch_size, dtype=args.dtype)
+        for row, found in compare(peer, ours, count=args.count, variants=args.variants):
+            rows.append({"size": size, **row})
             notes[f"{size}, {row['step']}"] = found
-            report.show([row])
+            report.show(rows[-1:])
     about = _build(peer, describe_network(sizes.get_config("toy")), "float32")
     peer.close()
     report.finish(args.json, rows, peer=about, variants=notes)

@@ -30,10 +30,10 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from benchmarks import array_data, array_tasks, machine
+from benchmarks import array_data, machine
 from palette_jax import atomic, parallel, processes
-from palette_jax.config import build, build_training, flags
-from palette_jax.config.values import ConfigError, task_names
+from palette_jax.config import build, build_training, checks, flags
+from palette_jax.config.values import task_names
 from palette_jax.errors import UserError
 from palette_jax.evaluation import plots
 from palette_jax.interop.safetensors_file import export_parts
@@ -75,7 +75,7 @@ class Run:
     def __init__(self, config: ml_collections.ConfigDict, pictures: str, out: str):
         """Reads the pictures' names and compiles nothing yet."""
         self.config = config
-        self.recipe = make_recipe(config, pictures)
+        self.recipe = array_data.make_recipe(config, pictures)
         self.out = epath.Path(out)
         self.maker = array_data.Maker(self.recipe)
         self.mesh = build.make_mesh(config)
@@ -88,6 +88,7 @@ class Run:
         starts = range(0, len(self.maker.held_out), size)
         self._held_out = [self.maker.held_out_batch(size, start) for start in starts]
         self.points: list[dict[str, float]] = []
+        self.files: list[epath.Path] = []
         self.about: dict[str, Any] = {"pictures": pictures}
 
     def compile(self, batch: array_data.Batch) -> Any:
@@ -116,8 +117,7 @@ class Run:
             point["loss"] = loss
         self.points.append(point)
         self._write_weights()
-        sheet = self._sheet()
-        sheets.save_png(self.out / "sheet.png", sheet)
+        sheets.save_png(self.out / "sheet.png", self._sheet())
         lines = [
             plots.Line(
                 name, [(int(p["step"]), p[name]) for p in self.points if name in p]
@@ -138,7 +138,7 @@ class Run:
     def _write_weights(self) -> None:
         values = self.config.to_dict()
         values["data"]["source"] = "folder"
-        export_parts(
+        self.files = export_parts(
             self.state.ema_params,
             self.out / "weights",
             config=values,
@@ -153,33 +153,6 @@ class Run:
             max(self.config.train.num_previews, tasks), int(batch["valid"].sum())
         )
         return sheets.contact_sheet(sheets.rows(batch, restored[None])[:shown])
-
-
-def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> array_data.Recipe:
-    """Returns how a config makes examples of packed pictures.
-
-    Raises:
-      ConfigError: if it asks for what one file of pictures cannot give.
-    """
-    names = task_names(config)
-    unknown = [name for name in names if name not in array_tasks.TASKS]
-    if unknown:
-        raise ConfigError(
-            f"expected tasks out of {', '.join(array_tasks.TASKS)}, got"
-            f" {', '.join(unknown)}, which needs more than one folder; take"
-            " --config=multitask:small"
-        )
-    weights = [config.mix[name] if len(names) > 1 else 1.0 for name in names]
-    return array_data.Recipe(
-        pictures,
-        tuple(zip(names, weights, strict=True)),
-        config.data.hints,
-        config.data.image_size,
-        config.train.batch_size,
-        config.data.min_scale,
-        config.seed,
-        config.data.num_eval,
-    )
 
 
 def _make_step(config: ml_collections.ConfigDict, learning_rate: Any) -> StepFn:
@@ -295,24 +268,21 @@ def main(argv: list[str]) -> int:
     config = flags.load(args.config)
     flags.override(config, overrides)
     if args.minutes <= 0 or args.workers < 1:
-        raise UserError(
-            "expected --minutes above 0 and --workers of 1 or more, got"
-            f" {args.minutes:g} and {args.workers}"
-        )
-    recipe = make_recipe(config, args.pictures)
+        got = f"{args.minutes:g} and {args.workers}"
+        raise UserError(f"expected --minutes and --workers above 0, got {got}")
+    recipe = array_data.make_recipe(config, args.pictures)
     array_data.split(recipe)
+    checked = config.copy_and_resolve_references()
+    checked.data.source = "sample_photos"  # No other pictures are asked for.
+    build.check(checked)
     parallel.use_cpu_cores([config.train.batch_size, config.eval.batch_size])
     parallel.cache_compilations()
+    checks.check_batch(config, jax.device_count())
     with array_data.Feed(recipe, workers=args.workers) as feed:
-        checked = config.copy_and_resolve_references()
-        checked.data.source = "sample_photos"  # No other pictures are asked for.
-        build.check(checked, num_devices=jax.device_count())
         run = Run(config, args.pictures, args.out)
         finished = train(run, feed, 60 * args.minutes, started)
-    shown = run.about["pictures_shown"]
-    first = f"{args.out}/{sorted(f.name for f in run.out.glob('weights-00001-*'))[0]}"
-    print(f"{run.about['steps']} steps, {shown:,} pictures shown")
-    print(f"go on: palette-jax import {first} --out=RUN")
+    print("{steps} steps, {pictures_shown:,} pictures shown".format(**run.about))
+    print(f"go on: palette-jax import {run.files[0]} --out=RUN")
     return 0 if finished else processes.EXIT_STOPPED
 
 

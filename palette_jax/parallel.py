@@ -132,7 +132,7 @@ def to_host(array: jax.Array) -> np.ndarray:
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
-    """Returns what XLA is told when it compiles a network for these devices."""
+    """Returns XLA's compiler options for a network on these devices."""
     if mesh.devices.flat[0].platform != "tpu":
         return {}
     # With four images on a chip or fewer, this pass cuts every activation of a U-Net
@@ -267,7 +267,7 @@ def cache_compilations(*, workdir: str | None = None) -> None:
 
 
 def _replace_unreadable_programs() -> None:
-    """Deletes a kept program that cannot be read, so that it is compiled and kept.
+    """Deletes a cached program that cannot be read, so that it is compiled again.
 
     JAX warns of it at every start, and keeps the file.
     """

@@ -122,7 +122,7 @@ def are_joined() -> bool:
 
 
 def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
-    """Returns once all processes have shown that their facts are equal.
+    """Waits until all processes have compared their facts, and raises if any differ.
 
     Processes with different configs or pictures would train different models, or wait
     for each other without end. Call it before the first collective operation.

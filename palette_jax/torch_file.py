@@ -74,7 +74,7 @@ class _Storage(NamedTuple):
 
 
 class _Dict(dict):
-    """Stands for OrderedDict; what a pickle hangs onto it is dropped."""
+    """Replaces OrderedDict, without the attributes that a pickle adds."""
 
     def __setstate__(self, state: Any) -> None:
         """Drops the versions of modules that PyTorch keeps beside a state dict."""
@@ -179,7 +179,7 @@ def _load_old(file: Any, size: int, path: str) -> Any:
 def _rebuild_tensor(
     storage: _Storage, offset: int, size: Any, stride: Any, *_: Any
 ) -> np.ndarray:
-    """Returns a view of the storage, after a look that it stays within it."""
+    """Returns a view of the storage, after checking its bounds."""
     values = storage.values
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     count = math.prod(size)
@@ -201,7 +201,7 @@ def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
 
 
 def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
-    """Returns the tensors, or says what else the file holds.
+    """Returns the tensors, or raises with what the file holds instead.
 
     Trainers save them below a key, and wrap networks, which adds a prefix to each name.
     """

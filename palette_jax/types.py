@@ -1,4 +1,4 @@
-"""The words that every floor of the package shares.
+"""Types that the whole package shares.
 
 Axis names used in shapes: `b` images of a batch, `h` and `w` pixels, `c` channels,
 `T` levels of a noise schedule, `n` steps of a sampler.

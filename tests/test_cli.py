@@ -112,6 +112,12 @@ def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:
     assert "config.seed" in capsys.readouterr().err
 
 
+def test_a_protocol_is_of_evaluate_alone(capsys) -> None:
+    args = ["train", "--config=uncrop:tiny", "--workdir=x", "--protocol=i2sb"]
+    assert cli.run(args) == 1
+    assert "--config.eval.protocol" in capsys.readouterr().err
+
+
 def test_a_system_that_does_not_tell_its_cores_can_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

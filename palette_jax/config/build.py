@@ -1,4 +1,4 @@
-"""From a ConfigDict to objects, and `check`, which comes before any of them.
+"""Builds objects from a ConfigDict; `check` comes first.
 
 All that can be known to be wrong from the config alone is said by it, before a device
 is touched or a picture is read.
@@ -43,7 +43,7 @@ _STUDENT_SPACING = 1.0  # With a handful of steps, even ones are best.
 
 
 def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
-    """Raises `ConfigError` for what can be known to be wrong before anything runs."""
+    """Raises `ConfigError` for mistakes that can be found before anything runs."""
     checks.check_values(config)
     for group in ("diffusion", "sample"):
         low, high = config[group].beta_min, config[group].beta_max
@@ -82,7 +82,7 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
 
 
 def check_student(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` if a student cannot be trained, or sampled, like this."""
+    """Raises `ConfigError` if a student cannot be trained or sampled so."""
     distill, sample = config.distill, config.sample
     if config.diffusion.objective == "regress":
         raise ConfigError(
@@ -121,7 +121,7 @@ def student_sampling(num_steps: int) -> dict[str, Any]:
 
 
 def _enough(num_steps: int) -> float:
-    """Returns a beta_max with which so many steps end in noise: gamma below 1e-4."""
+    """Returns a beta_max whose last gamma, after `num_steps`, is below 1e-4."""
     return min(round(25 / num_steps, 4), 0.999)
 
 
@@ -170,7 +170,7 @@ def _sampling_schedule(
 def make_loss(
     config: ml_collections.ConfigDict,
 ) -> tuple[objective.ObjectiveFn, schedules.NoiseSchedule]:
-    """Returns what training minimizes, and the levels that it draws from.
+    """Returns the training loss and its noise levels.
 
     The loss of a student also takes the weights of its teacher, after the levels.
     """
@@ -207,7 +207,7 @@ def make_loss(
 def make_predictor(
     config: ml_collections.ConfigDict,
 ) -> Callable[[Params], PredictFn]:
-    """Returns `predict` of weights; keep it, since samplers compile for each."""
+    """Returns `weights -> predict`; reuse it, since each one is compiled."""
     network = make_network(config)
 
     def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:

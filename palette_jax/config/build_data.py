@@ -1,4 +1,4 @@
-"""From a ConfigDict to batches of pictures; needs TensorFlow, and nothing else does."""
+"""Builds batches of pictures from a ConfigDict; the only builder with TensorFlow."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
 
 
 def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
-    """Returns the form of a task that results are compared on."""
+    """Returns the fixed form of a task in evaluation."""
     quality = config.eval.jpeg_quality
     makers = {
         "colorize": lambda: tasks.colorize(gray=config.data.gray),
@@ -78,14 +78,14 @@ def _hold_out(
 
 
 def held_out_below(config: ml_collections.ConfigDict) -> int:
-    """Returns the bound that a new run chooses its held-out pictures by; 0 for none."""
+    """Returns the hash bound of a new run's held-out pictures; 0 for none."""
     if config.data.source == "tfds" or config.data.eval_folder:
         return 0
     return sources.held_out_below(_pictures(config), config.data.num_eval)
 
 
 def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns what tells the pictures of a run from others: numbers, hashes, names."""
+    """Returns the identity of a run's pictures: counts, hashes, names."""
     held_out = _listed(config)
     return {
         "train": [source.identity() for source, _ in _train_sources(config)],

@@ -1,4 +1,4 @@
-"""From weights to a `Restorer`, for pictures of a user's own."""
+"""Builds a `Restorer` for a user's pictures from weights."""
 
 import json
 import pathlib
@@ -179,7 +179,7 @@ def _abstract_params(config: ml_collections.ConfigDict) -> Params:
 
 
 def crc32(params: Params) -> int:
-    """Returns what tells these weights from others, wherever they lie."""
+    """Returns a CRC-32 of the weights."""
     crc = 0
     for leaf in jax.tree.leaves(params):
         crc = zlib.crc32(np.asarray(leaf).tobytes(), crc)

@@ -1,4 +1,4 @@
-"""From a ConfigDict to what training starts with, and to the loss that is watched."""
+"""Builds the training state, step and held-out loss from a ConfigDict."""
 
 import functools
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def abstract_state(
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
 ) -> tuple[TrainState, Any]:
-    """Returns the shapes of a run's state with their shardings, and these alone."""
+    """Returns the shapes of a run's state with their shardings, and the shardings."""
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(
         lambda key: make_state(build.init_params(key, config), optimizer), key
@@ -131,7 +131,7 @@ def make_step(
 def make_held_out_loss(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., tuple[Array, Array]]:
-    """Returns what sums the losses of a padded batch and counts its pictures.
+    """Returns a function that sums the losses of a batch and counts its pictures.
 
     It is called with the weights, a batch and, for a student, the teacher's weights. A
     batch has `id`, which the noise follows from, and `valid` beside `x`, `y`, `hole`.

@@ -1,4 +1,4 @@
-"""What can be known to be wrong from the values of a config alone."""
+"""Checks of the values of a config."""
 
 import math
 import re
@@ -71,7 +71,7 @@ _RANGES = {
 
 
 def check_values(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` for a value, or two of them, that nothing can be made of."""
+    """Raises `ConfigError` for invalid values and combinations of values."""
     _check_names(config)
     _check_ranges(config)
     _check_sources(config)

@@ -1,4 +1,4 @@
-"""The identity of a run: which keys its weights and its results follow from.
+"""The identity of a run: the keys that determine its weights and its results.
 
 Every question of the kind "are these two the same?" is answered here: whether a run may
 be resumed with another config, and whether two numbers may be compared.
@@ -36,7 +36,8 @@ _NOT_PROTOCOL = (
     "data.train_split",
     "distill.",
     "eval.batch_size",
-    "eval.protocol",
+    "eval.mask_file",  # Its content counts.
+    "eval.protocol",  # What it does to pictures is in their hash.
     "mix.",
     "model.dropout",
     "model.remat",
@@ -74,7 +75,7 @@ def network(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def protocol(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the keys that the results of given weights follow from."""
+    """Returns the keys that determine the results of given weights."""
     values = flatten(config.to_dict())
     return {key: value for key, value in values if not key.startswith(_NOT_PROTOCOL)}
 
@@ -97,7 +98,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def check_resume(
     before: ml_collections.ConfigDict, now: ml_collections.ConfigDict, place: Any
 ) -> list[str]:
-    """Returns what else changed since a run was started, one line for each key.
+    """Returns the other changes since a run was started, one line for each key.
 
     Args:
       before: the config that its newest checkpoint was made with.

@@ -1,4 +1,4 @@
-"""A ConfigDict as a file holds it, and what is said of its keys."""
+"""Reads a ConfigDict from JSON, and lists its keys and tasks."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -54,7 +54,7 @@ def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Turns the config of a checkpoint, JSON by now, back to a locked ConfigDict.
+    """Turns a config from JSON back into a locked ConfigDict.
 
     What has been added since the checkpoint was written gets the value that changes
     nothing.

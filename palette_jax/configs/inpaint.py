@@ -1,4 +1,4 @@
-"""Inpainting: strokes and rectangles are painted anew (paper, section 5.2).
+"""Inpainting: strokes and rectangles are filled in (paper, section 5.2).
 
     python main.py --config=configs/inpaint.py --workdir=runs/inpaint
     python main.py --mode=evaluate --workdir=runs/inpaint

@@ -1,4 +1,4 @@
-"""One model for several tasks, which are drawn anew for each picture (Table 7).
+"""One model for several tasks; each picture gets a random one (Table 7).
 
     python main.py --config=configs/multitask.py --workdir=runs/multitask
     python main.py --mode=evaluate --workdir=runs/multitask

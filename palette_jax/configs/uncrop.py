@@ -1,4 +1,4 @@
-"""Uncropping: half of the picture at one side, or around it, is painted anew.
+"""Uncropping: half of the picture, at one side or all around, is filled in.
 
     python main.py --config=configs/uncrop.py --workdir=runs/uncrop
     python main.py --mode=evaluate --workdir=runs/uncrop

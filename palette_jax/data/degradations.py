@@ -1,4 +1,4 @@
-"""What time does to a photograph, as graph operations that follow from a seed."""
+"""The degradation of old photographs, as seeded graph operations."""
 
 import tensorflow as tf
 
@@ -43,7 +43,7 @@ def _fade(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def _blur(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Blurs by a normal curve of up to 3% of the picture."""
+    """Blurs by a Gaussian of up to 3% of the picture."""
     size = image.shape[0]
     deviation = 0.3 + tf.random.stateless_uniform([], seed) * 0.03 * size
     reach = max(round(0.06 * size), 2)

@@ -68,7 +68,8 @@ def torchvision_square(image: tf.Tensor, size: int) -> tf.Tensor:
     resized = tf.saturate_cast(tf.round(resized), tf.uint8)
     # Half a pixel is rounded to the even one, as Python does.
     top, left = tf.unstack(tf.cast(tf.round((new - size) / 2), tf.int32))
-    return resized[top : top + size, left : left + size]
+    square = resized[top : top + size, left : left + size]
+    return tf.ensure_shape(square, [size, size, 3])
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -147,7 +148,7 @@ def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the image as its EXIF orientation 1 to 8 says that it is to be seen."""
+    """Returns the image rotated upright by its EXIF orientation, 1 to 8."""
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))

@@ -82,7 +82,7 @@ def free_form(
     """Returns brush strokes whose union has a uniform area within bounds.
 
     They go where DeepFillv2's do (Yu et al. 2019, Algorithm 1). The brush is then grown
-    until the area is the one drawn, instead of drawing anew until it happens to fit.
+    until the area is the one drawn, instead of drawing again until it happens to fit.
     """
     seed, seed_area = tf.unstack(tf.random.split(seed, 2))
     side = min(size, _GRID)

@@ -1,4 +1,4 @@
-"""From the encoded files of one example to its picture, or to why there is none."""
+"""Loads the pictures of one example, or says why they cannot be loaded."""
 
 import tensorflow as tf
 
@@ -21,7 +21,7 @@ def load(encoded: dict[str, tf.Tensor], min_side: int) -> dict[str, tf.Tensor]:
 
 
 def diagnose(source: Source, index: int, min_side: int) -> str | None:
-    """Returns in words why a picture fails to load; None if it does not, this time."""
+    """Returns why a picture fails to load, as text; None if it loads."""
     try:
         encoded = source.read(tf.constant(index, tf.int64))
     except tf.errors.OpError as error:

@@ -32,7 +32,7 @@ class BrokenDataError(UserError):
 
 
 class Batches(Iterator[Batch]):
-    """Batches of numpy arrays, and an account of the pictures that were left out.
+    """Batches of numpy arrays, and a count of the pictures that were skipped.
 
     Attributes:
       broken: for the name of each such picture so far on this host, the reason.
@@ -65,7 +65,7 @@ def train_batches(
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
     Args:
-      sources: with their weights. One source is shuffled anew in each epoch. Of several
+      sources: with their weights. One source is reshuffled in each epoch. Of several
         each example draws one; it then takes what stands at the example's place in the
         source's own order, so that all its pictures are equally likely.
       task: from `tasks`.
@@ -209,7 +209,7 @@ def _unpacked(row: tf.Tensor, size: int) -> tf.Tensor:
 
 
 class _Account:
-    """The broken pictures that were met, and how many of them are too many."""
+    """Counts the broken pictures, and stops the run when there are too many."""
 
     def __init__(self, sources: Sequence[Source], min_side: int, max_share: float):
         self.reasons: dict[str, str] = {}
@@ -234,7 +234,7 @@ class _Account:
             self.fail(f"{len(self.reasons)}")
 
     def fail(self, what: str) -> NoReturn:
-        """Raises the error that names what is broken."""
+        """Raises an error that names the broken pictures."""
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
         raise BrokenDataError(
             f"Expected at most {self._limit} broken ones of {self._total} pictures, got"
@@ -283,6 +283,6 @@ def _share(batch_size: int, host_count: int) -> int:
 def _position(
     row: tf.Tensor, batch_size: int, host_batch_size: int, host_index: int
 ) -> tf.Tensor:
-    """Returns where in the order of all hosts a row of one host stands."""
+    """Returns the global position of a row of one host."""
     step, place = row // host_batch_size, row % host_batch_size
     return step * batch_size + host_index * host_batch_size + place

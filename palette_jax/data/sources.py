@@ -1,4 +1,4 @@
-"""Sources: where pictures lie, as a list of names and a way to read any one of them."""
+"""Sources of pictures: a list of names and random access to each picture."""
 
 import dataclasses
 import hashlib
@@ -37,7 +37,7 @@ _TILE, _STRIDE = 224, 64
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures in a fixed order, any of which can be read without those before it.
+    """Pictures in a fixed order, with random access.
 
     Attributes:
       names: unique names, for folders the paths below the folder.

@@ -148,7 +148,7 @@ def paired() -> Task:
 
 
 def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
-    """Returns the task that is one of several, drawn anew for each picture."""
+    """Returns a task that picks one of several at random for each picture."""
     if len(tasks) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
         raise ValueError(
             f"expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"

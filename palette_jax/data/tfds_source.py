@@ -102,7 +102,7 @@ def _record_reader(
 def _tfrecord_reader(
     shards: list[Any], index_dir: epath.PathLike | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a reader of single TFRecords, of which the files hold no index.
+    """Returns a reader of single TFRecords; the files themselves have no index.
 
     A data set in the format array_record needs none, and starts faster on gs://.
     """
@@ -130,7 +130,7 @@ def _tfrecord_reader(
 
 
 def _index(shards: list[Any], index_dir: epath.PathLike | None) -> list[np.ndarray]:
-    """Returns where the records of each shard start, as kept or found and kept."""
+    """Returns the offset of each record, from the stored index if there is one."""
     parts = [(str(s.filename), s.skip, s.take) for s in shards]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
     kept = epath.Path(index_dir) / f"{name}.npz" if index_dir else None

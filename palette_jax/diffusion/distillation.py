@@ -79,7 +79,7 @@ def distillation_loss(
 
 
 class _Tables(NamedTuple):
-    """What the loss takes for each level t; s is one step cleaner."""
+    """Coefficients of the loss for each level t; s is one step cleaner."""
 
     gamma: Float[Array, " _"]
     var: Float[Array, " _"]

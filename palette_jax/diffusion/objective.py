@@ -146,7 +146,7 @@ def picture_from_velocity(
     y_t: Float[Array, "b h w c"],
     gamma: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
-    """Returns the clean picture of a predicted velocity; at no level it divides.
+    """Returns the clean picture of a predicted velocity, without a division.
 
     Where float32 rounds 1 - gamma, near the clean end, the root is off by less than
     3e-4: of a number that it makes small.

@@ -110,7 +110,7 @@ def unipc(schedule: NoiseSchedule, *, order: int) -> Sampler:
 
 
 def _multistep(schedule: NoiseSchedule, *, order: int, corrects: bool) -> Sampler:
-    """Builds a solver by running its rule once on the vectors of the basis.
+    """Builds a solver's table by running its rule once on the basis vectors.
 
     The first steps have a lower order, since there are fewer estimates, and so have the
     last ones: the last step ends at log-SNR infinity.
@@ -345,7 +345,7 @@ def _of_order_1(
     from_y_0: np.ndarray,
     std: np.ndarray,
 ) -> Sampler:
-    """Returns the table of a sampler that knows the newest estimate alone."""
+    """Returns the table of a sampler that uses only the newest estimate."""
     step = np.zeros((len(schedule), len(_BASIS)))
     step[:, _BASIS.index("y_t")] = from_y_t[::-1]
     step[:, _BASIS.index("y_0")] = from_y_0[::-1]

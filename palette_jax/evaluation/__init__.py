@@ -1,1 +1,1 @@
-"""What an evaluation is made of: parts that are kept, metrics, tables, a report."""
+"""Evaluation: metrics, tables and reports."""

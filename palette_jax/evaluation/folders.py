@@ -111,7 +111,7 @@ def pair(
     return {n: Pair(of_results[n], of_reference[n]) for n in sorted(of_results)}
 
 
-def check_sizes(paths: Sequence[pathlib.Path]) -> tuple[int, int]:
+def check_sizes(paths: Sequence[epath.PathLike]) -> tuple[int, int]:
     """Returns height and width of pictures, of which only the heads are read.
 
     Raises:
@@ -158,7 +158,7 @@ def checksums(paths: Mapping[str, epath.PathLike]) -> dict[str, int]:
     return dict(zip(paths, sums, strict=True))
 
 
-def _size(path: pathlib.Path) -> tuple[int, int]:
+def _size(path: epath.PathLike) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -10,7 +10,6 @@ from palette_jax.evaluation import table
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import structure
 from palette_jax.pictures.protocols import PROTOCOLS
-from palette_jax.tasks import TASKS
 
 ORIGINALS = "original pictures"
 """The title of their row."""
@@ -75,12 +74,6 @@ def statement_lines(values: Mapping[str, Any]) -> dict[str, str]:
         said["sampler"] = f"{values['sampler']}, {values['steps']} steps{schedule}"
         said["seed"] = f"{values['seed']}; samples of each picture: {values['samples']}"
     return said
-
-
-def degradation(task: str, config: ml_collections.ConfigDict) -> str:
-    """Returns how pictures of a task were degraded."""
-    options = {**config.eval.to_dict(), "gray": config.data.gray}
-    return TASKS[task].degradation(options)
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:

@@ -21,6 +21,7 @@ Measured = Mapping[str, Mapping[str, np.ndarray]]
 
 MIN_PICTURES_FOR_FID = 10_000
 _FID_5K = 5000
+_MAX_FOR_KID = 20_000  # Pairs of more pictures would take hours, and FID is there.
 _NO_CLASS = -1
 
 
@@ -176,9 +177,12 @@ def _each(
     each: dict[str, np.ndarray] = {}
     for title, feature in (("KID", "2048"), ("KID-768", "768")):
         found = measured.get("inception", {}).get(f"{name}/{feature}")
-        if found is not None and len(found) > 2:
+        if found is not None and 2 < len(found) <= _MAX_FOR_KID:
             target = originals["inception"][f"originals/{feature}"]
-            each[title] = kernel.pseudo_values(found, target)
+            is_same = found is target
+            each[title] = (
+                np.zeros(len(found)) if is_same else kernel.pseudo_values(found, target)
+            )
             break  # Of two, the one that is a name in the field.
     logits = measured.get("resnet50", {}).get(f"{name}/logits")
     if logits is not None and labels is not None and (labels != _NO_CLASS).any():

@@ -1,4 +1,4 @@
-"""Weights of other projects, whatever their layout, and the way back."""
+"""Imports weights of other projects in any supported layout."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -121,7 +121,7 @@ def _ours(path: epath.Path, image_size: int | None) -> Imported:
 
 
 def _unknown(path: epath.Path, state: Mapping[str, Any]) -> str:
-    """Returns the message for a layout that is none of those supported."""
+    """Returns the error message for an unsupported layout."""
     names = ", ".join(list(state)[:4])
     found = f"{len(state)} tensors: {names}, ..."
     if {"conv_in.weight", "time_embedding.linear_1.weight"} <= state.keys():

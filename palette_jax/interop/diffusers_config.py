@@ -1,4 +1,4 @@
-"""Reads our network's fields off the config.json of a diffusers `UNet2DModel`."""
+"""Reads our network's fields from the config.json of a diffusers `UNet2DModel`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

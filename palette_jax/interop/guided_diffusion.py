@@ -90,7 +90,7 @@ def options(
 
 
 def assumed(fields: Mapping[str, Any], given: Mapping[str, int]) -> Iterator[str]:
-    """Yields what was neither given nor in the file, for the report."""
+    """Yields the assumed values, for the report."""
     if "image_size" not in given:
         yield f"assumed, as published: pictures of {fields['image_size']} pixels"
     if not given.keys() & {"head_features", "num_heads"}:

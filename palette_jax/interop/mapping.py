@@ -1,4 +1,4 @@
-"""Takes a network over key by key, and keeps account of every one."""
+"""Converts weights key by key, and accounts for every key."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ class Rule(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of every key; nothing is left over on either side."""
+    """Accounts for every key of both networks."""
 
     layout: str
     mapped: dict[str, tuple[str, ...]]  # Our path to the keys it was made of.

@@ -1,4 +1,4 @@
-"""Reads and writes `.safetensors` files: named tensors, and nothing that could run."""
+"""Reads and writes `.safetensors` files: named tensors, no code."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ _DTYPES = {
 def read_safetensors(
     path: epath.PathLike,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns the tensors by name, and what the file says of itself.
+    """Returns the tensors by name, and the file's metadata.
 
     Raises:
       WeightsError: if the file is cut off, or of another kind.
@@ -58,7 +58,7 @@ def read_safetensors(
 
 
 def _metadata(path: epath.PathLike) -> dict[str, str]:
-    """Returns what the header says of the file, without reading the tensors."""
+    """Returns the metadata, without reading the tensors."""
     try:
         with epath.Path(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

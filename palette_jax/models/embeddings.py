@@ -1,4 +1,4 @@
-"""How the network is told the noise level."""
+"""Embeddings of the noise level."""
 
 import functools
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The norm of all blocks, with a gradient of its own."""
+"""Group normalisation with its own gradient."""
 
 import functools
 import math

@@ -271,7 +271,7 @@ def write(
 
 
 def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns what `write` was told about a result; None if it is no such file."""
+    """Returns the metadata that `write` stored; None if the file has none."""
     try:
         with Image.open(source) as image:
             if image.format == "PNG":

@@ -9,6 +9,7 @@ import re
 from etils import epath
 
 from palette_jax.errors import UserError
+from palette_jax.pictures import walk
 
 _LABEL = re.compile(r"\s+(\d+)$")
 # Of the sorted file names of ctest10k (Larsson et al. 2016).
@@ -35,15 +36,20 @@ class ImageList:
     lines: list[str]
     labels: dict[str, int]
 
-    def label(self, name: str) -> int | None:
-        """Returns the class of a picture, found by its path or its file name."""
-        if name in self.labels:
-            return self.labels[name]
-        return self._by_file_name.get(name.rsplit("/", 1)[-1])
+    def label(self, name: str) -> int:
+        """Returns the class of a picture, by its path or file name; -1 for none.
+
+        The name may lack its ending.
+        """
+        stem = walk.stem(name)
+        file = stem.rsplit("/", 1)[-1]
+        return self._by_stem.get(stem, self._by_stem.get(f"*/{file}", -1))
 
     @functools.cached_property
-    def _by_file_name(self) -> dict[str, int]:
-        return {path.rsplit("/", 1)[-1]: label for path, label in self.labels.items()}
+    def _by_stem(self) -> dict[str, int]:
+        stems = {walk.stem(path): label for path, label in self.labels.items()}
+        files = {f"*/{stem.rsplit('/', 1)[-1]}": v for stem, v in stems.items()}
+        return files | stems
 
     @property
     def protocol(self) -> str:

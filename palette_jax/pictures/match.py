@@ -1,30 +1,18 @@
-"""The one matcher of names: which picture another file, or the line of a list, means.
+"""The one matcher of names: finds the picture of a mask, a result or a list's line.
 
 Exact names come first, and what could mean two pictures is refused.
 """
 
 import collections
-import functools
 from collections.abc import Iterable, Sequence
 
 from palette_jax.errors import UserError
 from palette_jax.pictures import image_list
-from palette_jax.pictures.walk import ending, pillow_endings
+from palette_jax.pictures.walk import stem
 
 
 class AmbiguousError(UserError):
     """A name that could mean several pictures."""
-
-
-@functools.cache
-def _endings() -> frozenset[str]:
-    return frozenset(pillow_endings())
-
-
-def stem(name: str) -> str:
-    """Returns a path without the ending of a picture; another dot belongs to it."""
-    end = ending(name)
-    return name[: -len(end)] if end and end in _endings() else name
 
 
 def by_stem(names: Iterable[str], place: object) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pillow's modes: what of a picture is colour, opacity and EXIF, and bytes of it."""
+"""Pillow's modes: colour, opacity, EXIF orientation, profiles and value ranges."""
 
 import io
 from typing import Any
@@ -67,7 +67,7 @@ def deep(image: Image.Image) -> UInt16[np.ndarray, "h w"] | None:
 def to_bytes(
     image: Image.Image, profile: bytes | None, warnings: list[str]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], bytes | None]:
-    """Returns three channels of a byte, and the profile that says what they mean."""
+    """Returns three 8-bit channels and their colour profile."""
     if image.mode in _DEEP:
         image = _to_8_bits(image, warnings)
     if image.mode in ("CMYK", "LAB"):  # A profile of theirs says nothing of RGB.
@@ -134,7 +134,7 @@ def _to_8_bits(image: Image.Image, warnings: list[str]) -> Image.Image:
 
 
 def to_8_bits(values: np.ndarray, warnings: list[str]) -> UInt8[np.ndarray, "..."]:
-    """Returns numbers of another type as bytes; which range they have is said.
+    """Returns numbers of another type as bytes, and a note on their range.
 
     Whole numbers of 16 bits have the range of their type. Others have the smallest
     usual range, up to 1, 255 or 65535, that holds all but one in two hundred of them:

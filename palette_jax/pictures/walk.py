@@ -1,6 +1,7 @@
 """The one walk over a folder of pictures, local or in a bucket."""
 
 import collections
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -39,6 +40,17 @@ def pillow_endings() -> tuple[str, ...]:
 def ending(name: str) -> str:
     """Returns the ending of a file name in lower case, such as `.jpg`, or nothing."""
     return os.path.splitext(name)[1].lower()
+
+
+def stem(name: str) -> str:
+    """Returns a path without the ending of a picture; another dot belongs to it."""
+    end = ending(name)
+    return name[: -len(end)] if end and end in _endings() else name
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset(pillow_endings())
 
 
 def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:

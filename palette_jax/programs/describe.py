@@ -1,4 +1,4 @@
-"""Says what a config would run, without running it."""
+"""Describes what a config would run (`--dry-run`)."""
 
 import math
 

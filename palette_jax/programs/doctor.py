@@ -1,4 +1,4 @@
-"""`palette-jax doctor`: what is installed and what works, and what to do else."""
+"""`palette-jax doctor`: checks the installation, and says what to do."""
 
 import argparse
 import importlib.metadata

@@ -12,12 +12,12 @@ from etils import epath
 from palette_jax import parallel
 from palette_jax.config import identity
 from palette_jax.errors import UserError
-from palette_jax.evaluation import evaluator, folders, paper, report, summary
+from palette_jax.evaluation import evaluator, folders, references, report, summary
 from palette_jax.evaluation.batch_files import write_whole
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import frechet, weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
-from palette_jax.pictures import image_list, match
+from palette_jax.pictures import image_list
 from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.programs import photo_files
 
@@ -109,123 +109,123 @@ def judge_folder(
     Returns:
       What it holds, and what shows the pictures of a name, by what they are.
     """
-    reference, size = pathlib.Path(args.reference), args.size
-    if size is not None and size < 1:
-        raise UserError(f"expected --size of 1 pixel or more, got {size}")
-    names = image_list.read(args.list) if args.list else None
-    pairs = folders.pair(results, reference, names=names)
+    photo_files.make_out(pathlib.Path(out))
+    found = _pictures(args, results)
+    judge = _judge(args, found)
+    size, names = args.size, list(found.originals)
+    sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
+    about = [size, args.protocol, judge.height, judge.width, identity.CODE]
+    kept = out / "measured"
+    refers_to, told = _reference(args, judge, found)
+    evaluated = evaluator.evaluate(
+        judge,
+        found,
+        refers_to,
+        evaluator.Folders(
+            # Results are compared with their originals.
+            kept / identity.digest([about, sums]),
+            kept / identity.digest([about, sums[0]]),
+        ),
+        refuse_gray={"results": str(results), "originals": args.reference},
+    )
+    if args.save_statistics:
+        _save_statistics(args.save_statistics, evaluated.reference)
+    title = results.resolve().name  # Where it lies is nobody's business.
+    rows = {
+        summary.ORIGINALS: evaluated.rows["originals"],
+        title: evaluated.rows["results"],
+    }
+    task, degradation = _TASKS.get(args.task, ("", {}))
+    table = {
+        "results": title,
+        **evaluator.tell(
+            judge,
+            rows,
+            title,
+            names,
+            found.listed,
+            told,
+            task=task,
+            degradation=degradation,
+            size=size or 0,
+        ),
+        "absent": judge.absent,
+        "protocol": summary.statement(
+            judge,
+            pictures=len(names),
+            pictures_hash=references.pictures_hash(judge, sums[1], size),
+            list_file=pathlib.PurePath(args.list or "").name,
+            size=size,
+            reference=told,
+        ),
+    }
+    write_whole(out / "table.json", json.dumps(table, indent=1).encode())
+    kinds = {"result": found.rows["results"], "original": found.originals}
+    if args.given:
+        kinds = {"given": folders.pictures(pathlib.Path(args.given)), **kinds}
+
+    def show(name: str) -> dict[str, np.ndarray]:
+        return {
+            kind: folders.load([files[name]], found.square)[0]
+            for kind, files in kinds.items()
+            if name in files
+        }
+
+    return table, show
+
+
+def _pictures(args: argparse.Namespace, results: pathlib.Path) -> evaluator.Pictures:
+    """Returns the pairs of results and originals."""
+    if args.size is not None and args.size < 1:
+        raise UserError(f"expected --size of 1 pixel or more, got {args.size}")
+    listed = image_list.read(args.list) if args.list else None
+    pairs = folders.pair(results, pathlib.Path(args.reference), names=listed)
     if len(pairs) < 2:
         raise MetricError(
             f"expected two pictures or more, got {len(pairs)}:"
             f" {', '.join(str(pair.result) for pair in pairs.values())}"
         )
-    photo_files.make_out(pathlib.Path(out))
-    square, height, width = None, size or 0, size or 0
-    if size is None:
-        paths = [path for pair in pairs.values() for path in pair]
-        height, width = folders.check_sizes(paths)
-    else:
-        square = PROTOCOLS[args.protocol].to(size)
-    parallel.cache_compilations()
-    judge = Judge(
-        height,
-        width,
-        batch_size=min(evaluator.batch_size(height, width), len(pairs)),
-        has_labels=names is not None and bool(names.labels),
-        protocol=args.protocol,
-    )
-    found = evaluator.Pictures(
+    return evaluator.Pictures(
         {name: pair.reference for name, pair in pairs.items()},
         {"results": {name: pair.result for name, pair in pairs.items()}},
-        square=square,
-        labels=_labels(names, list(pairs)),
-        in_order=bool(names and names.protocol),
+        square=PROTOCOLS[args.protocol].to(args.size) if args.size else None,
+        listed=listed,
     )
-    sums = {"results": folders.checksums(found.rows["results"])}
-    sums["originals"] = folders.checksums(found.originals)
-    keys = {
-        name: identity.digest(
-            [these, size, args.protocol, height, width, identity.CODE]
-        )
-        for name, these in sums.items()
-    }
-    keys["results"] = identity.digest(keys)  # They are compared with the originals.
-    reference_statistics, told = _reference(args, judge, found, square)
-    evaluated = evaluator.evaluate(
-        judge,
-        found,
-        reference_statistics,
-        evaluator.Folders(
-            out / "measured" / keys["results"], out / "measured" / keys["originals"]
-        ),
-        refuse_gray={"results": str(results), "originals": str(reference)},
-    )
-    if args.save_statistics:
-        _save_statistics(args.save_statistics, evaluated.reference)
-    rows = evaluated.rows
-    title = results.resolve().name  # Where it lies is nobody's business.
-    titled = {summary.ORIGINALS: rows["originals"], title: rows["results"]}
-    statement = summary.statement(
-        judge,
-        pictures=len(pairs),
-        pictures_hash=evaluator.pictures_hash(judge, sums["results"], size),
-        list_file=pathlib.PurePath(args.list or "").name,
-        size=size,
-        reference=told,
-    )
-    task, degradation = _TASKS.get(args.task, ("", {}))
-    expected, why = None, "give --task to see them"
-    if task:
-        expected, why = paper.find(
-            task,
-            degradation,
-            protocol=names.protocol if names else "",
-            pictures=len(pairs),
-            size=size or 0,
-            reference_pictures=told["pictures"],
-        )
-    table = evaluator.tell(titled, title, list(pairs))
-    told_all = {
-        "results": title,
-        **table,
-        "paper": expected._asdict() if expected else None,
-        "no_paper": why,
-        "absent": judge.absent,
-        "warnings": summary.warnings(judge, table["rows"], len(pairs)),
-        "protocol": statement,
-    }
-    write_whole(out / "table.json", json.dumps(told_all, indent=1).encode())
-    kinds = {"original": found.originals, "result": found.rows["results"]}
-    if args.given:
-        given = folders.pictures(pathlib.Path(args.given))
-        kinds = {"given": given, "result": kinds["result"], **kinds}
 
-    def show(name: str) -> dict[str, np.ndarray]:
-        paths = {kind: files.get(name) for kind, files in kinds.items()}
-        return {k: folders.load([p], square)[0] for k, p in paths.items() if p}
 
-    return told_all, show
+def _judge(args: argparse.Namespace, found: evaluator.Pictures) -> Judge:
+    height = width = args.size
+    if not args.size:
+        files = [*found.originals.values(), *found.rows["results"].values()]
+        height, width = folders.check_sizes(files)
+    parallel.cache_compilations()
+    return Judge(
+        height,
+        width,
+        batch_size=min(references.batch_size(height, width), len(found.originals)),
+        has_labels=found.listed is not None and bool(found.listed.labels),
+        protocol=args.protocol,
+    )
 
 
 def _reference(
     args: argparse.Namespace,
     judge: Judge,
     found: evaluator.Pictures,
-    square: folders.Square | None,
-) -> tuple[evaluator.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
+) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
     """Returns what Fréchet distances refer to, and what is said of it."""
     if args.statistics:
         digest = weight_files.sha256(args.statistics)[:16]
         return frechet.read_public(args.statistics), {"pictures": 0, "hash": digest}
     everything = folders.pictures(pathlib.Path(args.reference))
     sums = folders.checksums(everything)
-    digest = evaluator.pictures_hash(judge, sums, args.size, seen=True)
+    digest = references.pictures_hash(judge, sums, args.size, seen=True)
     told = {"pictures": len(everything), "hash": digest}
     if len(everything) == len(found.originals):
-        return evaluator.Reference(len(everything), digest), told
-    if square is None and "inception" in judge.parts:
+        return references.Reference(len(everything), digest), told
+    if found.square is None and "inception" in judge.parts:
         folders.check_sizes(list(everything.values()))
-    return evaluator.folder_reference(judge, everything, square, digest), told
+    return references.folder_reference(judge, everything, found.square, digest), told
 
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
@@ -236,13 +236,3 @@ def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None
             " where the line `absent: FID` says, or leave the flag out"
         )
     frechet.save_public(path, found[max(found, key=int)])
-
-
-def _labels(names: image_list.ImageList | None, found: list[str]) -> np.ndarray | None:
-    if names is None or not names.labels:
-        return None
-    by_stem = {match.stem(k): v for k, v in names.labels.items()}
-    by_file = {stem.rsplit("/", 1)[-1]: label for stem, label in by_stem.items()}
-    return np.array(
-        [by_stem.get(n, by_file.get(n.rsplit("/", 1)[-1], -1)) for n in found]
-    )

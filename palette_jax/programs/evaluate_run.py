@@ -12,13 +12,21 @@ from palette_jax import parallel
 from palette_jax.config import build_data, identity
 from palette_jax.config.values import task_names
 from palette_jax.data import sources
-from palette_jax.evaluation import evaluator, folders, paper, report, summary, table
+from palette_jax.evaluation import (
+    evaluator,
+    folders,
+    references,
+    report,
+    summary,
+    table,
+)
 from palette_jax.evaluation.batch_files import write_whole
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import pictures, weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.pictures import image_list, sheets
 from palette_jax.programs.restored import SHEET_ROWS, Folders, Restored
+from palette_jax.tasks import TASKS
 
 _COLOUR = ("colourfulness", "a*", "b*")
 
@@ -69,7 +77,7 @@ class Evaluation:
         if config.data.eval_list:
             self._list = image_list.read(config.data.eval_list)
         size = config.data.image_size
-        at_once = min(config.eval.batch_size, evaluator.batch_size(size, size))
+        at_once = min(config.eval.batch_size, references.batch_size(size, size))
         self._judge = Judge(
             size,
             size,
@@ -101,8 +109,7 @@ class Evaluation:
                 kept.files("original", self._names),
                 {kind: kept.files(kind, self._names) for kind in kinds},
                 kept.files("mask", self._names),
-                labels=self._labels(),
-                in_order=bool(self._list and self._list.protocol),
+                listed=self._list,
             ),
             self._reference,
             evaluator.Folders(folder / "measured", self._root / "originals" / same),
@@ -125,17 +132,15 @@ class Evaluation:
             "step": self._restored.step,
             "seed": self._config.seed,
             "sample": self._config.sample.to_dict(),
-            "eval": self._config.eval.to_dict(),
+            "eval": self._config.eval.to_dict()
+            | {"mask_file": epath.Path(self._config.eval.mask_file).name},
             "protocol": summary.statement(
                 self._judge,
                 pictures=len(self._names),
                 pictures_hash=self._hash,
                 list_file=epath.Path(self._config.data.eval_list or "").name,
                 size=size,
-                reference={
-                    "pictures": self._reference.count,
-                    "hash": self._reference.hash,
-                },
+                reference=self._told_reference(),
             )
             | summary.statement_of_run(self._config, self._restored.step),
             "absent": self._judge.absent,
@@ -160,27 +165,21 @@ class Evaluation:
         if jax.process_index() != 0:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
-        return evaluator.pictures_hash(self._judge, sums, size, seen=seen)
+        return references.pictures_hash(self._judge, sums, size, seen=seen)
 
-    def _refers_to(self) -> evaluator.Reference:
+    def _refers_to(self) -> references.Reference:
         """Returns what Fréchet distances refer to: all evaluation pictures."""
         config, task = self._config, task_names(self._config)[0]
         everything = build_data.reference_source(config)
         if len(everything) == len(self._restored.source):
-            return evaluator.Reference(len(everything), self._hash)
+            return references.Reference(len(everything), self._hash)
 
         def batches(start: int, stop: int) -> Any:
             some = everything.select(range(start, stop))
             yield from _originals(build_data.eval_batches(config, task, source=some))
 
         digest = self._hash_of(everything, seen=True)
-        return evaluator.Reference(len(everything), digest, batches)
-
-    def _labels(self) -> np.ndarray | None:
-        if not self._list:
-            return None
-        found = [self._list.label(name) for name in self._names]
-        return np.array([-1 if label is None else label for label in found])
+        return references.Reference(len(everything), digest, batches)
 
     def _results(
         self, task: str, found: dict[str, table.Row], kept: Folders
@@ -197,16 +196,17 @@ class Evaluation:
             rows[f"mean of {len(samples)} samples"] = found["mean"]
         if task != "colorize":
             rows = {name: row.without(_COLOUR) for name, row in rows.items()}
-        expected, why = paper.find(
-            task,
-            config.eval.to_dict(),
-            protocol=self._list.protocol if self._list else "",
-            pictures=len(self._names),
+        told = evaluator.tell(
+            self._judge,
+            rows,
+            "model",
+            list(kept.files("original", self._names)),
+            self._list,
+            self._told_reference(),
+            task=task,
+            degradation=config.eval.to_dict(),
             size=config.data.image_size,
-            reference_pictures=self._reference.count,
         )
-        files = kept.files("original", self._names)
-        told = evaluator.tell(rows, "model", list(files))
         return {
             "pictures": len(self._names),
             "trivial_psnr": rows["trivial baseline"].values["PSNR"],
@@ -214,12 +214,14 @@ class Evaluation:
             "model_psnr_of_mean": list(rows.values())[-1].values["PSNR"],
             **told,
             "samples": [sample.values for sample in samples],
-            "paper": expected._asdict() if expected else None,
-            "no_paper": why,
-            "degradation": summary.degradation(task, config),
-            "warnings": summary.warnings(self._judge, told["rows"], len(self._names)),
+            "degradation": TASKS[task].degradation(
+                config.eval.to_dict() | {"gray": config.data.gray}
+            ),
             "folder": str(kept.folder.relative_to(self.out)),
         }
+
+    def _told_reference(self) -> dict[str, Any]:
+        return {"pictures": self._reference.count, "hash": self._reference.hash}
 
     def _write_sheet(self, task: str, kept: Folders) -> None:
         names = self._names[:SHEET_ROWS]

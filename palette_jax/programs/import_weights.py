@@ -153,7 +153,7 @@ def make_config(
     except (AttributeError, LookupError, TypeError) as error:
         raise UserError(
             f"expected a configuration with the keys of this version, got {error};"
-            " export the weights anew"
+            " export the weights again"
         ) from error
 
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the panorama anew after each extension; one that was stopped goes on."""
+    """Writes the panorama after each extension; one that was stopped goes on."""
     path = pathlib.Path(args.photo)
     target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
     photo = files.read(path)

@@ -1,4 +1,4 @@
-"""Which pictures a command restores, their masks, and where the results go."""
+"""Finds the pictures of a command, their masks and the places of results."""
 
 import argparse
 import collections

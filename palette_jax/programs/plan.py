@@ -1,4 +1,4 @@
-"""Says what a run would take on a machine, before anybody rents it."""
+"""Plans a run: the memory, time and communication that it takes on a machine."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _USUAL = f"at {USUAL_SHARE:.0%} of it, as good runs reach"
 
 
 class Load(NamedTuple):
-    """What a step asks of each device.
+    """The load of a step on each device.
 
     Attributes:
       memory: bytes by kind.
@@ -168,7 +168,7 @@ def _print_load(step: Step, topology: Topology) -> Load:
 def measure(
     step: Step, own: roofline.Work, compiled: Compiled | None, topology: Topology
 ) -> Load:
-    """Joins what was counted with what a compiler says, if it did say something.
+    """Joins our counts with the compiler's, where there are any.
 
     The compiler's count is taken where its operations agree with those counted: then
     neither a loop was taken for one run nor did a number overflow.

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask",
         metavar="FILE|FOLDER",
-        help="for inpaint: white is painted anew, black is kept; a folder has a mask"
+        help="for inpaint: white is filled in, black is kept; a folder has a mask"
         " for each picture, of the same name",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Counts what a program computes, moves and sends, without running it."""
+"""Counts operations, bytes and communication of a program without running it."""
 
 import math
 import re
@@ -9,7 +9,7 @@ import jax
 
 
 class Work(NamedTuple):
-    """What the matrix products and convolutions of a program come to.
+    """Operations and bytes of matrix products and convolutions.
 
     Attributes:
       flops: a multiplication and an addition are two.

@@ -156,6 +156,11 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
         config = from_dict(checkpoints.load_config(directory))
     flags.override(config, args.overrides)
     if args.protocol:
+        if args.command != "evaluate":
+            raise UserError(
+                f"expected no --protocol with {args.command}, which judges nothing; to"
+                " keep it with a run, give --config.eval.protocol"
+            )
         config.eval.protocol = args.protocol
     return config
 

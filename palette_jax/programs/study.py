@@ -31,17 +31,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     maker.add_argument(
         "--pairs", type=int, default=50, help="that a person sees (default 50)"
     )
+    maker.add_argument(
+        "--catches",
+        type=int,
+        default=3,
+        help="more pairs, whose answer nobody can miss, to see who looks (default 3)",
+    )
     maker.add_argument("--seed", type=int, default=0, help="of orders and sides")
     maker.add_argument("--out", default="study.html", help="default: %(default)s")
+    maker.add_argument(
+        "--key",
+        metavar="FILE",
+        help="where the answers go; keep it to yourself (default: OUT with .key.json)",
+    )
     what = "say how often people took each method's pictures for a camera's"
     scorer = commands.add_parser("score", help=what, description=what)
+    scorer.add_argument(
+        "--key",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="the answer key that `make` wrote; may be given several times",
+    )
     scorer.add_argument("answers", nargs="+", metavar="CSV", help="files of the page")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page, or prints the fool rates."""
     if args.study_command == "score":
-        print(*score.lines(score.read(args.answers)), sep="\n")
+        answers = score.read(args.answers, score.read_keys(args.key))
+        print(*score.lines(answers), sep="\n")
         return 0
     methods = {}
     for given in args.method:
@@ -52,19 +71,24 @@ def run(args: argparse.Namespace) -> int:
                 f" {given!r}"
             )
         methods[name] = pathlib.Path(folder)
+    out = pathlib.Path(args.out)
+    key = pathlib.Path(args.key) if args.key else out.with_suffix(".key.json")
     pairs = make.write(
-        pathlib.Path(args.out),
+        out,
+        key,
         pathlib.Path(args.originals),
         methods,
         seconds=args.seconds,
         pairs=args.pairs,
+        catches=args.catches,
         seed=args.seed,
     )
-    size = pathlib.Path(args.out).stat().st_size / 1e6
+    size = out.stat().st_size / 1e6
     print(
-        f"{args.out} ({size:.1f} MB): {pairs} pairs for each person,"
+        f"{out} ({size:.1f} MB): {pairs} pairs for each person,"
         f" {args.seconds:g} s each, methods: {', '.join(methods)}\n"
-        "Open it in a browser, or send it. Each person saves a CSV file at the end;"
-        f" then: palette-jax study score *.csv"
+        "Open it in a browser, or send it. The page does not know the answers, which"
+        f" are in {key}: keep that to yourself. Each person saves a CSV file at the"
+        f" end; then: palette-jax study score --key={key} *.csv"
     )
     return 0

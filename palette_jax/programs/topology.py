@@ -1,4 +1,4 @@
-"""Machines to plan for: what each chip can do, and devices that need not exist."""
+"""Machines to plan for: peak rates of chips, and virtual devices."""
 
 import dataclasses
 import importlib.metadata
@@ -129,7 +129,7 @@ class Topology:
 
 
 def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
-    """Returns the devices of a name; nothing of them need be there.
+    """Returns virtual devices by name.
 
     Raises:
       TopologyError: if it is unknown, or the package that compiles for it is missing.
@@ -190,7 +190,7 @@ def _tpus(slices: int, kind: str, size: str) -> list[Any]:
 
 
 def _measured_cpu() -> Chip:
-    """Returns what this machine does just now, shared by the devices made of it."""
+    """Returns the measured rates of this machine, for each of its devices."""
     matrix = jnp.ones((1024, 1024), jnp.float32)
     flops = 2 * 1024**3 / _seconds(jax.jit(jnp.matmul), matrix, matrix)
     long = jnp.ones(2**24, jnp.float32)

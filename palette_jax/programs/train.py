@@ -141,7 +141,7 @@ def _check_teacher(
 
 
 def _best_step_seconds(config: ml_collections.ConfigDict) -> float | None:
-    """Returns what a step takes of devices that do the network's arithmetic at peak.
+    """Returns the seconds of a step at the peak rate of the devices.
 
     Forward and backward, three times the work forward; what `model.remat` computes
     twice counts once. None for devices whose peak is not known.
@@ -183,7 +183,7 @@ class _Due:
 
 
 class _HeldOut:
-    """Pictures that training never sees, and what the averaged weights do to them."""
+    """The held-out pictures: their loss and previews with the averaged weights."""
 
     def __init__(
         self,

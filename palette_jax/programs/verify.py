@@ -71,7 +71,7 @@ def _run(workdir: str) -> int:
 
 
 def _check_machine(about: dict) -> None:
-    """Raises where the bits cannot be the same, and the run is not to blame."""
+    """Raises if the machine differs, so that the bits cannot be equal."""
     now = {"devices": jax.device_count(), "versions": checkpoints.versions()}
     for name, value in now.items():
         if about.get(name, value) != value:

@@ -1,4 +1,4 @@
-"""From a degraded picture of any size to what the sampler is given, and back."""
+"""Prepares a degraded picture of any size for the sampler, and back."""
 
 from typing import Literal, NamedTuple
 
@@ -46,7 +46,7 @@ class Canvas(NamedTuple):
 def choose(
     degraded: Degraded, settings: Settings, size: int
 ) -> tuple[Literal["tiles", "shrink"], list[str]]:
-    """Returns what becomes of a large picture, and what is to be said of it."""
+    """Returns how a large picture is handled, and warnings."""
     wide = _is_wide(degraded.hole, size)
     if settings.large == "auto":
         # Tiles that do not see each other get colours that do not match.
@@ -147,7 +147,7 @@ def paste(
 
 
 def _is_wide(hole: UInt8[np.ndarray, "h w 1"], size: int) -> bool:
-    """Tells whether a network of `size` cannot overlook a hole.
+    """Returns whether a hole is too wide for a network of `size`.
 
     So it is where the hole has room for a square wider than half of the network, which
     is the widest that it is trained to fill.

@@ -308,6 +308,6 @@ def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
 
 
 def _image_id(degraded: Degraded) -> int:
-    """Returns a number that follows from what is given, whatever its file is called."""
+    """Returns a number that depends on the content alone, not on the file name."""
     start = zlib.crc32(repr(degraded.x.shape).encode())
     return zlib.crc32(degraded.hole.tobytes(), zlib.crc32(degraded.x.tobytes(), start))

@@ -1,4 +1,4 @@
-"""What comes back from a restoration."""
+"""The result of a restoration."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""What a restoration is asked for: kept with each result, and read back from it."""
+"""The settings of a restoration, stored in each result."""
 
 import dataclasses
 import json
@@ -57,7 +57,7 @@ class Settings:
     large: Literal["auto", "tiles", "shrink"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuses what is none of the valid values."""
+        """Raises for invalid values."""
         _one_of("task", self.task, tuple(TASKS))
         _one_of("quality", self.quality, tuple(QUALITY_PRESETS))
         _one_of("large", self.large, LARGE)
@@ -93,7 +93,7 @@ class Settings:
         ]
 
     def warnings(self) -> list[str]:
-        """Returns what is to be said of the steps."""
+        """Returns warnings of the sampler's steps."""
         sampler, count = self.steps["sampler"], self.steps["num_steps"]
         if sampler != "ddpm" or count >= FEWEST_DDPM_STEPS:
             return []

@@ -6,98 +6,132 @@ import io
 import json
 import pathlib
 import random
+import secrets
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax import atomic
 from palette_jax.errors import UserError
 from palette_jax.evaluation import folders
-from palette_jax.pictures import files
+from palette_jax.pictures import files, resize
+
+MIN_MILLISECONDS = 300
+"""A faster answer is no answer to what was shown."""
 
 
 def write(
     out: pathlib.Path,
+    answer_key: pathlib.Path,
     originals: pathlib.Path,
     methods: Mapping[str, pathlib.Path],
     *,
     seconds: float,
     pairs: int,
+    catches: int,
     seed: int,
 ) -> int:
-    """Writes the page; returns how many pairs a person sees.
+    """Writes the page and its answer key; returns how many pairs a person sees.
 
     Everybody sees a picture once, by one of the methods. Which ones, in which order and
-    on which sides follows from the seed and the person's name.
+    on which sides follows from the seed and the person's name. The page knows neither
+    names nor methods, nor which of two pictures is the camera's: that is in the key.
 
     Args:
-      out: the file.
+      out: the file of the page.
+      answer_key: the file of the answers, which the maker keeps.
       originals: the folder of pictures from a camera.
       methods: the folders of results, under the same names, by method.
       seconds: how long a pair is shown.
       pairs: how many a person sees, or as many as there are pictures.
+      catches: how many more pairs are shown whose answer nobody can miss.
       seed: which pictures are taken if there are more than enough, too.
 
     Raises:
       UserError: for names that do not match, sizes that differ, or numbers that make no
         sense.
     """
-    if not 0 < seconds <= 3600 or pairs < 1:
+    if not 0 < seconds <= 3600 or pairs < 1 or catches < 0:
         raise UserError(
-            "expected --seconds above 0 and --pairs of 1 or more, got"
-            f" {seconds:g} and {pairs}"
+            "expected --seconds above 0, --pairs of 1 or more and --catches of 0 or"
+            f" more, got {seconds:g}, {pairs} and {catches}"
         )
     matched = {name: folders.pair(path, originals) for name, path in methods.items()}
     names = sorted(next(iter(matched.values())))
     # A person sees `pairs` of these; more would make the file large for nothing.
     chosen = sorted(random.Random(seed).sample(names, min(len(names), 2 * pairs)))
-    pictures = []
+    order = secrets.SystemRandom().sample(sorted(methods), len(methods))
+    answers: dict[str, Any] = {}
+
+    def hide(camera: Any, made: Any, **about: Any) -> list[str]:
+        """Returns the opaque pair, and keeps its answer."""
+        name, place = secrets.token_hex(4), secrets.randbelow(2)
+        answers[name] = {**about, "camera": place}
+        both = [_data_uri(made), _data_uri(made)]
+        both[place] = _data_uri(camera)
+        return [name, *both]
+
+    pictures, plain = [], []
     for name in chosen:
-        camera = files.read(matched[next(iter(matched))][name].reference).pixels
-        made = {
-            method: files.read(found[name].result).pixels
-            for method, found in matched.items()
-        }
-        for method, pixels in made.items():
-            if pixels.shape != camera.shape:
+        camera = files.read(matched[order[0]][name].reference).pixels
+        hidden = []
+        for method in order:
+            path = matched[method][name].result
+            made = files.read(path).pixels
+            if made.shape != camera.shape:
                 raise UserError(
-                    f"expected {matched[method][name].result} to be as large as its"
-                    f" original, {camera.shape[1]} x {camera.shape[0]}, got"
-                    f" {pixels.shape[1]} x {pixels.shape[0]}"
+                    f"expected {path} to be as large as its original,"
+                    f" {camera.shape[1]} x {camera.shape[0]}, got"
+                    f" {made.shape[1]} x {made.shape[0]}"
                 )
-        pictures.append(
-            {
-                "name": name,
-                "camera": _data_uri(camera),
-                "made": {method: _data_uri(p) for method, p in made.items()},
-            }
-        )
+            hidden.append(hide(camera, made, picture=name, method=method))
+        pictures.append(hidden)
+    for index in range(catches):
+        name = chosen[index % len(chosen)]
+        camera = files.read(matched[order[0]][name].reference).pixels
+        about = {"picture": name, "method": ""}
+        plain.append(hide(camera, _blocks(camera), **about))
     content: dict[str, Any] = {
         "seed": seed,
         "seconds": seconds,
         "pairs": min(pairs, len(chosen)),
-        "methods": list(methods),
+        "min_milliseconds": MIN_MILLISECONDS,
         "pictures": pictures,
+        "catches": plain,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     content["id"] = digest[:8]
     template = resources.files("palette_jax.study").joinpath("study.html").read_text()
-    # `</script>` in a name would end the script that holds it.
-    text = json.dumps(content).replace("<", "\\u003c")
+    text = json.dumps(content)
+    kept = {"study": content["id"], "pairs": answers}
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(out, template.replace("/*STUDY*/", text))
+        for path, written in (
+            (answer_key, json.dumps(kept, indent=1)),
+            (out, template.replace("/*STUDY*/", text)),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(path, written)
     except OSError as error:
-        raise UserError(f"could not write {out}: {error}") from error
-    return content["pairs"]
+        raise UserError(f"could not write {out} and {answer_key}: {error}") from error
+    return content["pairs"] + catches
+
+
+def _blocks(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture of a few large squares, which no camera makes."""
+    height, width = pixels.shape[:2]
+    rows, columns = (np.arange(side) * 6 // side for side in (height, width))
+    small = resize.resize(pixels, min(6, height), min(6, width))
+    return small[rows.clip(max=len(small) - 1)][:, columns.clip(max=small.shape[1] - 1)]
 
 
 def _data_uri(pixels: Any) -> str:
     """Returns a picture as an address that holds it: PNG, so nothing is changed.
 
-    Both of a pair are written anew, so that no file format tells them apart.
+    Both of a pair are written again, so that no file format tells them apart.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

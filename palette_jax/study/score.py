@@ -2,19 +2,23 @@
 
 import collections
 import csv
+import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from palette_jax.errors import UserError
+from palette_jax.study.make import MIN_MILLISECONDS
 
 _COLUMNS = (
-    *("study", "subject", "trial", "picture", "method", "seconds"),
-    *("camera_side", "answer", "fooled", "milliseconds"),
+    *("study", "attempt", "subject", "trial", "pair", "left", "answer"),
+    *("seconds", "milliseconds", "shown", "screen"),
 )
+_MISSED_CATCHES = 1 / 3  # A person who misses more of them did not look.
 _Z = 1.959963984540054  # Two-sided, 95%.
 _RESAMPLES = 2000
 
@@ -24,12 +28,14 @@ class Answer(NamedTuple):
 
     Attributes:
       study: of which page.
-      subject: the person.
+      subject: the person, however the name was written.
       trial: its place among the person's answers, from 1.
       picture: the name of the pair that was shown.
-      method: whose picture was beside the camera's.
+      method: whose picture was beside the camera's; empty for a pair whose answer
+        nobody can miss.
       seconds: how long the pair was shown.
       is_fooled: whether the method's picture was taken for the camera's.
+      milliseconds: until the answer.
     """
 
     study: str
@@ -39,6 +45,11 @@ class Answer(NamedTuple):
     method: str
     seconds: float
     is_fooled: bool
+    milliseconds: int = 1000
+
+
+Keys = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By study and pair: its picture, its method, and the place of the camera's."""
 
 
 class Rate(NamedTuple):
@@ -57,7 +68,29 @@ class Rate(NamedTuple):
     high: float
 
 
-def read(paths: Sequence[str]) -> list[Answer]:
+def read_keys(paths: Sequence[str]) -> Keys:
+    """Reads the answer keys that `study make` wrote, by study.
+
+    Raises:
+      UserError: naming a file that is none.
+    """
+    keys = {}
+    for path in paths:
+        try:
+            found = json.loads(pathlib.Path(path).read_text("utf8"))
+            keys[found["study"]] = {
+                pair: {name: answer[name] for name in ("picture", "method", "camera")}
+                for pair, answer in found["pairs"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"expected the answer key that `study make` wrote, got {path}"
+                f" ({type(error).__name__}: {error})"
+            ) from error
+    return keys
+
+
+def read(paths: Sequence[str], truth: Keys) -> list[Answer]:
     """Reads the files of all persons; a file given twice counts once.
 
     Raises:
@@ -67,7 +100,7 @@ def read(paths: Sequence[str]) -> list[Answer]:
     answers: list[Answer] = []
     owners: dict[tuple[str, str], str] = {}
     for path in {pathlib.Path(path).resolve(): path for path in paths}.values():
-        found = _read_file(path)
+        found = _read_file(path, truth)
         for answer in found:
             person = (answer.study, answer.subject)
             owner = owners.setdefault(person, path)
@@ -79,6 +112,33 @@ def read(paths: Sequence[str]) -> list[Answer]:
                 )
         answers += found
     return answers
+
+
+def counted(answers: Sequence[Answer]) -> tuple[list[Answer], list[str]]:
+    """Returns the answers that count, and what is said of the others.
+
+    Those of persons do not count who miss more than a third of the pairs that nobody
+    can miss, nor those that came too fast.
+    """
+    missed: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
+    for answer in answers:
+        if not answer.method:
+            missed[answer.study, answer.subject].append(answer.is_fooled)
+    out = {p for p, all_ in missed.items() if np.mean(all_) > _MISSED_CATCHES}
+    said = []
+    if out:
+        names = ", ".join(sorted(subject for _, subject in out))
+        said.append(f"left out, since they missed pairs that nobody can miss: {names}")
+    slow = [a for a in answers if a.milliseconds >= MIN_MILLISECONDS]
+    if len(slow) < len(answers):
+        said.append(
+            f"left out: {len(answers) - len(slow)} answers in less than"
+            f" {MIN_MILLISECONDS} ms"
+        )
+    kept = [a for a in slow if a.method and (a.study, a.subject) not in out]
+    if not kept:
+        raise UserError(f"expected answers that count, got none; {'; '.join(said)}")
+    return kept, said
 
 
 def wilson(successes: int, count: int) -> Rate:
@@ -130,6 +190,7 @@ def rates(answers: Iterable[Answer]) -> dict[tuple[str, float], Rate]:
 
 def lines(answers: Sequence[Answer]) -> list[str]:
     """Returns the table of the fool rates, and what it is of."""
+    answers, said = counted(answers)
     found = rates(answers)
     width = max(len(method) for method, _ in found) + 2
     table = [
@@ -148,6 +209,7 @@ def lines(answers: Sequence[Answer]) -> list[str]:
         *table,
         f"{persons} {plural}, study {', '.join(studies)}. 50% means that nobody can"
         " tell. The interval is a bootstrap over persons and pictures.",
+        *said,
     ]
 
 
@@ -156,7 +218,7 @@ def _resampled(random: np.random.Generator, count: int) -> np.ndarray:
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
 
 
-def _read_file(path: str) -> list[Answer]:
+def _read_file(path: str, truth: Keys) -> list[Answer]:
     try:
         text = pathlib.Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -171,7 +233,7 @@ def _read_file(path: str) -> list[Answer]:
     answers: list[Answer] = []
     for number, row in enumerate(rows[1:], 2):
         if row:
-            answers.append(_answer(row, f"{path}, line {number}"))
+            answers.append(_answer(row, f"{path}, line {number}", truth))
     if not answers:
         raise UserError(f"{path}: expected answers, got only the names of the columns")
     trials = [(a.study, a.subject, a.trial) for a in answers]
@@ -184,39 +246,47 @@ def _read_file(path: str) -> list[Answer]:
     return answers
 
 
-def _answer(row: list[str], place: str) -> Answer:
+def _answer(row: list[str], place: str, truth: Keys) -> Answer:
     if len(row) != len(_COLUMNS):
         raise UserError(
             f"{place}: expected {len(_COLUMNS)} values, got {len(row)}: {','.join(row)}"
         )
     value = dict(zip(_COLUMNS, row, strict=True))
-    for name in ("camera_side", "answer"):
-        if value[name] not in ("left", "right"):
+    for name, valid in (("answer", ("left", "right")), ("left", ("0", "1"))):
+        if value[name] not in valid:
             raise UserError(
-                f"{place}: expected left or right for {name}, got {value[name]!r}"
+                f"{place}: expected {' or '.join(valid)} for {name}, got"
+                f" {value[name]!r}"
             )
-    is_fooled = value["answer"] != value["camera_side"]
-    if value["fooled"] != str(int(is_fooled)):
+    if value["pair"] not in truth.get(value["study"], {}):
         raise UserError(
-            f"{place}: expected fooled={int(is_fooled)}, since the camera's picture was"
-            f" {value['camera_side']} and the answer {value['answer']}, got"
-            f" {value['fooled']!r}"
+            f"{place}: expected a pair that an answer key has, got {value['pair']!r} of"
+            f" study {value['study']!r}; give its key by --key=FILE"
         )
     try:
         trial, seconds = int(value["trial"]), float(value["seconds"])
+        milliseconds = int(value["milliseconds"])
     except ValueError as error:
         raise UserError(
-            f"{place}: expected numbers for trial and seconds, got"
-            f" {value['trial']!r} and {value['seconds']!r}"
+            f"{place}: expected numbers for trial, seconds and milliseconds, got"
+            f" {value['trial']!r}, {value['seconds']!r} and {value['milliseconds']!r}"
         ) from error
-    if not value["method"] or not value["subject"]:
-        raise UserError(f"{place}: expected a method and a subject, got none")
+    if not value["subject"]:
+        raise UserError(f"{place}: expected a subject, got none")
+    about = truth[value["study"]][value["pair"]]
+    taken = int(value["left"]) if value["answer"] == "left" else 1 - int(value["left"])
     return Answer(
         value["study"],
-        value["subject"],
+        folded(value["subject"]),
         trial,
-        value["picture"],
-        value["method"],
+        about["picture"],
+        about["method"],
         seconds,
-        is_fooled,
+        taken != about["camera"],
+        milliseconds,
     )
+
+
+def folded(name: str) -> str:
+    """Returns one form of a name for all the ways in which a person writes it."""
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()

@@ -1,4 +1,4 @@
-"""The tasks: what each is called, is given, keeps, and is judged by."""
+"""The tasks, one file each."""
 
 from palette_jax.tasks import (
     colorize,

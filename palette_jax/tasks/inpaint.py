@@ -25,7 +25,7 @@ def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
 def unseen(
     hole: UInt8[np.ndarray, "h w 1"], alpha: UInt8[np.ndarray, "h w"]
 ) -> list[str]:
-    """Returns what to say of a hole that lies where the picture is transparent."""
+    """Returns warnings of a hole in a transparent part of the picture."""
     inside = alpha[hole[..., 0] > 0]
     if not inside.size or (inside == 0).mean() < 0.5:
         return []

@@ -1,4 +1,4 @@
-"""What there is to say of a task, one file each beside this one."""
+"""The description of a task; each task has a file beside this one."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ Gray = Literal["luma", "lightness"]
 
 
 class Given(NamedTuple):
-    """What a degradation follows from beside the picture.
+    """The user's inputs to a degradation beside the picture.
 
     Attributes:
       hole: 1 where the picture is to be filled in.
@@ -51,7 +51,7 @@ class Given(NamedTuple):
 
 
 class Degraded(NamedTuple):
-    """What the model is given, and where it paints."""
+    """The model's input, and the hole that it fills."""
 
     x: UInt8[np.ndarray, "h w 3"]
     hole: UInt8[np.ndarray, "h w 1"]  # 1 where `x` has no picture.

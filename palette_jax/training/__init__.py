@@ -1,1 +1,1 @@
-"""What a training step is, and what it leaves behind."""
+"""The training step, checkpoints, and logs."""

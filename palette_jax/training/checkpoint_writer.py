@@ -21,7 +21,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
     """
 
     def __init__(self, directory: epath.PathLike, keep: int):
-        """Removes what killed saves and deletions have left; see `open_manager`."""
+        """Removes leftovers of killed saves and deletions; see `open_manager`."""
         self.directory = manifest.absolute(directory)
         self._keep = keep
         self._saving: int | None = None
@@ -40,7 +40,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
         self.close()
 
     def save(self, step: int, args: ocp.args.Composite) -> None:
-        """Starts a save; waits for the last one first, and raises what failed in it."""
+        """Starts a save; first waits for the previous one, and raises its error."""
         self.wait()
         self._prune(step, max(self._keep - 1, 1))
         self._saving = step
@@ -48,7 +48,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
         self._writer.save(self.directory / str(step), args=args, force=True)
 
     def wait(self) -> None:
-        """Waits until what was started is committed, and raises what failed in it."""
+        """Waits until the save is committed; raises its error."""
         self._writer.wait_until_finished()
         if self._saving is not None:
             self._prune(self._saving + 1, self._keep)
@@ -69,7 +69,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
     def _prune(self, before: int, keep: int) -> None:
         """Deletes steps but the newest few and the best of those before a step.
 
-        What is newer was found damaged: it counts for nothing and is written anew.
+        What is newer was found damaged: it counts for nothing and is written again.
         """
         if jax.process_index() != 0:
             return
@@ -90,7 +90,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
 
 
 def handler() -> ocp.CompositeCheckpointHandler:
-    """Returns what reads and writes the parts of a checkpoint."""
+    """Returns orbax's handler for the parts of a checkpoint."""
     return ocp.CompositeCheckpointHandler(
         state=ocp.PyTreeCheckpointHandler(),
         config=ocp.JsonCheckpointHandler(),

@@ -1,4 +1,4 @@
-"""Checkpoints: asynchronous, atomic, and never silently something else.
+"""Checkpoints: asynchronous, atomic, and checked when they are read.
 
 A step is offered to read if it is committed: orbax writes `commit_success.txt` last,
 and deleting one begins with that file. Of those the newest is taken whose files are as
@@ -48,7 +48,7 @@ def save(
     *,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Starts writing a checkpoint; what failed in the last one is raised here.
+    """Starts writing a checkpoint; raises the error of the previous write.
 
     Args:
       manager: of the run.
@@ -76,7 +76,7 @@ def save(
 
 
 def wait(manager: Manager) -> None:
-    """Waits until what was started is written.
+    """Waits until the checkpoint is written.
 
     Raises:
       CheckpointError: if it could not be.
@@ -156,7 +156,7 @@ def load_config(directory: epath.PathLike) -> dict[str, Any]:
 
 
 def load_about(directory: epath.PathLike) -> dict[str, Any]:
-    """Returns what the newest checkpoint tells of its run; empty if there is none.
+    """Returns the newest checkpoint's notes on its run; empty if there is none.
 
     That is `config` and `versions`, and of newer runs `data`, the identity of their
     pictures, and `code`, the version of this package.
@@ -246,7 +246,7 @@ def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
 
 
 def _on_all_hosts(values: Iterator[int]) -> Iterator[int]:
-    """Yields what host 0 has, on every host, since their views of a disk may differ."""
+    """Yields host 0's steps on every host, since their views of a disk may differ."""
     if jax.process_count() == 1:
         yield from values
         return

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a line of progress, and curves for TensorBoard."""
+"""The log of a run: progress lines, and curves for TensorBoard."""
 
 import contextlib
 import logging as stdlib_logging
@@ -118,7 +118,7 @@ class TrainingLog:
             self._read()
 
     def flush(self) -> None:
-        """Reads what is still under way and writes it out."""
+        """Reads the pending metrics and writes them out."""
         while self._waiting:
             self._read()
         if self._writer:
@@ -141,7 +141,7 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says in a sentence what fails, which TensorFlow does in a thread of clu."""
+        """Turns TensorFlow's write errors, from a thread of clu, into a sentence."""
         try:
             yield
         except Exception as error:
@@ -230,7 +230,7 @@ def _open_writer(workdir: str, start_step: int) -> Any:
 
 
 def _rewind(workdir: str, step: int) -> None:
-    """Cuts off the curves what a run that was killed wrote beyond a step."""
+    """Removes from the curves what a killed run wrote after a step."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     for path in epath.Path(workdir).glob("events.out.tfevents.*"):

@@ -1,4 +1,4 @@
-"""Which checkpoints there are, and hashes of their files to see damage by.
+"""The list of checkpoints, and hashes of their files to detect damage.
 
 Orbax restores a flipped bit as a wrong number.
 
@@ -25,7 +25,7 @@ _CHUNK = 1 << 22
 
 
 def write(step_dir: epath.Path) -> None:
-    """Writes the manifest of a checkpoint that is complete but for it."""
+    """Writes the manifest of a checkpoint; the last file of a save."""
     names = [name for name in _names(step_dir) if name not in _LATER]
     files = dict(zip(names, _hash_all(step_dir, names), strict=True))
     manifest = {"files": files, "sha256_of_files": _hash_of(files)}
@@ -38,7 +38,7 @@ def exists(step_dir: epath.Path) -> bool:
 
 
 def fingerprint(step_dir: epath.Path) -> str:
-    """Returns what tells checkpoints of one step apart; empty without a manifest."""
+    """Returns a hash of a checkpoint's manifest; empty without one."""
     if not exists(step_dir):
         return ""
     return json.loads((step_dir / NAME).read_bytes())["sha256_of_files"]
@@ -94,7 +94,7 @@ def last_finished(directory: epath.PathLike) -> str:
 
 
 def delete(step_dir: epath.Path) -> None:
-    """Deletes a checkpoint; killed in between, it leaves what no one reads."""
+    """Deletes a checkpoint; if killed in between, readers ignore the rest."""
     (step_dir / COMMITTED).unlink()
     step_dir.rmtree()
 

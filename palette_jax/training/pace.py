@@ -1,4 +1,4 @@
-"""How fast a run goes: what of its time are steps, what waits, and what hangs."""
+"""The speed of a run: time in steps, waiting for data, and a watchdog."""
 
 import contextlib
 import faulthandler
@@ -37,7 +37,7 @@ class Pace(NamedTuple):
 
 
 class Clock:
-    """Measures a run; the parts of the loop that are no steps are named to it."""
+    """Measures a run; the loop tells it which parts are not steps."""
 
     def __init__(
         self, workdir: str, *, start_step: int, best_step_seconds: float | None = None
@@ -75,11 +75,11 @@ class Clock:
         self._waited += time.monotonic() - start
 
     def compiled(self, step: int) -> None:
-        """Forgets the time until now: the first step waited for the compiler."""
+        """Restarts the measurement: the first step waited for the compiler."""
         self._begin(step, time.monotonic())
 
     def watch(self) -> None:
-        """Expects the next step, and writes where all threads are if it never comes.
+        """Restarts the watchdog, which writes all stack traces if a step hangs.
 
         That goes to the standard error; the run itself is not ended.
         """

@@ -1,4 +1,4 @@
-"""All that a run carries from one step to the next."""
+"""The state of a run between two steps."""
 
 from typing import Any
 

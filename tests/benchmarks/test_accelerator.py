@@ -1,5 +1,6 @@
 """A part that fails or hangs loses no other; the whole runs at the size of a toy."""
 
+import argparse
 import json
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import accelerator, accelerator_parts, convolutions, sizes
+from benchmarks import accelerator, accelerator_parts, convolutions, peers, sizes
 from palette_jax.config import build
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -102,6 +103,44 @@ def test_the_shapes_are_those_of_the_networks_kernels() -> None:
     }
     for shape in convolutions.shapes(config):
         assert (shape.features_in, shape.features_out) in kernels
+
+
+# Answers as the process with PyTorch does, unless the batch is too large for it.
+_PEER = """
+import json, sys
+for line in sys.stdin:
+    command = json.loads(line)
+    if command["do"] == "build":
+        fits = command["spec"]["batch_size"] < 8
+        answer = {"torch": "0"} if fits else {"error": "out of memory"}
+    else:
+        answer = {"seconds": [2.0] * command["count"]}
+        answer["cpu_seconds"] = answer["seconds"]
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_peer_is_compared_at_the_largest_batch_that_fits_both(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = argparse.Namespace(
+        size="toy", dtype="float32", python=sys.executable, rows=tmp_path / "rows"
+    )
+    # Named, since with pytest's own path the packages may be there.
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
+    (row,) = accelerator_parts.beside_diffusers(args)
+    assert "not here" in row[accelerator_parts.LEFT_OUT]
+    for name in ("torch", "diffusers"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "worker.py").write_text(_PEER)
+    monkeypatch.setattr(peers, "_WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(accelerator_parts, "_best_batch", lambda args: 8)
+    first, *rest = accelerator_parts.beside_diffusers(args)
+    assert "out of memory" in first[accelerator_parts.LEFT_OUT]
+    assert [row["step"] for row in rest] == ["train", "sample"]
+    assert all(row["batch"] == 4 and row["ratio"] > 0 for row in rest)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """--mode=evaluate: what it measures, and that it goes on where it was stopped."""
 
+import argparse
 import json
 import pathlib
 import re
@@ -13,10 +14,12 @@ import pytest
 from etils import epath
 from PIL import Image
 
+from palette_jax.config import build_data
 from palette_jax.config.values import from_dict
 from palette_jax.evaluation import history, paper, plots
 from palette_jax.evaluation.metrics.errors import MetricError
-from palette_jax.programs import evaluate_run, restored
+from palette_jax.pictures.protocols import PROTOCOLS
+from palette_jax.programs import evaluate_run, restored, run
 from palette_jax.training import checkpoints
 from tests.programs import fake_networks
 from tests.programs.conftest import Process
@@ -170,6 +173,35 @@ def test_the_same_command_again_makes_nothing_anew(
     assert json.loads((out / "table.json").read_text()) == results
     made = {p for p, time in kept.items() if p.stat().st_mtime_ns != time}
     assert {p.name for p in made} <= {"settings.json", "table.json"}
+
+
+def test_a_run_is_judged_on_the_squares_of_its_protocol(
+    checkpoint: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        pixels = rng.integers(0, 256, (50, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    found = {}
+    for protocol in PROTOCOLS:
+        args = parser.parse_args(
+            [f"--workdir={checkpoint.parent}", f"--protocol={protocol}"]
+        )
+        args.command = "evaluate"
+        args.overrides = [
+            ("data.eval_folder", str(tmp_path)),
+            ("data.image_size", "16"),
+            ("eval.batch_size", "2"),
+        ]
+        (batch,) = build_data.eval_batches(run._config(args), "uncrop")
+        photo = np.asarray(Image.open(tmp_path / "1.png"))
+        expected = PROTOCOLS[protocol].square(photo, 16)
+        found[protocol] = batch["y"][1].astype(int)
+        assert np.abs(found[protocol] - expected).max() <= 1
+    assert np.abs(found["i2sb"] - found["paper"]).max() > 1
+    np.testing.assert_array_equal(found["clean-fid"], found["paper"])
 
 
 @pytest.mark.parametrize("case", ["one picture", "gray"])

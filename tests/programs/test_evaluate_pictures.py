@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.evaluation import evaluator
+from palette_jax.evaluation import references
 from palette_jax.evaluation.metrics import frechet, weight_files
 from palette_jax.pictures import resize
 from tests.programs import fake_networks
@@ -257,9 +257,9 @@ def test_a_torn_measurement_is_made_again(
 
 
 def test_large_pictures_are_judged_a_few_at_a_time() -> None:
-    assert evaluator.batch_size(256, 256) == 64
+    assert references.batch_size(256, 256) == 64
     for height, width in ((256, 256), (2000, 3000), (10_000, 10_000), (8, 8)):
-        count = evaluator.batch_size(height, width)
+        count = references.batch_size(height, width)
         assert 1 <= count <= 64
         assert count == 1 or count * height * width <= 64 * 256 * 256
 

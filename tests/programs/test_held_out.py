@@ -39,7 +39,7 @@ def _config(*, batch_size: int, num_eval: int = 5):
 
 def _loss(params: dict, **options: int) -> float:
     config = _config(**options)
-    held_out = train._HeldOut(config, build.make_mesh(config))
+    held_out = train._HeldOut(config, build.make_mesh(config), ())
     loss = held_out.loss(params, processes.StopFlag())
     assert loss is not None
     return loss
@@ -53,7 +53,7 @@ def test_padding_does_not_count(params: dict) -> None:
 
 def test_what_padded_rows_hold_does_not_matter(params: dict) -> None:
     config = _config(batch_size=8)
-    held_out = train._HeldOut(config, build.make_mesh(config))
+    held_out = train._HeldOut(config, build.make_mesh(config), ())
     stop = processes.StopFlag()
     before = held_out.loss(params, stop)
     (batch,) = held_out._batches
@@ -65,7 +65,7 @@ def test_what_padded_rows_hold_does_not_matter(params: dict) -> None:
 
 def test_it_is_the_mean_of_single_pictures(params: dict) -> None:
     config = _config(batch_size=8)
-    held_out = train._HeldOut(config, build.make_mesh(config))
+    held_out = train._HeldOut(config, build.make_mesh(config), ())
     stop = processes.StopFlag()
     whole = held_out.loss(params, stop)
     (batch,) = held_out._batches

@@ -1,6 +1,7 @@
 """The human study: its page in a real browser, and what is made of the answers."""
 
 import csv
+import json
 import math
 import pathlib
 import shutil
@@ -10,13 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax.errors import UserError
 from palette_jax.study import score
 from tests.programs import browse
 from tests.programs.untrained import command
 
 METHODS = ("ours, new", "theirs")
-COUNT = 5
+COUNT, CATCHES = 5, 2
+SHOWN = COUNT - 1 + CATCHES
 HEAD = ",".join(score._COLUMNS)
+LINE = "\ns,a1,anna,1,p,0,left,3,900,300x300,1280x720@1"
+KEYS = {
+    "s": {
+        "p": {"picture": "p.png", "method": "m", "camera": 0},
+        "catch": {"picture": "p.png", "method": "", "camera": 0},
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +62,15 @@ def _take(
     page.goto(path.as_uri())
     page.fill("#subject", subject)
     page.keyboard.press("Enter")
-    for index in range(COUNT - 1):
-        page.get_by_text(f"Pair {index + 1} of {COUNT - 1}").wait_for()
+    for index in range(SHOWN):
+        page.get_by_text(f"Pair {index + 1} of {SHOWN}").wait_for()
         page.wait_for_selector("#left:not([disabled])")
-        # Pictures from the camera are dark.
-        sides = page.evaluate(
-            """() => ['left', 'right'].map(side => {
-              const canvas = document.createElement('canvas');
-              const image = document.getElementById(`${side}-picture`);
-              const context = canvas.getContext('2d');
-              context.drawImage(image, 0, 0);
-              return context.getImageData(3, 3, 1, 1).data[0];
-            })"""
-        )
-        is_left_dark = sides[0] < 100
-        assert (sides[0] < 100) != (sides[1] < 100)
-        if answer == "keys":  # Always the camera's.
-            page.keyboard.press("ArrowLeft" if is_left_dark else "ArrowRight")
+        is_left_camera = _is_left_camera(page)
+        if answer == "keys" or is_left_camera[1]:  # Always the camera's.
+            page.keyboard.press("ArrowLeft" if is_left_camera[0] else "ArrowRight")
         else:  # Always the other one, once both are out of sight.
             page.wait_for_selector("#pair.is-hidden", state="attached")
-            page.click("#right" if is_left_dark else "#left")
+            page.click("#right" if is_left_camera[0] else "#left")
     with page.expect_download() as download:
         page.click("#download")
     assert download.value.suggested_filename.endswith(".csv")
@@ -85,6 +84,33 @@ def _take(
         return list(csv.DictReader(file))
 
 
+def _is_left_camera(page: Any) -> tuple[bool, bool]:
+    """Which picture a camera took, and whether nobody can miss that.
+
+    Pictures from the camera are dark and noisy, those of methods bright; those that
+    nobody can take for one are dark and of a few large squares.
+    """
+    means, changes = zip(
+        *page.evaluate(
+            """() => ['left', 'right'].map(side => {
+              const canvas = document.createElement('canvas');
+              const image = document.getElementById(`${side}-picture`);
+              const context = canvas.getContext('2d');
+              context.drawImage(image, 0, 0);
+              const row = [...context.getImageData(0, 1, 32, 1).data]
+                .filter((_, i) => i % 4 === 0);
+              const changes = row.slice(1).filter((v, i) => v !== row[i]).length;
+              return [row.reduce((a, b) => a + b) / 32, changes];
+            })"""
+        ),
+        strict=True,
+    )
+    if max(means) > 100:
+        return means[0] < means[1], False
+    assert min(changes) < 8 < max(changes)
+    return changes[0] > changes[1], True
+
+
 def test_two_people_take_the_study_and_it_is_scored(
     monkeypatch: pytest.MonkeyPatch,
     folders: pathlib.Path,
@@ -94,28 +120,44 @@ def test_two_people_take_the_study_and_it_is_scored(
 ) -> None:
     out = tmp_path / "study.html"
     options = (f"--out={out}", f"--pairs={COUNT - 1}", "--seconds=0.5", "--seed=3")
-    assert _make(monkeypatch, folders, *options) == 0
+    assert _make(monkeypatch, folders, *options, f"--catches={CATCHES}") == 0
+    # Neither names nor methods nor the truth are in the page.
+    page, key = out.read_text(), tmp_path / "study.key.json"
+    for word in ("photo", "ours", "theirs", 'camera"'):
+        assert word not in page.split('id="study">')[1].split("</script>")[0]
+    answers = json.loads(key.read_text())["pairs"]
+    assert {answer["camera"] for answer in answers.values()} == {0, 1}
+    keys = score.read_keys([str(key)])
     right = _take(browser, out, "anna", "keys")
     wrong = _take(browser, out, "Bo", "buttons")
-    for rows, fooled in ((right, "0"), (wrong, "1")):
-        assert [row["trial"] for row in rows] == ["1", "2", "3", "4"]
-        assert {row["fooled"] for row in rows} == {fooled}
+    for rows, name, fooled in ((right, "anna", False), (wrong, "Bo", True)):
+        assert [row["trial"] for row in rows] == list("123456")
+        found = score.read([str(tmp_path / f"{name}.csv")], keys)
+        real = [answer for answer in found if answer.method]
+        assert {answer.is_fooled for answer in real} == {fooled}
+        assert not any(answer.is_fooled for answer in found if not answer.method)
         # Nobody sees a picture twice, and both methods are seen equally often.
-        assert len({row["picture"] for row in rows}) == COUNT - 1
-        methods = [row["method"] for row in rows]
-        assert [methods.count(name) for name in METHODS] == [2, 2]
+        assert len({answer.picture for answer in real}) == COUNT - 1
+        methods = [answer.method for answer in found]
+        assert [methods.count(name) for name in (*METHODS, "")] == [2, 2, CATCHES]
         assert {row["seconds"] for row in rows} == {"0.5"}
-    order = [
-        [(row["picture"], row["camera_side"]) for row in r] for r in (right, wrong)
-    ]
+        assert min(int(row["milliseconds"]) for row in rows) >= 300
+        (shown,) = {row["shown"] for row in rows}
+        width, height = map(int, shown.split("x"))
+        assert width > 100 and abs(width * 24 / 32 - height) <= 1
+        assert {row["screen"] for row in rows} == {"1280x720@1"}
+    attempts = {row["attempt"] for row in right + wrong}
+    assert len(attempts) == 2
+    order = [[(row["pair"], row["left"]) for row in r] for r in (right, wrong)]
     assert order[0] != order[1]
     # The same person in the same study sees the same, wherever it is opened.
     again = _take(browser, out, "anna", "keys")
-    assert [(row["picture"], row["camera_side"]) for row in again] == order[0]
+    assert [(row["pair"], row["left"]) for row in again] == order[0]
+    assert again[0]["attempt"] not in attempts
 
     capsys.readouterr()
     files = (tmp_path / "anna.csv", tmp_path / "Bo.csv")
-    assert command(monkeypatch, "study", "score", *files) == 0
+    assert command(monkeypatch, "study", "score", f"--key={key}", *files) == 0
     said = capsys.readouterr().out
     for name in METHODS:
         line = next(line for line in said.splitlines() if line.startswith(name))
@@ -163,12 +205,14 @@ def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> Non
         ("", "expected the columns"),
         ("a,b,c\n1,2,3\n", "got a,b,c"),
         (HEAD + "\n", "only the names of the columns"),
-        (HEAD + "\ns,anna,1,p,m,3,left\n", "line 2: expected 10 values, got 7"),
-        (HEAD + "\ns,anna,1,p,m,3,left,up,1,9\n", "left or right for answer, got 'up'"),
-        (HEAD + "\ns,anna,1,p,m,3,left,left,1,9\n", "expected fooled=0"),
-        (HEAD + "\ns,anna,one,p,m,3,left,left,0,9\n", "numbers for trial"),
-        (HEAD + 2 * "\ns,anna,1,p,m,3,left,left,0,9", "trial 1 of 'anna' twice"),
-        (HEAD + "\ns,,1,p,m,3,left,left,0,9\n", "a method and a subject"),
+        (HEAD + "\ns,a1,anna,1,p,0,left\n", "line 2: expected 11 values, got 7"),
+        (HEAD + LINE.replace("left", "up"), "left or right for answer, got 'up'"),
+        (HEAD + LINE.replace(",0,", ",2,"), "0 or 1 for left, got '2'"),
+        (HEAD + LINE.replace(",p,", ",q,"), "a pair that an answer key has, got 'q'"),
+        (HEAD + LINE.replace("s,a1", "t,a1"), "of study 't'"),
+        (HEAD + LINE.replace(",1,p", ",one,p"), "numbers for trial"),
+        (HEAD + 2 * LINE, "trial 1 of 'anna' twice"),
+        (HEAD + LINE.replace("anna", ""), "a subject"),
         (b"\xff\xfe\x00", "cannot read"),
         (None, "cannot read"),
     ],
@@ -185,7 +229,9 @@ def test_bad_answers_are_named(
         path.write_text(content)
     elif content is not None:
         path.write_bytes(content)
-    assert command(monkeypatch, "study", "score", path) == 1
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps({"study": "s", "pairs": KEYS["s"]}))
+    assert command(monkeypatch, "study", "score", f"--key={key}", path) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and str(path) in error and says in error
 
@@ -195,20 +241,81 @@ def test_the_same_answers_in_two_files_count_once_or_not_at_all(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    for name in ("a.csv", "copy.csv"):
-        (tmp_path / name).write_text(f"{HEAD}\ns,anna,1,p,m,3,left,left,0,9\n")
+    (tmp_path / "a.csv").write_text(HEAD + LINE)
+    # The same person, who wrote the name in another way and began again.
+    other = LINE.replace("anna", " ANNA ").replace("a1", "b2")
+    (tmp_path / "copy.csv").write_text(HEAD + other)
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps({"study": "s", "pairs": KEYS["s"]}))
     paths = [tmp_path / "a.csv", tmp_path / "copy.csv"]
-    assert command(monkeypatch, "study", "score", *paths) == 1
+    assert command(monkeypatch, "study", "score", f"--key={key}", *paths) == 1
     error = capsys.readouterr().err
     assert "anna" in error and all(str(path) in error for path in paths)
 
 
 def test_a_file_given_twice_counts_once(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(f"{HEAD}\ns,anna,1,p,m,3,left,left,0,9\n")
+    path.write_text(HEAD + LINE)
     (tmp_path / "link.csv").symlink_to(path)
     for twice in (str(path), str(tmp_path / "link.csv")):
-        assert len(score.read([str(path), twice])) == 1
+        assert len(score.read([str(path), twice], KEYS)) == 1
+
+
+def test_who_does_not_look_does_not_count() -> None:
+    def answers(subject: str, missed: int, milliseconds: int) -> list[score.Answer]:
+        catches = [
+            score.Answer("s", subject, 10 + i, "c", "", 3.0, i < missed, 900)
+            for i in range(3)
+        ]
+        real = [
+            score.Answer("s", subject, i, f"{i}", "m", 3.0, True, milliseconds)
+            for i in range(4)
+        ]
+        return catches + real
+
+    looks, slips = answers("looks", 0, 900), answers("slips", 1, 900)
+    blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 120)
+    kept, said = score.counted([*looks, *slips, *blind, *hasty])
+    assert {answer.subject for answer in kept} == {"looks", "slips"}
+    assert len(kept) == 8 and all(answer.method for answer in kept)
+    assert "blind" in said[0] and "4 answers in less than 300 ms" in said[1]
+    assert not score.counted(looks)[1]
+    with pytest.raises(UserError, match="answers that count, got none"):
+        score.counted(blind)
+
+
+def test_a_page_that_is_loaded_again_goes_on_behind_the_pair_last_seen(
+    monkeypatch: pytest.MonkeyPatch,
+    folders: pathlib.Path,
+    browser: Any,
+    tmp_path: pathlib.Path,
+) -> None:
+    out = tmp_path / "study.html"
+    options = (f"--out={out}", "--pairs=4", "--seconds=0.4", "--catches=0")
+    assert _make(monkeypatch, folders, *options) == 0
+    page = browser.new_context(offline=True).new_page()
+    page.set_default_timeout(browse.PATIENCE)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(out.as_uri())
+    page.fill("#subject", "Anna")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#left:not([disabled])")
+    page.click("#left")
+    page.get_by_text("Pair 2 of 4").wait_for()
+    page.wait_for_selector("#left:not([disabled])")
+    page.reload()
+    page.fill("#subject", " ANNA")
+    page.keyboard.press("Enter")
+    for number in (3, 4):
+        page.get_by_text(f"Pair {number} of 4").wait_for()
+        page.wait_for_selector("#left:not([disabled])")
+        page.click("#left")
+    page.wait_for_selector("#end:not([hidden])")
+    rows = list(csv.DictReader(page.input_value("#csv").splitlines()))
+    assert [row["trial"] for row in rows] == ["1", "3", "4"]
+    assert len({row["attempt"] for row in rows}) == 1
+    assert {row["subject"] for row in rows} == {"anna"}
+    page.context.close()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The error of this part."""
+"""The error of all metrics."""
 
 from palette_jax.errors import UserError
 

@@ -15,7 +15,7 @@ from palette_jax.types import Params
 class Extractor:
     """A frozen network, compiled once for a batch of fixed size.
 
-    A last batch that is not full is padded, so that nothing is compiled anew. Pictures
+    A last batch that is not full is padded, so that nothing is compiled again. Pictures
     of another height or width compile what resizes them, which is small, and not the
     network, where it sees one size only.
 

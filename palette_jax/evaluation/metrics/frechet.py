@@ -136,7 +136,7 @@ def find(path: epath.PathLike) -> dict[str, Statistics] | None:
     try:
         return read(path)
     except MetricError as error:
-        logging.warning("%s; it is computed anew", error)
+        logging.warning("%s; it is computed again", error)
         return None
 
 

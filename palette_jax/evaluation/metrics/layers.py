@@ -1,4 +1,4 @@
-"""What the frozen networks have in common: folded convolutions, and how they load.
+"""Layers of the frozen networks, with batch norms folded in.
 
 A batch norm that is never trained again is a factor and a shift of each channel. They
 are multiplied into the kernel before it, so that a network is convolutions alone.

@@ -76,44 +76,64 @@ def _each(
     return np.array(jax.device_get(found), np.float64)
 
 
+def _mean_of_channels(
+    one: Callable[[Array, Array], Array],
+    x: UInt8[Array, "h w c"],
+    y: UInt8[Array, "h w c"],
+) -> Float[Array, ""]:
+    """Returns the mean over the channels, one after another to save memory."""
+    channels = [jnp.moveaxis(picture, -1, 0) for picture in (x, y)]
+
+    def floats(pair: list[Array]) -> Array:
+        return one(*(channel.astype(jnp.float32) for channel in pair))
+
+    return jax.lax.map(floats, channels).mean()
+
+
 @jax.jit
 def _ssim(x: UInt8[Array, "h w c"], y: UInt8[Array, "h w c"]) -> Float[Array, ""]:
-    return _similarity(x.astype(jnp.float32), y.astype(jnp.float32))[0].mean()
+    return _mean_of_channels(lambda a, b: _similarity(a, b)[0], x, y)
 
 
 @jax.jit
 def _ms_ssim(x: UInt8[Array, "h w c"], y: UInt8[Array, "h w c"]) -> Float[Array, ""]:
-    scales = num_scales(*x.shape[:2])
+    return _mean_of_channels(_ms_ssim_of_channel, x, y)
+
+
+def _ms_ssim_of_channel(
+    first: Float[Array, "h w"], second: Float[Array, "h w"]
+) -> Float[Array, ""]:
+    scales = num_scales(*first.shape)
     weights = np.array(_WEIGHTS[:scales]) / sum(_WEIGHTS[:scales])
-    first, second = x.astype(jnp.float32), y.astype(jnp.float32)
-    product = jnp.ones(x.shape[-1])
+    product = jnp.ones(())
     for scale, weight in enumerate(weights):
         whole, structure = _similarity(first, second)
         term = whole if scale == scales - 1 else structure
         product *= jnp.maximum(term, 0) ** np.float32(weight)
         first, second = _halved(first), _halved(second)
-    return product.mean()
+    return product
 
 
 def _similarity(
-    x: Float[Array, "h w c"], y: Float[Array, "h w c"]
-) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Returns SSIM, and its factor of contrast and structure, of each channel.
+    x: Float[Array, "h w"], y: Float[Array, "h w"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns SSIM of a channel, and its factor of contrast and structure.
 
     Variances are those of the pictures less a middle gray, which float32 has more
     digits for.
     """
-    x, y = x - 127.5, y - 127.5
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    covariance = _blurred(x * y) - mean_x * mean_y
-    variances = _blurred(x * x + y * y) - mean_x**2 - mean_y**2
-    structure = (2 * covariance + _C2) / (variances + _C2)
-    mean_x, mean_y = mean_x + 127.5, mean_y + 127.5
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    return (luminance * structure).mean((0, 1)), structure.mean((0, 1))
+    x, y, change = x - 127.5, y - 127.5, x - y
+    mean_x, mean_y, mean_change = _blurred(x), _blurred(y), _blurred(change)
+    # The sum of both variances is twice the covariance and the variance of the change:
+    # of equal pictures exactly twice the covariance.
+    twice = 2 * (_blurred(x * y) - mean_x * mean_y) + _C2
+    structure = twice / (twice + _blurred(change * change) - mean_change**2)
+    means = 2 * (mean_x + 127.5) * (mean_y + 127.5) + _C1
+    luminance = means / (means + mean_change**2)
+    return (luminance * structure).mean(), structure.mean()
 
 
-def _blurred(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
+def _blurred(x: Float[Array, "h w"]) -> Float[Array, "h2 w2"]:
     """Returns the means under the window, where it lies inside."""
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-np.square(offsets) / (2 * _DEVIATION**2))
@@ -123,8 +143,8 @@ def _blurred(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
     return sum((w * x[:, i : i + width] for i, w in enumerate(weights)), jnp.zeros(()))
 
 
-def _halved(x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
+def _halved(x: Float[Array, "h w"]) -> Float[Array, "h2 w2"]:
     """Returns the means of 2 x 2 pixels; a last odd row or column is doubled."""
-    height, width, channels = x.shape
-    x = jnp.pad(x, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
-    return x.reshape(-(-height // 2), 2, -(-width // 2), 2, channels).mean((1, 3))
+    height, width = x.shape
+    x = jnp.pad(x, ((0, height % 2), (0, width % 2)), "edge")
+    return x.reshape(-(-height // 2), 2, -(-width // 2), 2).mean((1, 3))
