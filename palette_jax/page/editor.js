@@ -17,7 +17,7 @@ let zoom = 1, pan = { x: 0, y: 0 };
 let asked = 0;          // Counts what was sent, to know an answer to something older.
 let sending = null;     // The photo that was sent last: {file, name}.
 let sent = null;        // The photo that is shown.
-let layers = null;      // What is painted on the photo that was sent: {mask, hints}.
+let layers = null;      // What is painted on the photo that was sent: {mask, hints, …}.
 const earlier = [];     // What results took the place of: {sent, mask, hints}.
 let together = [], number = 0;  // The pictures that were dropped, and which is open.
 let reloads = false;    // Whether the page may be left without a question.
@@ -210,6 +210,7 @@ async function answered(answer) {
   root.classList.add("open");
   say(`${photo.name}, ${photo.width} x ${photo.height}${notes}`);
   draw();
+  layers?.arrived?.();
 }
 watch("value", () => answered(props.value));
 

@@ -49,7 +49,7 @@ async function takeUp() {
     return one;
   }));
   document.querySelector(`#task input[value=${kept.task}]`)?.click();
-  await sendWith(kept.sent, { mask: layers[0], hints: layers[1] });
-  window.paletteResult.show({ state: "stopped",
+  const arrived = () => window.paletteResult.show({ state: "stopped",
     text: "The server is back. Press Run to start again." });
+  sendWith(kept.sent, { mask: layers[0], hints: layers[1], arrived });
 }

@@ -130,7 +130,7 @@ def judge_folder(
     )
     if args.save_statistics:
         _save_statistics(args.save_statistics, evaluated.reference)
-    title = results.resolve().name  # Where it lies is nobody's business.
+    title = results.resolve().name  # Reports are shared, and name no places.
     rows = {
         summary.ORIGINALS: evaluated.rows["originals"],
         title: evaluated.rows["results"],

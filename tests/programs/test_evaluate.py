@@ -155,6 +155,14 @@ def test_restored_pictures_are_kept_and_what_was_known_is_in_them(
         for sample in (loaded["sample_0"], loaded["sample_1"]):
             np.testing.assert_array_equal(sample[:, :4], loaded["original"][:, :4])
         assert (loaded["sample_0"] != loaded["sample_1"]).any()
+        # Both programs judge these files: PSNR is over what the model paints.
+        painted = [
+            loaded[kind][:, 4:].astype(float) - loaded["original"][:, 4:]
+            for kind in ("sample_0", "sample_1")
+        ]
+        expected = [10 * np.log10(255**2 / np.mean(np.square(d))) for d in painted]
+        each = results["tasks"]["uncrop"]["each"][name]
+        assert each["PSNR"] == pytest.approx(np.mean(expected))
     assert not (folder / "sample_0" / "03.png").exists()
 
 
