@@ -66,10 +66,10 @@ def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
             return {name: tuples(item) for name, item in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    config = ml_collections.ConfigDict(tuples(values))
+    # `distill` is a group that older runs do not have.
+    config = ml_collections.ConfigDict(tuples({"distill": {}, **values}))
     for key, value in _ADDED_LATER.items():
         group, name = key.split(".")
-        config[group] = config.get(group, {})
         config[group][name] = config[group].get(name, value)
     return config.lock()
 

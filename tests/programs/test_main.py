@@ -208,11 +208,19 @@ def test_a_command_that_lacks_something_says_what(
     assert says in main(*args, folder=tmp_path).error
 
 
+def test_a_negative_value_after_a_space_is_a_value(
+    main: Main, tmp_path: pathlib.Path
+) -> None:
+    command = (f"--config={ROOT}/configs/uncrop.py:tiny", "--workdir=run", "--dry_run")
+    result = main(*command, "--config.seed", "-1", folder=tmp_path)
+    assert "expected seed >= 0" in result.error and "got -1" in result.error
+
+
 def test_flags_may_be_written_as_people_write_them(
     main: Main, tmp_path: pathlib.Path
 ) -> None:
     command = ["--config", f"{ROOT}/configs/uncrop.py:tiny", "--workdir", "run"]
-    command += ["--config.train.num_steps", "7", "--config.seed", "-1"]
+    command += ["--config.train.num_steps", "7", "--config.seed", "3"]
     # A script's own overrides and then those of its caller: the last one counts.
     command += ["--config.model.feature_multipliers=1,2", "--config.train.keep=9"]
     command += ["--config.model.feature_multipliers=1,1,3", "--config.train.keep=8"]
@@ -221,7 +229,7 @@ def test_flags_may_be_written_as_people_write_them(
     said = result.output.splitlines()
     for line in (
         "train.num_steps = 7",
-        "seed = -1",
+        "seed = 3",
         "model.feature_multipliers = (1, 1, 3)",
         "train.keep = 8",
         "model.remat = True",
