@@ -127,7 +127,7 @@ class TrainingLog:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes numbers that are not of every step."""
-        line = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        line = "  ".join(f"{name} {value:#.4g}" for name, value in values.items())
         self._say("step %d  %s", step, line)
         self._write_scalars(step, values)
 
@@ -205,7 +205,7 @@ class TrainingLog:
             values[f"loss_at_level/{level}"] = loss[level] / count[level]
         self._since.clear()
         self._say(
-            "step %d/%d  loss %.4g  %.0f ms/step  %.1f images/s  %s  %s left",
+            "step %d/%d  loss %#.4g  %.0f ms/step  %.1f images/s  %s  %s left",
             step,
             self._num_steps,
             values["loss"],
