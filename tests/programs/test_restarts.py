@@ -17,7 +17,7 @@ from tests.programs.conftest import TINY, Process
 from tests.states import assert_same_bits, newest_state
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NUM_STEPS = 30
+NUM_STEPS = 60  # Enough that a slow machine signals in time.
 
 
 @pytest.fixture(scope="module")
