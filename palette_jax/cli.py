@@ -109,8 +109,8 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")
             program.add_arguments(subparser)
-    is_run = program is not None and program.__name__.endswith((".run", ".distill"))
-    for arg in argv[1:] if is_run else ():
+    module = program.__name__.rpartition(".")[2] if program else ""
+    for arg in argv[1:] if module == "run" else ():
         if not arg.startswith("-") and "=" in arg and ":" not in arg:
             raise UserError(f"expected --FLAG=VALUE, got {arg!r}; write --{arg}")
     args = parser.parse_args(argv)
@@ -124,7 +124,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
         elif isinstance(value, list):
             setattr(args, name, [_expand(item) for item in value])
     args.overrides = overrides
-    if overrides and not is_run:
+    if overrides and module not in ("run", "distill"):
         raise UserError(
             f"expected no --config.{overrides[0][0]} with {args.command}, which has no"
             " config; see `palette-jax"

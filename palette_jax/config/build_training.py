@@ -67,8 +67,12 @@ def init_state(
 ) -> TrainState:
     """Returns the state before the first step, drawn or with a teacher's weights."""
     if teacher:
-        start = functools.partial(make_state, optimizer=optimizer)
-        return jax.jit(start, out_shardings=shardings)(*teacher)
+        # A copy: the step is given the state's buffers to overwrite, and the teacher.
+        start = jax.jit(
+            lambda params: make_state(jax.tree.map(jnp.copy, params), optimizer),
+            out_shardings=shardings,
+        )
+        return start(*teacher)
     # Compiling hundreds of small draws well takes far longer than running them badly.
     on_cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None

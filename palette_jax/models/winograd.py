@@ -41,6 +41,10 @@ def convolve(
     h: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"]
 ) -> Float[Array, "b h w c_out"]:
     """Returns the convolution with zeros around the picture, with stride 1."""
+    return _by_xla(h, kernel)
+
+
+def _by_xla(h: Array, kernel: Array) -> Array:
     dimensions = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         h, kernel, (1, 1), "SAME", dimension_numbers=dimensions
@@ -48,12 +52,12 @@ def convolve(
 
 
 def _forward(h: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return convolve(h, kernel), (h, kernel)
+    return _by_xla(h, kernel), (h, kernel)
 
 
 def _backward(saved: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
     h, kernel = saved
-    (d_h,) = jax.linear_transpose(lambda h: convolve.fun(h, kernel), h)(d_out)
+    (d_h,) = jax.linear_transpose(lambda h: _by_xla(h, kernel), h)(d_out)
     if math.prod(h.shape[1:]) * d_out.shape[-1] < _SMALL:
         return d_h, _kernel_gradient_by_xla(h, d_out)
     d_kernel = jax.lax.platform_dependent(
@@ -67,7 +71,7 @@ convolve.defvjp(_forward, _backward)
 
 def _kernel_gradient_by_xla(h: Array, d_out: Array) -> Array:
     kernel = jax.ShapeDtypeStruct((3, 3, h.shape[-1], d_out.shape[-1]), h.dtype)
-    (d_kernel,) = jax.linear_transpose(lambda k: convolve.fun(h, k), kernel)(d_out)
+    (d_kernel,) = jax.linear_transpose(lambda k: _by_xla(h, k), kernel)(d_out)
     return d_kernel
 
 

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from palette_jax.errors import UserError
 from palette_jax.page import work
 from palette_jax.page.guard import Guard
-from palette_jax.page.visitors import Limits, Line, Visitors
+from palette_jax.page.visitors import Limits, Visitors, WaitingQueue
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS
 from palette_jax.tasks import TASKS
@@ -42,7 +42,7 @@ _START = """(_, ...rest) => {
 
 def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Blocks:
     """Lays the page out; `launch` it with `launch_options`."""
-    line = Line(limits.max_waiting)
+    waiting = WaitingQueue(limits.max_waiting)
 
     def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         visitor = visitors.of(request)
@@ -67,7 +67,9 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
             "seed": chosen["seed"] or 0,
             "num_samples": chosen["num_samples"] or 1,
         }
-        yield from work.run(restorer, limits, line, visitors.of(request), drawn, chosen)
+        yield from work.run(
+            restorer, limits, waiting, visitors.of(request), drawn, chosen
+        )
 
     def cancel(request: gr.Request) -> None:
         visitors.of(request).stop.set()
@@ -97,13 +99,13 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                     sentences={name: task.sentence for name, task in TASKS.items()},
                 )
             with gr.Column(min_width=340):
-                choices = [task, *_settings(limits)]
+                choices = [task, *_settings(restorer, limits)]
                 start = gr.Button("Run", variant="primary", elem_id="run")
                 stop = gr.Button("Cancel", elem_id="cancel")
                 result = _own("result", "result.js")
         page.unload(visitors.leave)
         editor.upload(take, None, [editor], **private, concurrency_limit=2)
-        # The line of work.py says who waits, and can be left.
+        # The queue of work.py says who waits, and can be left.
         start.click(
             run,
             [editor, *choices],
@@ -153,13 +155,16 @@ def launch_options(
     }
 
 
-def _settings(limits: Limits) -> list[gr.components.Component]:
+def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Component]:
     """Lays the settings out; returns them in the order of `_CHOICES`."""
+    presets = [
+        (f"{name}, {steps['num_steps']} steps", name)
+        for name, steps in QUALITY_PRESETS.items()
+    ]
+    if restorer.student_steps:  # It knows no others.
+        presets = [(f"{restorer.student_steps} steps, as it was distilled for", "fast")]
     quality = gr.Radio(
-        [
-            (f"{name}, {steps['num_steps']} steps", name)
-            for name, steps in QUALITY_PRESETS.items()
-        ],
+        presets,
         value="fast",
         label="Quality: more steps take longer",
         elem_id="quality",

@@ -206,8 +206,8 @@ class Visitors:
             visitor.leave()
 
 
-class Line:
-    """Lets in one after the other, in the order they came."""
+class WaitingQueue:
+    """The queue of computations: one runs at a time, in the order they came."""
 
     def __init__(self, longest: int) -> None:
         """Begins empty; more than `longest` cannot wait."""
@@ -219,12 +219,12 @@ class Line:
         """Returns a place at the end.
 
         Raises:
-          UserError: if the line is full.
+          UserError: if the queue is full.
         """
         with self._moved:
             if len(self._places) > self._longest:
                 raise UserError(
-                    f"Too many others are waiting, the line is full ({self._longest}):"
+                    f"Too many others are waiting, the queue is full ({self._longest}):"
                     " try again later."
                 )
             place = object()

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.page import handover
-from palette_jax.page.visitors import Limits, Line, Visitor, inline
+from palette_jax.page.visitors import Limits, Visitor, WaitingQueue, inline
 from palette_jax.pictures import files
 from palette_jax.restoration import masks
 from palette_jax.restoration.progress import Progress, Stopped
@@ -39,7 +39,7 @@ _PREVIEW_SIZE = 512
 def run(
     restorer: Restorer,
     limits: Limits,
-    line: Line,
+    waiting: WaitingQueue,
     visitor: Visitor,
     drawn: dict[str, Any] | None,
     choices: dict[str, Any],
@@ -49,7 +49,7 @@ def run(
     Args:
       restorer: the network.
       limits: of the host.
-      line: of those who wait for the device.
+      waiting: the queue of those who wait for the device.
       visitor: who asks.
       drawn: what was drawn onto the picture, as `paletteEditor.value()` says it.
       choices: fields of `Settings`.
@@ -58,10 +58,10 @@ def run(
     stop = visitor.stop = threading.Event()
     try:
         job = _job(restorer, limits, visitor, drawn or {}, choices)
-        place = line.join()
+        place = waiting.join()
         ended = None
         try:
-            while ahead := line.wait(place, _POLL):
+            while ahead := waiting.wait(place, _POLL):
                 if stop.is_set():
                     yield {"state": "stopped", "text": "Stopped."}
                     return
@@ -73,13 +73,13 @@ def run(
             compute = functools.partial(
                 _compute, restorer, job, visitor, stop, limits, news
             )
-            leave = functools.partial(line.leave, place)
+            leave = functools.partial(waiting.leave, place)
             ended = interruptible.start(lambda: compute(leave=leave))
             visitor.ended = ended
             yield from _watch(news, stop, limits)
         finally:
-            if ended is None:  # Else it leaves the line when it has ended.
-                line.leave(place)
+            if ended is None:  # Else it leaves the queue when it has ended.
+                waiting.leave(place)
     except UserError as error:
         yield {"state": "failed", "text": str(error)}
     except Exception as error:
@@ -178,7 +178,7 @@ def _watch(
     """Yields news until the last, or until the computation is to stop.
 
     It stops as soon as the device has computed what it was given, which may take a
-    while; the page does not wait for that, but whoever is next in the line does.
+    while; the page does not wait for that, but whoever is next in the queue does.
     """
     deadline = time.monotonic() + limits.max_seconds
     try:

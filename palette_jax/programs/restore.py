@@ -132,6 +132,12 @@ def run(args: argparse.Namespace) -> int:
             + (" without" if mask is None else f" and --mask={mask}")
         )
     restorer.check(settings)
+    if args.check_steps and restorer.student_steps:
+        raise UserError(
+            "expected a network that can take twice as many steps with --check-steps,"
+            f" got one that was distilled for {restorer.student_steps}; leave"
+            " --check-steps out"
+        )
     return _Run(args, restorer, settings).all(jobs, left_out)
 
 
@@ -287,8 +293,9 @@ class _Run:
         """Prints how far results are from those of twice as many steps."""
         count = self._settings.steps["num_steps"]
         twice = dataclasses.replace(self._settings, num_steps=2 * count)
+        hints = [job.hints for job in jobs]
         finer = interruptible.call(
-            lambda: self._restorer.restore_many(photos, twice, holes=holes)
+            lambda: self._restorer.restore_many(photos, twice, holes=holes, hints=hints)
         )
         for job, result, fine in zip(jobs, results, finer, strict=True):
             a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))

@@ -453,6 +453,8 @@ def test_strips_are_refused_and_large_pictures_cancelled_at_once(page: Any) -> N
         page.get_by_text("Step 0 of 8").wait_for()
     page.click("#cancel")
     page.get_by_text("Stopped.").wait_for()
+    # Nothing came of it, neither a file nor a picture.
+    assert page.locator(".download").is_hidden()
 
 
 def test_each_task_has_its_sentence(visit: Any) -> None:

@@ -96,6 +96,9 @@ def test_a_student_takes_its_own_steps_and_no_others(
     assert result.code == 0, result.output
     result = main(*command, "--out=more.png", "--num-steps=8", folder=tmp_path)
     assert "expected the 2 steps of ddim" in result.error
+    result = main(*command, "--out=more.png", "--check-steps", folder=tmp_path)
+    assert "leave --check-steps out" in result.error
+    assert not (tmp_path / "more.png").exists()
     result = main(
         *("--mode=evaluate", f"--workdir={student}", "--config.sample.num_steps=8"),
         folder=tmp_path,

@@ -26,7 +26,7 @@ from palette_jax.tasks import TASKS, Given, Sides
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
 from palette_jax.page import visitors, work
 from palette_jax.page.as_command import as_command
-from palette_jax.page.visitors import Limits, Line, Visitor
+from palette_jax.page.visitors import Limits, Visitor, WaitingQueue
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
 
@@ -59,7 +59,7 @@ class Place(NamedTuple):
     """Where one asks."""
 
     visitor: Visitor
-    line: Line
+    queue: WaitingQueue
 
     def run(
         self,
@@ -72,7 +72,7 @@ class Place(NamedTuple):
         return work.run(
             restorer,
             limits or Limits(),
-            self.line,
+            self.queue,
             self.visitor,
             drawn,
             CHOICES | choices,
@@ -91,7 +91,7 @@ def place(uploads: pathlib.Path) -> Place:
     visitor = Visitor()
     Image.new("RGB", (12, 10), (200, 30, 30)).save(uploads / "sent.png")
     visitor.take(str(uploads / "sent.png"), "holiday.png", Limits(), image_size=8)
-    return Place(visitor, Line(1))
+    return Place(visitor, WaitingQueue(1))
 
 
 def _ends(place: Place) -> bool:
@@ -230,16 +230,16 @@ def test_strips_are_refused_that_become_large(
 
 
 def test_the_line_lets_in_one_after_the_other_and_is_limited(place: Place) -> None:
-    line = Line(1)
-    first, second = line.join(), line.join()
-    with pytest.raises(UserError, match="the line is full"):
-        line.join()
-    assert line.wait(first, 0.0) == 0 and line.wait(second, 0.0) == 1
-    third_is_in = threading.Thread(target=lambda: line.wait(second, 60.0))
+    queue = WaitingQueue(1)
+    first, second = queue.join(), queue.join()
+    with pytest.raises(UserError, match="the queue is full"):
+        queue.join()
+    assert queue.wait(first, 0.0) == 0 and queue.wait(second, 0.0) == 1
+    third_is_in = threading.Thread(target=lambda: queue.wait(second, 60.0))
     third_is_in.start()
-    line.leave(first)
+    queue.leave(first)
     third_is_in.join(60)
-    assert not third_is_in.is_alive() and line.wait(second, 0.0) == 0
+    assert not third_is_in.is_alive() and queue.wait(second, 0.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,27 @@ def test_a_result_is_made_again_from_its_settings(restore, photos, tmp_path) -> 
     )
 
 
+def test_steps_are_checked_with_the_hints_of_the_result(
+    restore, photos, tmp_path, capsys
+) -> None:
+    run = save_run(tmp_path / "run", data={"hints": True})
+    hints = np.zeros((9, 12, 4), np.uint8)
+    hints[2:5, 3:8] = 250, 10, 20, 255
+    Image.fromarray(hints).save("hints.png")
+    flags = (photos / "a.png", "--task=colorize", "--hints=hints.png", "--sampler=ddim")
+    two = ("--num-steps=2", "--check-steps", "--out=two")
+    assert restore(*flags, *two, checkpoint=run) == 0
+    said = capsys.readouterr().out
+    assert restore(*flags, "--num-steps=4", "--out=four", checkpoint=run) == 0
+    a, b = (
+        files.read(tmp_path / name / "a.png").pixels.astype(float)
+        for name in ("two", "four")
+    )
+    distance = np.sqrt(np.mean((a - b) ** 2))
+    assert distance > 1
+    assert f"2 steps are {distance:.2f} of 255" in said
+
+
 def test_nothing_is_overwritten_unless_told(restore, photos, capsys) -> None:
     photo, result = photos / "a.png", pathlib.Path("restored/a.png")
     assert restore(photo, "--task=jpeg") == 0

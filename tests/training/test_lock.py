@@ -1,6 +1,7 @@
 """One process at a time writes to a run; a dead one keeps nobody out."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -87,7 +88,8 @@ def test_a_requeued_job_takes_its_own_lock_over_at_once(
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with RunLock(tmp_path, beat=1e6):  # It would wait for days.
-        pass
+        owner = json.loads((tmp_path / "lock.json").read_text())
+        assert owner["pid"] == os.getpid()
 
 
 def test_a_process_whose_lock_was_taken_over_stops_writing(
