@@ -19,7 +19,7 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	test -e $(DEMO_DIR)/checkpoints || $(BIN)/palette-jax import --task=colorize \
-	  palette_jax/weights/colorize_64.safetensors --out=$(DEMO_DIR) >/dev/null
+	  palette_jax/weights/generalist_64.safetensors --out=$(DEMO_DIR) >/dev/null
 	$(BIN)/python main.py --config=$(DEMO_DIR)/config.py:tiny --workdir=$(DEMO_DIR) \
 	  --config.train.num_steps=40 --config.train.checkpoint_every=20 \
 	  --config.train.preview_every=40 --config.train.log_every=10 \

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, UInt8
 
 from palette_jax.diffusion import process
+from palette_jax.pictures import means
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration import canvas
 from palette_jax.restoration.canvas import Canvas
@@ -135,6 +136,8 @@ def _finished(
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
     picture = canvas.paste(work.canvas, sampled)
     task = TASKS[settings.task]
+    if task.means:
+        picture = means.with_means(picture, work.canvas.whole.x, task.means)
     if task.shrinks:
         # A shrunk picture has lost its details, and they are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:

@@ -9,4 +9,5 @@ TASK = Task(
     degrade=as_it_is,
     degradation=lambda options: f"JPEG of quality {options['jpeg_quality']}",
     eval_key="jpeg_quality",
+    means=16,  # Of four blocks: that of one is rounded, coarsely at a low quality.
 )

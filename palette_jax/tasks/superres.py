@@ -37,4 +37,5 @@ TASK = Task(
     degrade=degrade,
     degradation=lambda options: f"{SCALE} times fewer pixels on each side, enlarged",
     scale=SCALE,
+    means=SCALE,
 )

@@ -76,6 +76,9 @@ class Task:
       shrinks: whether a small copy of a large picture is restored: colours have to fit
         each other over the whole picture, and details are the photo's.
       scale: how many times the result is as wide as the photo.
+      means: side in pixels of the squares whose mean colours the degradation keeps, and
+        so the result; 0: of none. A tile that is gray by chance could else be coloured,
+        by a network that also learned to colorize.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Task:
     brings_colour: bool = False
     shrinks: bool = False
     scale: int = 1
+    means: int = 0
 
 
 def as_it_is(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
