@@ -7,7 +7,8 @@
     python -m benchmarks.train_from_arrays --minutes=3 --pictures=pictures.zip \
         --teacher=trained/weights-00001-of-00004.safetensors --out=student
 
-The last command trains a student of four steps, as `palette-jax distill` does.
+The last command trains a student of four steps, or of --steps, as `palette-jax distill`
+does.
 
 For a machine that is there for minutes only. Workers make the batches in numpy and
 Pillow; the step, the average and the sampler are the project's own. The first eighth of
@@ -141,9 +142,9 @@ class Run:
         atomic.write_text(self.out / "curve.html", head + chart)
         log = {**self.about, "machine": machine.describe(), "points": self.points}
         atomic.write_text(self.out / "log.json", json.dumps(log, indent=1))
-        told = f"loss {loss:.4f}  " if loss is not None else ""
+        told = f"loss {loss:#.4g}  " if loss is not None else ""
         logging.info(
-            "step %d  %sheld-out %.4f  written to %s",
+            "step %d  %sheld-out %#.4g  written to %s",
             *(step, told, point["held_out_loss"], self.out),
         )
 
@@ -266,9 +267,15 @@ def _read(step: int, metrics: Any) -> float:
 
 def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     if not args.teacher:
+        if args.steps is not None:
+            raise UserError(
+                f"expected --teacher with --steps={args.steps}, which a student takes,"
+                " got none; leave --steps out, or give --teacher in place of --config"
+            )
         return flags.load(args.config)
     teacher = build_restorer.load_config(args.teacher)
-    return distill.student_config(teacher, args.teacher, args.steps)
+    steps = 4 if args.steps is None else args.steps
+    return distill.student_config(teacher, args.teacher, steps)
 
 
 def main(argv: list[str]) -> int:
@@ -283,7 +290,7 @@ def main(argv: list[str]) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", help="such as multitask:small")
     what.add_argument("--teacher", metavar="FILE", help="weights, to train a student")
-    parser.add_argument("--steps", type=int, default=4, help="of the student")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the student (4)")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="that make batches"
