@@ -51,7 +51,12 @@ def training(args: argparse.Namespace) -> Rows:
         row = _attempt(
             f"training, batch {batch}",
             lambda batch=batch: steps.measure(
-                args.size, batch_size=batch, dtype=args.dtype, count=5
+                args.size,
+                batch_size=batch,
+                dtype=args.dtype,
+                count=5,
+                # Minutes, which are known even where no time is left for a step.
+                on_compiled=lambda told: append(args.rows, part=args.part, row=told),
             ),
         )
         yield row
@@ -69,7 +74,7 @@ def sampling(args: argparse.Namespace) -> Rows:
 
 
 def beside_diffusers(args: argparse.Namespace) -> Rows:
-    """Yields both steps beside diffusers', in turns, at the best batch or half."""
+    """Yields diffusers' steps and both sides' in turns, at the best batch or half."""
     found = subprocess.run(
         [args.python, "-c", "import torch, diffusers"], capture_output=True, text=True
     )
@@ -77,19 +82,42 @@ def beside_diffusers(args: argparse.Namespace) -> Rows:
         why = (found.stderr.strip().splitlines() or ["it does not start"])[-1]
         yield _left_out("diffusers", f"no peer in {args.python}: {why}")
         return
-    variants = ["bfloat16", "bfloat16+compile"]
     for batch in (_best_batch(args), max(_best_batch(args) // 2, 1)):
+        is_compared = False
         peer = peers.Peer(args.python)
         try:
-            ours = peers.make_ours(args.size, batch_size=batch, dtype=args.dtype)
-            for variant in ["float32"] if args.dtype == "float32" else variants:
-                for row, _ in peers.compare(peer, ours, count=5, variants=[variant]):
-                    yield row
+            for row in _in_turns(args, peer, batch):
+                is_compared = is_compared or "ratio" in row
+                yield row
             return
         except (Exception, SystemExit) as error:
             yield _left_out(f"diffusers, batch {batch}", _reason(error))
+            if is_compared:
+                return
         finally:
             peer.close()
+
+
+def _in_turns(args: argparse.Namespace, peer: peers.Peer, batch: int) -> Rows:
+    """Yields, for each variant of the peer, its steps alone and those of both."""
+    config = sizes.get_config(args.size, batch_size=batch, dtype=args.dtype)
+    spec, ours = peers.describe_network(config), None
+    exact = args.dtype == "float32"
+    for variant in ["float32"] if exact else ["bfloat16", "bfloat16+compile"]:
+        for step in ("train", "sample"):
+            seconds = peers.time_variant(peer, spec, step, variant)
+            if isinstance(seconds, str):
+                raise RuntimeError(f"{variant}: {seconds}")
+            yield {
+                "diffusers alone": step,
+                "its variant": variant,
+                "batch": batch,
+                "ms": 1e3 * seconds,
+            }
+        # Theirs is known by now if ours is not compiled in time.
+        ours = ours or peers.make_ours(args.size, batch_size=batch, dtype=args.dtype)
+        for row, _ in peers.compare(peer, ours, count=5, variants=[variant]):
+            yield row
 
 
 def attentions(args: argparse.Namespace) -> Rows:
