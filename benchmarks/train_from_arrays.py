@@ -104,7 +104,9 @@ class Run:
     def compile(self, batch: array_data.Batch) -> Any:
         """Returns the step, `step(state, batch, learning_rate)`, for arrays."""
 
-        def step(state: Any, batch: Any, learning_rate: Any, *teacher: Any) -> Any:
+        def step(
+            state: Any, batch: Any, learning_rate: Any = 0.0, *teacher: Any
+        ) -> Any:
             return _make_step(self.config, learning_rate)(state, batch, *teacher)
 
         start = time.monotonic()
