@@ -81,14 +81,14 @@ def make_parts(size: str) -> list[Part]:
     return [
         Part("Rates of the machine", "products", 4, size),
         # On an H100, compiling the paper's network took longer than two minutes.
-        Part("Training", "training", 46, size),
+        Part("Training", "training", 60, size),
         # A process tells the most memory it ever had, and keeps it from the peer's.
-        Part("Sampling", "sampling", 10, size, is_fresh=True),
+        Part("Sampling", "sampling", 8, size, is_fresh=True),
         # Finds ours in the cache of compiled programs.
-        Part("Beside diffusers", "beside_diffusers", 26, size, is_fresh=True),
-        Part("Attention", "attentions", 4, size),
-        Part("Convolutions", "convolution", 4, size),
-        Part("Solvers", "solvers", 4, size),
+        Part("Beside diffusers", "beside_diffusers", 20, size, is_fresh=True),
+        Part("Attention", "attentions", 3, size),
+        Part("Convolutions", "convolution", 3, size),
+        Part("Solvers", "solvers", 3, size),
         *(
             Part("Options", "option", 0.5, other, name, is_fresh=True, **changes)
             for name, changes in options.items()

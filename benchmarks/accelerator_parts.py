@@ -47,7 +47,7 @@ def products(args: argparse.Namespace) -> Rows:
 
 def training(args: argparse.Namespace) -> Rows:
     """Yields the training step at growing batches, until one does not fit."""
-    for batch in _BATCHES[args.size]:
+    for batch in _batches(args):
         row = _attempt(
             f"training, batch {batch}",
             lambda batch=batch: steps.measure(
@@ -66,11 +66,22 @@ def training(args: argparse.Namespace) -> Rows:
 
 def sampling(args: argparse.Namespace) -> Rows:
     """Yields eight steps of sampling at growing batches, until one does not fit."""
-    for batch in _BATCHES[args.size]:
+    for batch in _batches(args):
         row = _sample(args, "ddim:8", batch, count=3)
         yield row
         if LEFT_OUT in row:
             return
+
+
+def _batches(args: argparse.Namespace) -> Iterator[int]:
+    """Yields batches while there is time for one that takes as long as the last."""
+    started = time.monotonic()
+    for batch in _BATCHES[args.size]:
+        began = time.monotonic()
+        yield batch
+        now = time.monotonic()
+        if now - started + (now - began) > args.seconds:
+            return  # What is left goes to the parts behind.
 
 
 def beside_diffusers(args: argparse.Namespace) -> Rows:
