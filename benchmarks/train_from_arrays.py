@@ -298,7 +298,6 @@ def main(argv: list[str]) -> int:
         "--workers", type=int, default=os.cpu_count() or 1, help="that make batches"
     )
     args = parser.parse_args(argv)
-    logs.set_up_logging()
     config = _config(args)
     flags.override(config, overrides)
     if args.minutes <= 0 or args.workers < 1:
@@ -312,6 +311,7 @@ def main(argv: list[str]) -> int:
     parallel.use_cpu_cores([config.train.batch_size, config.eval.batch_size])
     parallel.cache_compilations()
     checks.check_batch(config, jax.device_count())
+    logs.set_up_logging()
     with array_data.Feed(recipe, workers=args.workers) as feed:
         run = Run(config, args.pictures, args.out)
         finished = train(run, feed, 60 * args.minutes, started)
