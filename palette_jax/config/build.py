@@ -194,7 +194,11 @@ def make_loss(
         norm: Any,
     ) -> Any:
         student = predictor(
-            lambda _, *args: network(*args), {}, objective=kind, gamma_floor=floor
+            lambda _, *args: network(*args),
+            {},
+            objective=kind,
+            gamma_floor=floor,
+            patch_size=config.model.patch_size,
         )
         return distillation.distillation_loss(
             keys,
@@ -224,6 +228,7 @@ def make_predictor(
         apply,
         objective=config.diffusion.objective,
         gamma_floor=schedule_end(config),
+        patch_size=config.model.patch_size,
     )
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.typing import DTypeLike
 
 from palette_jax import atomic
 from palette_jax.errors import WeightsError
@@ -81,7 +82,11 @@ def _damaged(path: epath.PathLike, error: Exception) -> WeightsError:
 
 
 def export_safetensors(
-    params: Params, path: epath.PathLike, *, config: Mapping[str, Any] | None = None
+    params: Params,
+    path: epath.PathLike,
+    *,
+    config: Mapping[str, Any] | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> None:
     """Writes weights under names such as `down_0_0/conv_in/kernel`.
 
@@ -90,12 +95,13 @@ def export_safetensors(
       path: of the new file.
       config: the configuration they were trained with; written beside them as JSON, so
         that `import_weights` of the file needs no other.
+      dtype: of the numbers in the file.
     """
     import safetensors.numpy
 
     flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
     # The writer takes the memory as it lies: a transposed view would come out wrong.
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
+    arrays = {name: np.ascontiguousarray(leaf, dtype) for name, leaf in flat.items()}
     metadata = {"format": _FORMAT, "config": json.dumps(config or {})}
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

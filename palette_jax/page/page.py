@@ -13,7 +13,7 @@ from palette_jax.page import work
 from palette_jax.page.guard import Guard
 from palette_jax.page.visitors import Limits, Visitors, WaitingQueue
 from palette_jax.restoration.restorer import Restorer
-from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS
+from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS, Settings
 from palette_jax.tasks import TASKS
 
 _SAMPLERS = [("of the quality", ""), *((name, name) for name in SAMPLERS)]
@@ -103,6 +103,8 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                 start = gr.Button("Run", variant="primary", elem_id="run")
                 stop = gr.Button("Cancel", elem_id="cancel")
                 result = _own("result", "result.js")
+                if "weights" in restorer.about:
+                    _card()
         page.unload(visitors.leave)
         editor.upload(take, None, [editor], **private, concurrency_limit=2)
         # The queue of work.py says who waits, and can be left.
@@ -165,7 +167,7 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
         presets = [(f"{restorer.student_steps} steps, as it was distilled for", "fast")]
     quality = gr.Radio(
         presets,
-        value="fast",
+        value=Settings.quality,
         label="Quality: more steps take longer",
         elem_id="quality",
     )
@@ -205,6 +207,16 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
             elem_id="keep_luminance",
         )
     return [quality, num_samples, seed, num_steps, sampler, large, keep_luminance]
+
+
+def _card() -> None:
+    """Says beside the result what to expect of the weights of the package."""
+    title = (
+        "A small network that has seen few pictures: what it does well, and what not"
+    )
+    with gr.Accordion(title, open=False, elem_id="card"):
+        text = resources.files("palette_jax").joinpath("weights", "README.md")
+        gr.Markdown(text.read_text("utf8"))
 
 
 def _heading(restorer: Restorer) -> str:

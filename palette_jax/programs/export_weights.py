@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, metavar="FILE", help="the new .safetensors file"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the file; bfloat16 takes half the space (default %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     for name in values["data"]:
         if name.endswith(("folder", "_dir", "_list")):
             values["data"][name] = ""
-    export_safetensors(params, out, config=values)
+    export_safetensors(params, out, config=values, dtype=args.dtype)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     of = "" if step is None else f" of step {step}"
-    print(f"{out}: {count:,} averaged parameters{of}, in float32")
+    print(f"{out}: {count:,} averaged parameters{of}, in {args.dtype}")
     print(f"back: palette-jax import {out} --out DIR")
     return 0

@@ -40,7 +40,7 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         "--quality-preset",
         dest="quality",
         choices=QUALITY_PRESETS,
-        help=f"{presets} (default: balanced)",
+        help=f"{presets} (default: {Settings.quality})",
     )
     parser.add_argument("--sampler", choices=SAMPLERS, help="instead of the preset's")
     parser.add_argument(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Key, UInt8, UInt32
+from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from palette_jax.diffusion import objective, process, samplers
 from palette_jax.types import Params, PredictFn
@@ -21,6 +21,7 @@ def predictor(
     *,
     objective: str,
     gamma_floor: float,
+    patch_size: int = 1,
 ) -> PredictFn:
     """Binds trained weights to a network, as a function that returns clean pictures.
 
@@ -32,17 +33,35 @@ def predictor(
         `velocity`; or `regress`, the picture, of which it is shown nothing.
       gamma_floor: the smallest gamma trained on. The paper's sampling schedule goes far
         below; the network is then asked about the floor.
+      patch_size: of the network; with more than 1, `without_lattice` follows it.
     """
     # A Partial hands its arrays to the compiled sampler as arguments; in a closure
     # they would become constants of the program.
-    return Partial(_bind(_PREDICT[objective], apply), params, gamma_floor)
+    return Partial(_bind(_PREDICT[objective], apply, patch_size), params, gamma_floor)
 
 
 @functools.cache
-def _bind(function: Callable[..., Array], apply: ApplyFn) -> Partial:
+def _bind(function: Callable[..., Array], apply: ApplyFn, patch_size: int) -> Partial:
     # Partials of functions are equal only to themselves: a new one in every call would
     # have the sampler compiled in every call.
-    return Partial(function, apply)
+    if patch_size == 1:
+        return Partial(function, apply)
+    return Partial(lambda *args: without_lattice(function(apply, *args), patch_size))
+
+
+def without_lattice(y_0: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
+    """Gives the places in the squares of size x size pixels the same mean.
+
+    To a network that sees squares as pixels, a mean difference between the places of a
+    square is the mean of a channel, a single number of a picture. It hardly learns to
+    tell that of the noise: a regular pattern of dots would stay in even areas, where
+    photographs have none.
+    """
+    b, h, w, c = y_0.shape
+    squares = y_0.reshape(b, h // size, size, w // size, size, c)
+    places = squares.mean((1, 3), keepdims=True)
+    level = places.mean((2, 4), keepdims=True)
+    return (squares - (places - level)).reshape(y_0.shape)
 
 
 def _by_noise(

@@ -104,3 +104,14 @@ def test_parts_are_small_and_any_of_them_stands_for_all(
         import_weights(files[0])
     with pytest.raises(WeightsError, match=r"layer_0/kernel with 4,000"):
         export_parts(params, tmp_path / "v", config=config, max_bytes=4000)
+
+
+def test_in_bfloat16_a_file_holds_the_rounded_weights(tmp_path: pathlib.Path) -> None:
+    params = {"dense": {"kernel": np.linspace(-3, 3, 5000, dtype=np.float32)}}
+    path = tmp_path / "w.safetensors"
+    export_safetensors(params, path, dtype="bfloat16")
+    (array,) = read_safetensors(path)[0].values()
+    np.testing.assert_array_equal(
+        array, jnp.asarray(params["dense"]["kernel"], jnp.bfloat16)
+    )
+    assert path.stat().st_size < 11_000

@@ -56,3 +56,34 @@ def test_the_picture_that_the_network_gives_is_the_result(hole: int) -> None:
     result = restore_batch(keys, predict, x, jnp.array(holes), sampler)
     painted = holes if hole else np.ones_like(holes)
     np.testing.assert_array_equal(result, np.where(painted, 100, x))
+
+
+def test_a_network_of_squares_leaves_no_lattice() -> None:
+    """Whatever it says: of one that hands through all that it sees."""
+    rng = np.random.default_rng(0)
+    y_t = rng.standard_normal((2, 8, 12, 3)).astype(np.float32)
+    pattern = rng.standard_normal((2, 2, 3)).astype(np.float32)
+    tiled = np.tile(pattern, (4, 6, 1))
+
+    def restored(y_t: np.ndarray, size: int) -> np.ndarray:
+        predict = predictor(
+            lambda params, x, y_t, gamma: x,
+            {},
+            objective="regress",
+            gamma_floor=0.0,
+            patch_size=size,
+        )
+        return np.asarray(predict(jnp.array(y_t), jnp.array(y_t), jnp.full(2, 0.5)))
+
+    with_lattice = restored(y_t + tiled, 2)
+    # What differs from the places' own mean goes, that mean stays.
+    np.testing.assert_allclose(
+        with_lattice, restored(y_t, 2) + pattern.mean((0, 1)), atol=1e-5
+    )
+    places = with_lattice.reshape(2, 4, 2, 6, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(
+        places,
+        np.broadcast_to(with_lattice.mean((1, 2))[:, None, None], places.shape),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(restored(with_lattice, 2), with_lattice, atol=1e-5)
