@@ -23,7 +23,7 @@ from palette_jax import parallel
 
 LEFT_OUT = "left out"
 # Batches to try, the safe one first; the paper's network, and that of the tests.
-_BATCHES = {"paper": (16, 32, 48, 64), "small": (64, 128, 256), "toy": (4,)}
+_BATCHES = {"paper": (32, 48), "small": (64, 128, 256), "toy": (4,)}
 _SOLVERS = ("unipc_2:16", "ddpm:1000")
 # After these, a process has less memory than a new one, or none of the device.
 _ENDS = ("RESOURCE_EXHAUSTED", "out of memory", "CUDA_ERROR")
@@ -47,11 +47,16 @@ def products(args: argparse.Namespace) -> Rows:
 
 def training(args: argparse.Namespace) -> Rows:
     """Yields the training step at growing batches, until one does not fit."""
-    for batch in _BATCHES[args.size]:
+    for batch in _batches(args):
         row = _attempt(
             f"training, batch {batch}",
             lambda batch=batch: steps.measure(
-                args.size, batch_size=batch, dtype=args.dtype, count=5
+                args.size,
+                batch_size=batch,
+                dtype=args.dtype,
+                count=5,
+                # Minutes, which are known even where no time is left for a step.
+                on_compiled=lambda told: append(args.rows, part=args.part, row=told),
             ),
         )
         yield row
@@ -61,15 +66,26 @@ def training(args: argparse.Namespace) -> Rows:
 
 def sampling(args: argparse.Namespace) -> Rows:
     """Yields eight steps of sampling at growing batches, until one does not fit."""
-    for batch in _BATCHES[args.size]:
+    for batch in _batches(args):
         row = _sample(args, "ddim:8", batch, count=3)
         yield row
         if LEFT_OUT in row:
             return
 
 
+def _batches(args: argparse.Namespace) -> Iterator[int]:
+    """Yields batches while there is time for one that takes as long as the last."""
+    started = time.monotonic()
+    for batch in _BATCHES[args.size]:
+        began = time.monotonic()
+        yield batch
+        now = time.monotonic()
+        if now - started + (now - began) > args.seconds:
+            return  # What is left goes to the parts behind.
+
+
 def beside_diffusers(args: argparse.Namespace) -> Rows:
-    """Yields both steps beside diffusers', in turns, at the best batch or half."""
+    """Yields diffusers' steps and both sides' in turns, at the best batch or half."""
     found = subprocess.run(
         [args.python, "-c", "import torch, diffusers"], capture_output=True, text=True
     )
@@ -77,19 +93,42 @@ def beside_diffusers(args: argparse.Namespace) -> Rows:
         why = (found.stderr.strip().splitlines() or ["it does not start"])[-1]
         yield _left_out("diffusers", f"no peer in {args.python}: {why}")
         return
-    variants = ["bfloat16", "bfloat16+compile"]
     for batch in (_best_batch(args), max(_best_batch(args) // 2, 1)):
+        is_compared = False
         peer = peers.Peer(args.python)
         try:
-            ours = peers.make_ours(args.size, batch_size=batch, dtype=args.dtype)
-            for variant in ["float32"] if args.dtype == "float32" else variants:
-                for row, _ in peers.compare(peer, ours, count=5, variants=[variant]):
-                    yield row
+            for row in _in_turns(args, peer, batch):
+                is_compared = is_compared or "ratio" in row
+                yield row
             return
         except (Exception, SystemExit) as error:
             yield _left_out(f"diffusers, batch {batch}", _reason(error))
+            if is_compared:
+                return
         finally:
             peer.close()
+
+
+def _in_turns(args: argparse.Namespace, peer: peers.Peer, batch: int) -> Rows:
+    """Yields, for each variant of the peer, its steps alone and those of both."""
+    config = sizes.get_config(args.size, batch_size=batch, dtype=args.dtype)
+    spec, ours = peers.describe_network(config), None
+    exact = args.dtype == "float32"
+    for variant in ["float32"] if exact else ["bfloat16", "bfloat16+compile"]:
+        for step in ("train", "sample"):
+            seconds = peers.time_variant(peer, spec, step, variant)
+            if isinstance(seconds, str):
+                raise RuntimeError(f"{variant}: {seconds}")
+            yield {
+                "diffusers alone": step,
+                "its variant": variant,
+                "batch": batch,
+                "ms": 1e3 * seconds,
+            }
+        # Theirs is known by now if ours is not compiled in time.
+        ours = ours or peers.make_ours(args.size, batch_size=batch, dtype=args.dtype)
+        for row, _ in peers.compare(peer, ours, count=5, variants=[variant]):
+            yield row
 
 
 def attentions(args: argparse.Namespace) -> Rows:

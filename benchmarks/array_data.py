@@ -60,11 +60,6 @@ def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
     Raises:
       ConfigError: if it asks for what one file of pictures cannot give.
     """
-    if config.distill.steps:
-        raise ConfigError(
-            "expected no distill.steps, which needs a teacher, got"
-            f" {config.distill.steps}; train students with `palette-jax distill`"
-        )
     names = task_names(config)
     unknown = [name for name in names if name not in array_tasks.TASKS]
     if unknown:

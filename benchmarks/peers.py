@@ -91,13 +91,10 @@ def pick_variant(
     """
     found, best = [], ("", float("inf"))
     for variant in variants:
-        answer = _build(peer, spec, variant)
-        if "error" not in answer:
-            answer = peer.ask(do="time", step=step, count=3)
-        if "error" in answer:
-            found.append(f"{variant}: {answer['error']}")
+        cost = time_variant(peer, spec, step, variant)
+        if isinstance(cost, str):
+            found.append(f"{variant}: {cost}")
             continue
-        cost = min(answer["seconds"][1:])  # The first one warms up or compiles.
         found.append(f"{variant}: {1e3 * cost:.4g} ms")
         if cost < best[1]:
             best = (variant, cost)
@@ -107,6 +104,18 @@ def pick_variant(
         _build(peer, spec, best[0])
         peer.ask(do="time", step=step, count=1)
     return best[0], found
+
+
+def time_variant(
+    peer: Peer, spec: dict[str, Any], step: str, variant: str
+) -> float | str:
+    """Returns the seconds of a step of a variant, or why it does not run."""
+    answer = _build(peer, spec, variant)
+    if "error" not in answer:
+        answer = peer.ask(do="time", step=step, count=3)
+    if "error" in answer:
+        return answer["error"]
+    return min(answer["seconds"][1:])  # The first one warms up or compiles.
 
 
 def _build(peer: Peer, spec: dict[str, Any], variant: str) -> dict[str, Any]:

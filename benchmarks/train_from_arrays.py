@@ -4,6 +4,11 @@
     python -m benchmarks.train_from_arrays --minutes=8 --pictures=pictures.zip \
         --config=multitask:small --config.data.image_size=64 --out=trained
     palette-jax import trained/weights-00001-of-00004.safetensors --out=runs/trained
+    python -m benchmarks.train_from_arrays --minutes=3 --pictures=pictures.zip \
+        --teacher=trained/weights-00001-of-00004.safetensors --out=student
+
+The last command trains a student of four steps, or of --steps, as `palette-jax distill`
+does.
 
 For a machine that is there for minutes only. Workers make the batches in numpy and
 Pillow; the step, the average and the sampler are the project's own. The first eighth of
@@ -22,6 +27,7 @@ import math
 import os
 import sys
 import time
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -32,12 +38,13 @@ from etils import epath
 
 from benchmarks import array_data, machine
 from palette_jax import atomic, parallel, processes
-from palette_jax.config import build, build_training, checks, flags
+from palette_jax.config import build, build_restorer, build_training, checks, flags
 from palette_jax.config.values import task_names
 from palette_jax.errors import UserError
 from palette_jax.evaluation import plots
 from palette_jax.interop.safetensors_file import export_parts
 from palette_jax.pictures import sheets
+from palette_jax.programs import distill
 from palette_jax.training import logs
 from palette_jax.training.optimizer import make_optimizer
 from palette_jax.training.step import StepFn
@@ -81,7 +88,10 @@ class Run:
         self.mesh = build.make_mesh(config)
         optimizer = build.make_optimizer(config)
         _, self._shardings = build_training.abstract_state(config, optimizer, self.mesh)
-        self.state = build_training.init_state(config, optimizer, self._shardings)
+        self._teacher, _ = build_training.load_teacher(config, self.mesh)
+        self.state = build_training.init_state(
+            config, optimizer, self._shardings, teacher=self._teacher
+        )
         self._loss = build_training.make_held_out_loss(config, self.mesh)
         self._restore = build.make_restore(config, self.mesh)
         size = config.eval.batch_size
@@ -94,22 +104,27 @@ class Run:
     def compile(self, batch: array_data.Batch) -> Any:
         """Returns the step, `step(state, batch, learning_rate)`, for arrays."""
 
-        def step(state: Any, batch: Any, learning_rate: Any = 0.0) -> Any:
-            return _make_step(self.config, learning_rate)(state, batch)
+        def step(
+            state: Any, batch: Any, learning_rate: Any = 0.0, *teacher: Any
+        ) -> Any:
+            return _make_step(self.config, learning_rate)(state, batch, *teacher)
 
         start = time.monotonic()
         jitted = parallel.jit_step(step, self.mesh, self._shardings)
         arrays = parallel.to_global(self.mesh, batch)
-        compiled = jitted.lower(self.state, arrays, np.float32(0)).compile()
+        lowered = jitted.lower(self.state, arrays, np.float32(0), *self._teacher)
+        compiled = lowered.compile()
         self.about["compile_seconds"] = time.monotonic() - start
-        return compiled
+        return lambda state, batch, rate: compiled(state, batch, rate, *self._teacher)
 
     def keep(self, step: int, loss: float | None, seconds: float) -> None:
         """Writes the weights, the sheet and the curve as they are now."""
         total, count = 0.0, 0
         for batch in self._held_out:
             losses, valid = self._loss(
-                self.state.ema_params, parallel.to_global(self.mesh, batch)
+                self.state.ema_params,
+                parallel.to_global(self.mesh, batch),
+                *self._teacher,
             )
             total, count = total + float(losses), count + int(valid)
         point = {"step": step, "seconds": seconds, "held_out_loss": total / count}
@@ -129,9 +144,9 @@ class Run:
         atomic.write_text(self.out / "curve.html", head + chart)
         log = {**self.about, "machine": machine.describe(), "points": self.points}
         atomic.write_text(self.out / "log.json", json.dumps(log, indent=1))
-        told = f"loss {loss:.4f}  " if loss is not None else ""
+        told = f"loss {loss:#.4g}  " if loss is not None else ""
         logging.info(
-            "step %d  %sheld-out %.4f  written to %s",
+            "step %d  %sheld-out %#.4g  written to %s",
             *(step, told, point["held_out_loss"], self.out),
         )
 
@@ -181,8 +196,11 @@ def train(run: Run, feed: array_data.Feed, seconds: float, started: float) -> bo
       DivergedError: after ten steps in a row whose loss is not finite.
     """
     config, stop = run.config, processes.StopFlag()
-    compiled = run.compile(next(feed))
-    run.keep(0, None, time.monotonic() - started)  # Compiles what it needs.
+    with futures.ThreadPoolExecutor(1) as thread:
+        # It compiles what it needs beside the step: a minute less on a GPU.
+        kept = thread.submit(run.keep, 0, None, time.monotonic() - started)
+        compiled = run.compile(next(feed))
+        kept.result()
     every = seconds / 8
     pause = min(every, 60.0)
     since, since_step = time.monotonic(), 0
@@ -249,6 +267,19 @@ def _read(step: int, metrics: Any) -> float:
     return float(metrics.loss)
 
 
+def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
+    if not args.teacher:
+        if args.steps is not None:
+            raise UserError(
+                f"expected --teacher with --steps={args.steps}, which a student takes,"
+                " got none; leave --steps out, or give --teacher in place of --config"
+            )
+        return flags.load(args.config)
+    teacher = build_restorer.load_config(args.teacher)
+    steps = 4 if args.steps is None else args.steps
+    return distill.student_config(teacher, args.teacher, steps)
+
+
 def main(argv: list[str]) -> int:
     """Trains; returns 0, or 75 where a signal stopped it."""
     started = time.monotonic()
@@ -258,14 +289,16 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--minutes", type=float, required=True, help="in all")
     parser.add_argument("--pictures", required=True, metavar="FILE")
-    parser.add_argument("--config", required=True, help="such as multitask:small")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", help="such as multitask:small")
+    what.add_argument("--teacher", metavar="FILE", help="weights, to train a student")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the student (4)")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="that make batches"
     )
     args = parser.parse_args(argv)
-    logs.set_up_logging()
-    config = flags.load(args.config)
+    config = _config(args)
     flags.override(config, overrides)
     if args.minutes <= 0 or args.workers < 1:
         got = f"{args.minutes:g} and {args.workers}"
@@ -278,6 +311,7 @@ def main(argv: list[str]) -> int:
     parallel.use_cpu_cores([config.train.batch_size, config.eval.batch_size])
     parallel.cache_compilations()
     checks.check_batch(config, jax.device_count())
+    logs.set_up_logging()
     with array_data.Feed(recipe, workers=args.workers) as feed:
         run = Run(config, args.pictures, args.out)
         finished = train(run, feed, 60 * args.minutes, started)

@@ -4,6 +4,8 @@ python -m benchmarks.train_step --size=tiny
 python -m benchmarks.train_step --size small paper    (on an accelerator)
 """
 
+from collections.abc import Callable
+
 import jax
 
 from benchmarks import machine, report, sizes
@@ -16,10 +18,22 @@ def measure(
     dtype: str | None,
     count: int,
     remat: bool = False,
+    on_compiled: Callable[[report.Row], None] = lambda row: None,
 ) -> report.Row:
-    """Compiles and times the training step of a size."""
+    """Compiles and times the training step of a size.
+
+    Args:
+      size: of the network.
+      batch_size: 0 for that of the size.
+      dtype: None for that of the size.
+      count: steps that are timed.
+      remat: whether the network is rematerialized.
+      on_compiled: called with what compiling took, before a step is run.
+    """
     config = sizes.get_config(size, batch_size=batch_size, dtype=dtype, remat=remat)
     step = sizes.training_step(config)
+    compiling = {"trace s": step.trace_seconds, "compile s": step.compile_seconds}
+    on_compiled({"batch": config.train.batch_size, **compiling})
     jax.block_until_ready(step.run())
     before = machine.matrix_rate(config.model.dtype)
     timing = machine.measure(step.run, count)
@@ -37,8 +51,7 @@ def measure(
         "products, GFLOP/s": rate / 1e9,
         "share": step.flops / timing.seconds / rate,
         "peak GiB": machine.peak_memory() / 2**30,
-        "trace s": step.trace_seconds,
-        "compile s": step.compile_seconds,
+        **compiling,
     }
 
 

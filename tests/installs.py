@@ -1,12 +1,12 @@
 """Installs the project for other Pythons and versions, and tries each installation.
 
     python tests/installs.py          # minutes: as .ci/run does
-    python tests/installs.py --all    # all quick tests of the four folders
+    python tests/installs.py --all    # every Python, all quick tests of four folders
 
-For each Python that is supported and found, beside the one that runs this program: the
-versions of requirements.txt. For the oldest of them: the lowest versions that setup.py
-allows. In each installation tests of diffusion, models, training and restoration run,
-and twenty steps of training. A Python that is not found is named.
+For the newest Python that is supported and found, or each with --all, beside the one
+that runs this program: the versions of requirements.txt. For the oldest: the lowest
+versions that setup.py allows. In each installation tests of diffusion, models, training
+and restoration run, and twenty steps of training. A Python that is not found is named.
 """
 
 import os
@@ -50,20 +50,18 @@ TRAIN = (
 
 def main() -> int:
     """Returns 0 if every installation works."""
-    tests = FOLDERS if "--all" in sys.argv[1:] else FILES
+    tries_all = "--all" in sys.argv[1:]
+    tests = FOLDERS if tries_all else FILES
     mine = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = {version: _find(version) for version in PYTHONS}
     for version, python in found.items():
         if python is None:
             print(f"Python {version} was not found; nothing is known of it")
-    jobs = [(v, python, LOCK) for v, python in found.items() if v != mine]
-    oldest = next((v for v in PYTHONS if found[v]), None)
-    if oldest:
-        jobs.append((oldest, found[oldest], LOWEST))
+    there = [(version, python) for version, python in found.items() if python]
+    others = [(*each, LOCK) for each in there if each[0] != mine]
+    lowest = [(*each, LOWEST) for each in there[:1]]
     failed = 0
-    for version, python, what in jobs:
-        if python is None:
-            continue
+    for version, python, what in (others if tries_all else others[-1:]) + lowest:
         name = f"Python {version}, {'the lock' if what is LOCK else 'lowest versions'}"
         began = time.monotonic()
         problem = _try(python, what, tests)

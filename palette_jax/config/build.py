@@ -84,6 +84,11 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
 def check_student(config: ml_collections.ConfigDict) -> None:
     """Raises `ConfigError` if a student cannot be trained or sampled so."""
     distill, sample = config.distill, config.sample
+    if not distill.teacher:
+        raise ConfigError(
+            f"expected a teacher with distill.steps={distill.steps}, got none; train"
+            " students with `palette-jax distill RUN`"
+        )
     if config.diffusion.objective == "regress":
         raise ConfigError(
             "expected a teacher that takes steps, got one of objective 'regress', which"

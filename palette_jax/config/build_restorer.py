@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import safetensors
 from etils import epath
 
 from palette_jax import parallel
@@ -17,7 +16,11 @@ from palette_jax.config import build
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
-from palette_jax.interop.safetensors_file import import_safetensors
+from palette_jax.interop.safetensors_file import (
+    import_safetensors,
+    is_ours,
+    read_metadata,
+)
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.tasks import TASKS
 from palette_jax.training import checkpoints
@@ -143,9 +146,11 @@ def find_shipped(task: str | None) -> pathlib.Path:
 
 def _file_config(path: epath.Path) -> ml_collections.ConfigDict:
     if not path.exists():
-        raise UserError(f"expected weights at {path}, got no such file")
-    with safetensors.safe_open(path, framework="numpy") as file:
-        values = json.loads((file.metadata() or {}).get("config", "{}"))
+        raise UserError(
+            f"expected weights at {path}, got no such file; give the --workdir of a run"
+            " or a file that `palette-jax export` wrote"
+        )
+    values = json.loads(read_metadata(path)["config"]) if is_ours(path) else {}
     if "data" not in values:
         raise UserError(
             f"expected the configuration of a run in {path}, got weights alone; write"

@@ -44,7 +44,7 @@ def read_safetensors(
     """
     import safetensors
 
-    metadata = _metadata(path)
+    metadata = read_metadata(path)
     try:
         # The package's own reader for numpy knows no bfloat16.
         arrays = {
@@ -58,8 +58,12 @@ def read_safetensors(
     return arrays, metadata
 
 
-def _metadata(path: epath.PathLike) -> dict[str, str]:
-    """Returns the metadata, without reading the tensors."""
+def read_metadata(path: epath.PathLike) -> dict[str, str]:
+    """Returns the metadata, without reading the tensors.
+
+    Raises:
+      WeightsError: if the file is cut off, or of another kind.
+    """
     try:
         with epath.Path(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -163,7 +167,7 @@ def _part_name(stem: str, index: int, count: int) -> str:
 
 def is_ours(path: epath.PathLike) -> bool:
     """Tells whether `export_safetensors` wrote the file."""
-    return _metadata(path).get("format") == _FORMAT
+    return read_metadata(path).get("format") == _FORMAT
 
 
 def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:

@@ -85,9 +85,10 @@ class Names:
 
     def __init__(self, names: Iterable[str]):
         """Takes paths below a folder."""
-        self._names = list(names)
+        self._names: set[str] = set()
         self._by: dict[str, list[str]] = collections.defaultdict(list)
-        for name in self._names:
+        for name in names:
+            self._names.add(name)
             file = name.rsplit("/", 1)[-1]
             for key in {name, stem(name), f"*/{file}", f"*/{stem(file)}"}:
                 self._by[key].append(name)
@@ -102,8 +103,7 @@ class Names:
           AmbiguousError: if the first of these that fits, fits several pictures.
         """
         file = line.rsplit("/", 1)[-1]
-        known = set(self._names)
-        if line in known:
+        if line in self._names:
             return line
         for key in (stem(line), f"*/{file}", f"*/{stem(file)}"):
             found = self._by.get(key, [])

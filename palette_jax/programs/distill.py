@@ -68,7 +68,7 @@ def student_config(
             f" its own teacher, {teacher.distill.teacher}"
         )
     if steps < 1:
-        raise UserError(f"expected --steps >= 1, got {steps}")
+        raise UserError(f"expected --steps >= 1, got {steps}; e.g. --steps=4")
     config = from_dict(teacher.to_dict()).unlock()
     config.distill.update(
         teacher=str(place), steps=steps, teacher_steps=steps * max(64 // steps, 1)

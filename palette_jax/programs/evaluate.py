@@ -109,7 +109,7 @@ def judge_folder(
     Returns:
       What it holds, and what shows the pictures of a name, by what they are.
     """
-    photo_files.make_out(pathlib.Path(out))
+    photo_files.check_out(pathlib.Path(out))
     found = _pictures(args, results)
     judge = _judge(args, found)
     size, names = args.size, list(found.originals)

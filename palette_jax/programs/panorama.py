@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the panorama after each extension; one that was stopped goes on."""
     path = pathlib.Path(args.photo)
+    photo_files.check_out(pathlib.Path(args.out))
     target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
     photo = files.read(path)
     sides = args.side or ["left", "right"]

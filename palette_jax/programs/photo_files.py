@@ -125,21 +125,34 @@ def find(
     return Found(jobs, left_out)
 
 
-def make_out(out: pathlib.Path) -> None:
-    """Makes the folder of results, before any of them is computed.
+def check_out(out: pathlib.Path) -> None:
+    """Checks that results can be written to a folder, which need not be there yet.
+
+    The folder is made with the first result: a command that is refused leaves none.
 
     Raises:
       UserError: if nothing can be written there.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise OSError("permission denied")
+        there = next(p for p in (out.absolute(), *out.absolute().parents) if _lies(p))
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(f"no permission to write to {there}")
     except OSError as error:
         raise UserError(
             f"expected a folder for results that can be written, got {out} ({error});"
             " give another --out"
         ) from error
+
+
+def _lies(path: pathlib.Path) -> bool:
+    """Whether anything has this name, also a link that leads nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def hole_of(

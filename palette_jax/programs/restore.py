@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         invert=invert,
         hints=args.hints,
     )
-    photo_files.make_out(pathlib.Path(args.out))
+    photo_files.check_out(pathlib.Path(args.out))
     if args.check_mask:
         return photo_results.check_masks(jobs, args.overwrite)
     named, old = args.checkpoint, like.get("settings", {})

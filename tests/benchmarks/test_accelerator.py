@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -139,8 +140,69 @@ def test_the_peer_is_compared_at_the_largest_batch_that_fits_both(
     monkeypatch.setattr(accelerator_parts, "_best_batch", lambda args: 8)
     first, *rest = accelerator_parts.beside_diffusers(args)
     assert "out of memory" in first[accelerator_parts.LEFT_OUT]
-    assert [row["step"] for row in rest] == ["train", "sample"]
-    assert all(row["batch"] == 4 and row["ratio"] > 0 for row in rest)
+    alone, both = rest[:2], rest[2:]
+    assert [row["diffusers alone"] for row in alone] == ["train", "sample"]
+    assert [row["step"] for row in both] == ["train", "sample"]
+    assert all(row["batch"] == 4 and row["ratio"] > 0 for row in both)
+
+
+def test_the_peer_is_measured_where_ours_does_not_compile(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = argparse.Namespace(
+        size="toy", dtype="float32", python=sys.executable, rows=tmp_path / "rows"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("torch", "diffusers"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "worker.py").write_text(_PEER)
+    monkeypatch.setattr(peers, "_WORKER", tmp_path / "worker.py")
+
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError("too slow")
+
+    monkeypatch.setattr(peers, "make_ours", fail)
+    rows = list(accelerator_parts.beside_diffusers(args))
+    assert [row["ms"] for row in rows if "diffusers alone" in row] == [2000.0] * 4
+    assert "too slow" in rows[2][accelerator_parts.LEFT_OUT]
+
+
+# Compiles the step, tells what the cache did not have, and is ended as by a limit.
+_COMPILES = """
+import os, signal
+import jax
+from benchmarks import train_step
+from palette_jax import parallel
+
+def count(event, **_):
+    if event == "/jax/compilation_cache/cache_misses":
+        print("miss", flush=True)
+
+def end(row):
+    print("compiled", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+jax.monitoring.register_event_listener(count)
+parallel.cache_compilations()
+train_step.measure("toy", batch_size=0, dtype=None, count=1, on_compiled=end)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_what_it_compiled(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    command = [sys.executable, "-c", _COMPILES]
+
+    def compile_step() -> list[str]:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return done.stdout.split()
+
+    first, second = compile_step(), compile_step()
+    assert first[0] == "miss" and first[-1] == "compiled"
+    assert second == ["compiled"]
 
 
 @pytest.mark.slow
@@ -165,3 +227,4 @@ def test_all_parts_run_at_the_size_of_a_toy(tmp_path: pathlib.Path) -> None:
     assert entries[0]["machine"]["jax"] == jax.__version__
     rows = [json.dumps(entry["row"]) for entry in entries if "row" in entry]
     assert any("TFLOP/s" in row for row in rows)
+    assert any("compile s" in row and "share" not in row for row in rows)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
 
@@ -21,6 +22,8 @@ from palette_jax.config import flags
 from palette_jax.config.build_restorer import load_weights
 from palette_jax.data import degradations, masks, sources, tasks
 from palette_jax.errors import UserError
+from palette_jax.interop.safetensors_file import export_safetensors
+from palette_jax.programs import distill
 from tests.programs import untrained
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -242,14 +245,49 @@ def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
         array_data.make_recipe(config, str(packed))
     config = flags.load("multitask:tiny")
     assert dict(array_data.make_recipe(config, str(packed)).tasks)["jpeg"] == 1.0
-    config.distill.steps = 4
-    with pytest.raises(UserError, match="palette-jax distill"):
-        array_data.make_recipe(config, str(packed))
+
+
+@pytest.mark.parametrize(
+    ("flags_given", "says"),
+    [
+        (["--teacher=no.safetensors"], "give the --workdir of a run or a file"),
+        (["--teacher=no"], "give the --workdir"),
+        (["--teacher=damaged.safetensors"], "fetch it again"),
+        (["--teacher=others.safetensors"], "palette-jax export"),
+        (["--teacher=student.safetensors"], "take its own teacher, first"),
+        (["--teacher=teacher.safetensors", "--steps=0"], "e.g. --steps=4"),
+        (["--config=multitask:tiny", "--steps=4"], "leave --steps out"),
+        (["--config=multitask:tiny", "--config.distill.steps=4"], "distill RUN"),
+    ],
+)
+def test_what_is_no_teacher_is_refused(
+    packed: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags_given: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    teacher = flags.load("multitask:tiny")
+    student = distill.student_config(teacher, "first", 2)
+    for name, config in (("teacher", teacher), ("student", student)):
+        export_safetensors({}, f"{name}.safetensors", config=config.to_dict())
+    safetensors.numpy.save_file({}, "others.safetensors", {"config": "none of ours"})
+    pathlib.Path("damaged.safetensors").write_bytes(b"cut off")
+    command = ["--minutes=1", f"--pictures={packed}", "--out=out", *flags_given]
+    command.append("--config.data.num_eval=3")
+    with pytest.raises(UserError, match=says):
+        trainer.main(command)
+    assert not pathlib.Path("out").exists()
 
 
 @pytest.mark.slow
 def test_training_from_a_file_and_going_on_from_its_weights(
-    packed: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    packed: pathlib.Path,
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     program = (
         "import runpy, sys\n"
@@ -257,13 +295,16 @@ def test_training_from_a_file_and_going_on_from_its_weights(
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
     )
-    command = [
+    trains = [
         *(sys.executable, "-c", program, "benchmarks.train_from_arrays"),
-        *("--minutes=0.5", f"--pictures={packed}", "--config=multitask:tiny"),
-        *(f"--out={tmp_path / 'out'}", "--workers=1", "--config.data.image_size=8"),
+        *("--minutes=0.5", f"--pictures={packed}", "--workers=1"),
+    ]
+    command = [
+        *(*trains, "--config=multitask:tiny", f"--out={tmp_path / 'out'}"),
+        *("--config.data.image_size=8", "--config.data.hints"),
         *("--config.model.base_features=8", "--config.model.attn_resolutions=4"),
         *("--config.data.num_eval=4", "--config.eval.batch_size=4"),
-        *("--config.train.batch_size=4", "--config.data.hints"),
+        "--config.train.batch_size=4",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -288,3 +329,27 @@ def test_training_from_a_file_and_going_on_from_its_weights(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "going on from step 0" in done.stderr
+
+    # What is left is a teacher.
+    student = tmp_path / "student"
+    command = [*trains, f"--teacher={out / weights}", "--steps=2", f"--out={student}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config, own, _ = load_weights(student / weights)
+    assert config.distill.steps == config.sample.num_steps == 2
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), own, params)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.1
+    run = tmp_path / "student_run"
+    imports = ("import", student / weights, f"--out={run}")
+    assert untrained.command(monkeypatch, *imports) == 0
+    restore = (
+        "restore",
+        folder / "picture_0.jpg",
+        "--task=jpeg",
+        f"--out={tmp_path / 'restored'}",
+    )
+    for place in (student / weights, run):
+        command = (*restore, f"--checkpoint={place}", "--overwrite")
+        assert untrained.command(monkeypatch, *command, "--num-steps=8") == 1
+        assert "expected the 2 steps of ddim" in capsys.readouterr().err
+        assert untrained.command(monkeypatch, *command) == 0

@@ -1,7 +1,7 @@
 """launch/slurm.sbatch on a real SLURM of one node, preempted on the way.
 
 Skipped, with the reason, where SLURM is not installed; tests/cluster/slurm.sh installs
-it, as .ci/run does.
+it, as `.ci/run --all` does.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Every key of a config reaches what it is said to change."""
 
+import functools
 from typing import Any
 
 import jax
@@ -172,8 +173,15 @@ def test_every_key_of_a_task_changes_evaluated_pictures(task, key, value) -> Non
     assert degraded(before) != degraded(config)
 
 
-def test_every_key_of_the_data_changes_what_is_trained_on() -> None:
+def test_every_key_of_the_data_changes_what_is_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from palette_jax.config import build_data
+    from palette_jax.data import sources
+
+    # They take a second to make.
+    photos = functools.cache(sources.sample_photos)
+    monkeypatch.setattr(sources, "sample_photos", photos)
 
     def first(**changes: Any) -> bytes:
         config = multitask.get_config("tiny")

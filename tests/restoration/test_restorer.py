@@ -43,7 +43,9 @@ def _hole(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_pixel_of_any_size_is_restored(size) -> None:
     photo = _photo(*size)
-    result = make_restorer(negative).restore(photo, Settings("jpeg", **STEPS))
+    # A task that keeps nothing of what is given.
+    restorer = make_restorer(negative, task_names=("old_photo",))
+    result = restorer.restore(photo, Settings("old_photo", **STEPS))
     wanted = 255 - photo.pixels.astype(int)
     assert np.abs(result.pictures[0].astype(int) - wanted).max() <= 1
 
@@ -291,3 +293,12 @@ def test_the_library_keeps_what_it_compiles(
             assert jax.config.jax_compilation_cache_dir == wanted
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize("task", ["jpeg", "superres"])
+def test_an_even_picture_keeps_the_colour_that_the_network_would_change(task) -> None:
+    restorer = make_restorer(negative, task_names=(task,))
+    photo = np.broadcast_to(np.array([90, 110, 140], np.uint8), (20, 33, 3))
+    (picture,) = restorer.restore(photo, Settings(task, **STEPS)).pictures
+    assert np.ptp(picture.astype(int) - photo[0, 0], axis=(0, 1)).max() <= 1
+    assert np.abs(picture - photo[0, 0].astype(int)).max() <= 1
