@@ -12,8 +12,8 @@ def with_means(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a picture whose smooth part is that of another one.
 
-    The difference of both is averaged over squares, interpolated between them and added:
-    what is finer than a square stays the picture's.
+    The difference of both is averaged over squares, interpolated and added: what is finer
+    than a square stays the picture's.
 
     Args:
       picture: the result of a restoration.
