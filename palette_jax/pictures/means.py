@@ -12,7 +12,7 @@ def with_means(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a picture whose smooth part is that of another one.
 
-    The difference of both is averaged over squares, interpolated and added: what is finer
+    The difference of both is averaged over squares and interpolated. What is finer
     than a square stays the picture's.
 
     Args:
