@@ -21,12 +21,12 @@ demo: $(STAMP)
 	test -e $(DEMO_DIR)/checkpoints || $(BIN)/palette-jax import --task=colorize \
 	  palette_jax/weights/generalist_64.safetensors --out=$(DEMO_DIR) >/dev/null
 	$(BIN)/python main.py --config=$(DEMO_DIR)/config.py:tiny --workdir=$(DEMO_DIR) \
-	  --config.train.num_steps=40 --config.train.checkpoint_every=20 \
-	  --config.train.preview_every=40 --config.train.log_every=10 \
-	  --config.optim.learning_rate=2e-4 --config.optim.warmup_steps=10 \
-	  --config.optim.decay_steps=20 --config.sample.sampler=unipc_2 \
+	  --config.train.num_steps=20 --config.train.checkpoint_every=10 \
+	  --config.train.preview_every=20 --config.train.log_every=5 \
+	  --config.optim.learning_rate=3e-5 --config.optim.warmup_steps=5 \
+	  --config.optim.decay_steps=10 --config.sample.sampler=unipc_2 \
 	  --config.sample.num_steps=8
-	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=8
+	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=4
 
 # As many processes as cores, of 3 GB each; a file's tests stay together, as they share
 # what is slow to make.
