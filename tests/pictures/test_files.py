@@ -129,8 +129,8 @@ def test_odd_pictures_are_restored_at_their_size(name: str, tmp_path) -> None:
     # EXIF 6 shows a picture turned: its 9 columns become 9 rows.
     assert photo.pixels.shape == (*shape, 3)
     assert photo.alpha is None or photo.alpha.shape == shape
-    settings = Settings("jpeg", sampler="ddim", num_steps=2)
-    result = make_restorer(negative).restore(photo, settings)
+    settings = Settings("old_photo", sampler="ddim", num_steps=2)
+    result = make_restorer(negative, task_names=("old_photo",)).restore(photo, settings)
     result.save(tmp_path / "result.png")
     with Image.open(tmp_path / "result.png") as image:
         assert image.size == shape[::-1]
