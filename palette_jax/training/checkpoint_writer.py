@@ -33,7 +33,10 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
                 name = path.name.removesuffix(ocp.utils.TMP_DIR_SUFFIX)
                 if name.isdigit() and not manifest.is_committed(path):
                     logging.info("removing %s, which was never finished", path)
-                    path.rmtree()
+                    while path.exists():
+                        # A save that failed may still be deleting its own files.
+                        with contextlib.suppress(FileNotFoundError):
+                            path.rmtree()
 
     def __exit__(self, *error: object) -> None:
         """Waits for what is under way."""
