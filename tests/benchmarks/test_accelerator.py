@@ -121,24 +121,36 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.slow
-def test_the_peer_is_compared_at_the_largest_batch_that_fits_both(
+@pytest.fixture
+def arguments(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    args = argparse.Namespace(
-        size="toy", dtype="float32", python=sys.executable, rows=tmp_path / "rows"
-    )
+) -> argparse.Namespace:
+    """Of a part, with a stand-in for the peer's process and its packages."""
     # Named, since with pytest's own path the packages may be there.
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
-    (row,) = accelerator_parts.beside_diffusers(args)
-    assert "not here" in row[accelerator_parts.LEFT_OUT]
     for name in ("torch", "diffusers"):
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / "worker.py").write_text(_PEER)
     monkeypatch.setattr(peers, "_WORKER", tmp_path / "worker.py")
+    return argparse.Namespace(
+        size="toy", dtype="float32", python=sys.executable, rows=tmp_path / "rows"
+    )
+
+
+def test_a_peer_that_is_not_there_is_said(
+    arguments: argparse.Namespace, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
+    (row,) = accelerator_parts.beside_diffusers(arguments)
+    assert "not here" in row[accelerator_parts.LEFT_OUT]
+
+
+@pytest.mark.slow
+def test_the_peer_is_compared_at_the_largest_batch_that_fits_both(
+    arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(accelerator_parts, "_best_batch", lambda args: 8)
-    first, *rest = accelerator_parts.beside_diffusers(args)
+    first, *rest = accelerator_parts.beside_diffusers(arguments)
     assert "out of memory" in first[accelerator_parts.LEFT_OUT]
     alone, both = rest[:2], rest[2:]
     assert [row["diffusers alone"] for row in alone] == ["train", "sample"]
@@ -147,22 +159,13 @@ def test_the_peer_is_compared_at_the_largest_batch_that_fits_both(
 
 
 def test_the_peer_is_measured_where_ours_does_not_compile(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    args = argparse.Namespace(
-        size="toy", dtype="float32", python=sys.executable, rows=tmp_path / "rows"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    for name in ("torch", "diffusers"):
-        (tmp_path / f"{name}.py").write_text("")
-    (tmp_path / "worker.py").write_text(_PEER)
-    monkeypatch.setattr(peers, "_WORKER", tmp_path / "worker.py")
-
     def fail(*args: object, **options: object) -> None:
         raise RuntimeError("too slow")
 
     monkeypatch.setattr(peers, "make_ours", fail)
-    rows = list(accelerator_parts.beside_diffusers(args))
+    rows = list(accelerator_parts.beside_diffusers(arguments))
     assert [row["ms"] for row in rows if "diffusers alone" in row] == [2000.0] * 4
     assert "too slow" in rows[2][accelerator_parts.LEFT_OUT]
 
