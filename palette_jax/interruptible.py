@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 _POLL = 0.1  # Seconds.
-_left: list[threading.Event] = []  # Of computations that nobody waits for any more.
+_running: set[threading.Event] = set()  # Of computations that have not ended.
 
 T = TypeVar("T")
 
@@ -27,15 +27,13 @@ def start(function: Callable[[], None]) -> threading.Event:
             function()
         finally:
             ended.set()
+            _running.discard(ended)
 
-    threading.Thread(target=work, daemon=True, name="computation").start()
+    thread = threading.Thread(target=work, daemon=True, name="computation")
+    # Before the start, in which an interrupt may come while the thread runs already.
+    _running.add(ended)
+    thread.start()
     return ended
-
-
-def end(ended: threading.Event, seconds: float) -> None:
-    """Waits for a computation that was told to end; leaves it behind if it does not."""
-    if not ended.wait(seconds):
-        _left.append(ended)
 
 
 def call(function: Callable[[], T]) -> T:
@@ -49,23 +47,19 @@ def call(function: Callable[[], T]) -> T:
             outcome["error"] = error
 
     ended = start(work)
-    try:
-        while not ended.wait(_POLL):
-            pass
-    except KeyboardInterrupt:
-        end(ended, 0)
-        raise
+    while not ended.wait(_POLL):
+        pass
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
 
 
 def leave(status: int) -> int:
-    """Returns the exit status; ends the process with it if computations are left.
+    """Returns the exit status; ends the process with it if a computation still runs.
 
     JAX aborts a process that ends in order while it computes.
     """
-    if not all(ended.is_set() for ended in _left):
+    if _running:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.restoration import canvas, masks
@@ -195,7 +194,7 @@ class Visitors:
         for visitor in everyone:
             if visitor.ended is not None:
                 seconds = max(deadline - time.monotonic(), 0)
-                interruptible.end(visitor.ended, seconds)
+                visitor.ended.wait(seconds)
             visitor.leave()
 
     def leave(self, request: gr.Request) -> None:
