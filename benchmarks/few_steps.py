@@ -63,7 +63,7 @@ def ways(steps: list[int]) -> Iterator[Way]:
             yield Way("unipc_2", "trimmed", count)
 
 
-CONVERGED = Way("unipc_2", "trimmed", 128)
+CONVERGED = Way("unipc_2", "trimmed", 64)
 
 
 def measure(
