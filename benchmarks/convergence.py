@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from palette_jax import parallel
 from palette_jax.config import build, build_restorer
-from palette_jax.diffusion import process, samplers
+from palette_jax.diffusion import process, sampling
 from palette_jax.errors import UserError
 from palette_jax.evaluation import folders
 from palette_jax.pictures import files, resize
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
             sampler=solver, num_steps=num_steps, spacing=exponent, schedule="trimmed"
         )
         table = build.make_sampler(config)
-        drawn = samplers.sample(keys, predict, x, mask, table, clip=config.sample.clip)
+        drawn = sampling.sample(keys, predict, x, mask, table, clip=config.sample.clip)
         return jax.block_until_ready(drawn)
 
     truth = sample("unipc_3", 200, 2.0)

@@ -16,14 +16,14 @@ os.environ["XLA_FLAGS"] = (
 import jax
 
 from palette_jax.configs import uncrop
-from palette_jax.programs import plan_steps
-from palette_jax.programs.topology import Chip, Topology
+from palette_jax.planning import steps
+from palette_jax.planning.topology import Chip, Topology
 
 IMAGES_PER_DEVICE = 4
 ANY_CHIP = Chip("CPU", 1.0, 1.0, 1.0)  # Its rates are not asked for.
 
 
-def compile_for(num_devices: int, fsdp: int) -> plan_steps.Compiled:
+def compile_for(num_devices: int, fsdp: int) -> steps.Compiled:
     """Compiles the training step of a small network for some devices."""
     config = uncrop.get_config("tiny")
     config.data.image_size = 16
@@ -34,7 +34,7 @@ def compile_for(num_devices: int, fsdp: int) -> plan_steps.Compiled:
     config.parallel.fsdp = fsdp
     devices = jax.devices()[:num_devices]
     topology = Topology("cpu", ANY_CHIP, devices, compiles=True)
-    return plan_steps.compile_step(plan_steps.training_step(config, topology), topology)
+    return steps.compile_step(steps.training_step(config, topology), topology)
 
 
 def print_row(num_devices: int, fsdp: int) -> None:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from palette_jax import parallel
 from palette_jax.config import base, build, build_training
-from palette_jax.programs import roofline
+from palette_jax.planning import roofline
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.types import Params
 

@@ -20,8 +20,7 @@ def newest_state(workdir: pathlib.Path) -> list[np.ndarray]:
             build.init_params(jax.random.key(0), config), build.make_optimizer(config)
         )
     )
-    with checkpoints.open_manager(directory) as manager:
-        restored = checkpoints.restore(manager, abstract)
+    restored = checkpoints.restore(directory, abstract)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
 
 

@@ -33,6 +33,7 @@ FLOORS = {
     "config": 4,
     "configs": 5,
     "evaluation": 5,
+    "planning": 5,
     "study": 6,
     "page": 6,
     "programs": 7,
@@ -60,6 +61,7 @@ FORBIDDEN = {
     "diffusion": {"flax", "optax", "orbax"},
     "data": {"jax", "flax", "optax", "orbax"},
 }
+MOST_LINES = 300
 OUTSIDE = {"benchmarks", "configs", "launch", "main", "tests"}
 
 
@@ -119,6 +121,14 @@ def test_model_step_and_restoration_import_without_tensorflow() -> None:
     command = [sys.executable, "-c", program, *modules]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_file_of_the_package_can_be_read_at_a_sitting() -> None:
+    lines = {
+        path: len(path.read_text("utf-8").splitlines()) for path in _modules().values()
+    }
+    wrong = [f"{path.name}: {n}" for path, n in lines.items() if n > MOST_LINES]
+    assert not wrong, _report(f"files of more than {MOST_LINES} lines", wrong)
 
 
 def test_no_file_is_named_after_nothing() -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from palette_jax import parallel
 from palette_jax.config import checks
 from palette_jax.config.values import ConfigError
-from palette_jax.diffusion import distillation, objective, samplers, schedules
+from palette_jax.diffusion import samplers, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.restoration.batch import (
     image_keys,
@@ -33,13 +33,6 @@ from palette_jax.types import Params, PredictFn
 # The exponent that a sampler's steps are spaced by, unless the config has another one.
 SPACING = {"ddpm": 1.0, "ddim": 1.5, "dpmpp_2m": 1.5, "unipc_2": 1.5, "unipc_3": 1.5}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-_LOSSES = {
-    "denoise": objective.denoising_loss,
-    "velocity": objective.velocity_loss,
-    "regress": objective.regression_loss,
-}
-_STUDENT_SPACING = 1.0  # With a handful of steps, even ones are best.
 
 
 def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
@@ -57,8 +50,6 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
             f" got {schedule_end(config):.2g}; take e.g. --config.diffusion.beta_max="
             f"{_enough(config.diffusion.num_steps)} or more diffusion.num_steps"
         )
-    if config.distill.steps:
-        check_student(config)
     sampler = make_sampler(config)
     if sampler.gamma[0] > 1e-4:
         raise ConfigError(
@@ -79,50 +70,6 @@ def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) 
         )
     if num_devices is not None:
         checks.check_batch(config, num_devices)
-
-
-def check_student(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` if a student cannot be trained or sampled so."""
-    distill, sample = config.distill, config.sample
-    if not distill.teacher:
-        raise ConfigError(
-            f"expected a teacher with distill.steps={distill.steps}, got none; train"
-            " students with `palette-jax distill RUN`"
-        )
-    if config.diffusion.objective == "regress":
-        raise ConfigError(
-            "expected a teacher that takes steps, got one of objective 'regress', which"
-            " takes one already"
-        )
-    if distill.teacher_steps % distill.steps:
-        raise ConfigError(
-            "expected distill.teacher_steps to be a multiple of the student's"
-            f" {distill.steps} steps, got {distill.teacher_steps}; take e.g."
-            f" --config.distill.teacher_steps={16 * distill.steps}"
-        )
-    if config.parallel.compile != "jit":
-        raise ConfigError(
-            f"expected parallel.compile='jit' for a student, got"
-            f" {config.parallel.compile!r}; take --config.parallel.compile=jit"
-        )
-    for key, value in student_sampling(distill.steps).items():
-        if sample[key] != value:
-            raise ConfigError(
-                f"expected sample.{key}={value!r}, which the student was distilled"
-                f" for, got {sample[key]!r}; take --config.sample.{key}={value}, or the"
-                " teacher"
-            )
-
-
-def student_sampling(num_steps: int) -> dict[str, Any]:
-    """Returns the keys of `sample` with which a student is sampled."""
-    return {
-        "sampler": "ddim",
-        "num_steps": num_steps,
-        "spacing": _STUDENT_SPACING,
-        "schedule": "trimmed",
-        "eta": 0.0,
-    }
 
 
 def _enough(num_steps: int) -> float:
@@ -150,7 +97,7 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
     sample = config.sample
     if config.diffusion.objective == "regress":  # One pass, whatever `sample` says.
         return samplers.ddim(schedules.respace(make_schedule(config), 1))
-    schedule = _sampling_schedule(config, sample.num_steps)
+    schedule = sampling_schedule(config, sample.num_steps)
     makers = {
         "ddpm": functools.partial(samplers.ddpm, variance=sample.variance),
         "ddim": functools.partial(samplers.ddim, eta=sample.eta),
@@ -161,56 +108,16 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
     return makers[sample.sampler](schedule)
 
 
-def _sampling_schedule(
+def sampling_schedule(
     config: ml_collections.ConfigDict, num_steps: int
 ) -> schedules.NoiseSchedule:
-    # The paper's 1000 steps define the curve; num_steps only says how to walk it.
+    """Builds the noise levels to sample at, the curve walked in so many steps."""
+    # The paper's 1000 steps define the curve.
     sample = config.sample
     curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
     floor = schedule_end(config) if sample.schedule == "trimmed" else 0.0
     exponent = sample.spacing or SPACING[sample.sampler]
     return schedules.respace(curve, num_steps, gamma_floor=floor, exponent=exponent)
-
-
-def make_loss(
-    config: ml_collections.ConfigDict,
-) -> tuple[objective.ObjectiveFn, schedules.NoiseSchedule]:
-    """Returns the training loss and its noise levels.
-
-    The loss of a student also takes the weights of its teacher, after the levels.
-    """
-    kind = config.diffusion.objective
-    if not config.distill.steps:
-        return _LOSSES[kind], make_schedule(config)
-    bind, floor = make_predictor(config), schedule_end(config)
-
-    def loss(
-        keys: Array,
-        network: Callable[..., Array],
-        batch: Any,
-        schedule: schedules.NoiseSchedule,
-        teacher: Params,
-        *,
-        norm: Any,
-    ) -> Any:
-        student = predictor(
-            lambda _, *args: network(*args),
-            {},
-            objective=kind,
-            gamma_floor=floor,
-            patch_size=config.model.patch_size,
-        )
-        return distillation.distillation_loss(
-            keys,
-            student,
-            batch,
-            schedule,
-            teacher=bind(teacher),
-            num_segments=config.distill.steps,
-            norm=norm,
-        )
-
-    return loss, _sampling_schedule(config, config.distill.teacher_steps)
 
 
 def make_predictor(

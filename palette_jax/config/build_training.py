@@ -14,11 +14,18 @@ from jaxtyping import Array
 from palette_jax import parallel
 from palette_jax.config import build, build_restorer, identity
 from palette_jax.config.values import ConfigError
-from palette_jax.diffusion import objective
+from palette_jax.diffusion import distillation, objective
 from palette_jax.diffusion.schedules import NoiseSchedule
+from palette_jax.restoration.batch import predictor
 from palette_jax.training.state import TrainState, make_state
 from palette_jax.training.step import StepFn, make_train_step
 from palette_jax.types import Params
+
+_LOSSES = {
+    "denoise": objective.denoising_loss,
+    "velocity": objective.velocity_loss,
+    "regress": objective.regression_loss,
+}
 
 
 def load_teacher(
@@ -102,6 +109,47 @@ def compile_step(
     )
 
 
+def make_loss(
+    config: ml_collections.ConfigDict,
+) -> tuple[objective.ObjectiveFn, NoiseSchedule]:
+    """Returns the training loss and its noise levels.
+
+    The loss of a student also takes the weights of its teacher, after the levels.
+    """
+    kind = config.diffusion.objective
+    if not config.distill.steps:
+        return _LOSSES[kind], build.make_schedule(config)
+    bind, floor = build.make_predictor(config), build.schedule_end(config)
+
+    def loss(
+        keys: Array,
+        network: Callable[..., Array],
+        batch: Any,
+        schedule: NoiseSchedule,
+        teacher: Params,
+        *,
+        norm: Any,
+    ) -> Any:
+        student = predictor(
+            lambda _, *args: network(*args),
+            {},
+            objective=kind,
+            gamma_floor=floor,
+            patch_size=config.model.patch_size,
+        )
+        return distillation.distillation_loss(
+            keys,
+            student,
+            batch,
+            schedule,
+            teacher=bind(teacher),
+            num_segments=config.distill.steps,
+            norm=norm,
+        )
+
+    return loss, build.sampling_schedule(config, config.distill.teacher_steps)
+
+
 def make_step(
     config: ml_collections.ConfigDict,
     *,
@@ -117,7 +165,7 @@ def make_step(
       axis_name: of `jax.pmap`.
       platform: that it will be compiled for, if it is not the present one.
     """
-    loss, schedule = build.make_loss(config)
+    loss, schedule = make_loss(config)
     return make_train_step(
         jax.random.key(config.seed),
         build.make_network(config),
@@ -140,7 +188,7 @@ def make_held_out_loss(
     It is called with the weights, a batch and, for a student, the teacher's weights. A
     batch has `id`, which the noise follows from, and `valid` beside `x`, `y`, `hole`.
     """
-    loss, schedule = build.make_loss(config)
+    loss, schedule = make_loss(config)
     return jax.jit(
         functools.partial(
             _held_out_losses,

@@ -3,6 +3,7 @@
 import math
 import re
 import typing
+from typing import Any
 
 import ml_collections
 
@@ -77,6 +78,8 @@ def check_values(config: ml_collections.ConfigDict) -> None:
     _check_sources(config)
     _check_network(config)
     _check_masks(config)
+    if config.distill.steps:
+        _check_student(config)
 
 
 def _check_masks(config: ml_collections.ConfigDict) -> None:
@@ -200,6 +203,50 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
                 f" levels in pixels, got {resolution}; take e.g."
                 f" --config.model.attn_resolutions={sizes[-1]}"
             )
+
+
+def _check_student(config: ml_collections.ConfigDict) -> None:
+    """Raises `ConfigError` if a student cannot be trained or sampled so."""
+    distill, sample = config.distill, config.sample
+    if not distill.teacher:
+        raise ConfigError(
+            f"expected a teacher with distill.steps={distill.steps}, got none; train"
+            " students with `palette-jax distill RUN`"
+        )
+    if config.diffusion.objective == "regress":
+        raise ConfigError(
+            "expected a teacher that takes steps, got one of objective 'regress', which"
+            " takes one already"
+        )
+    if distill.teacher_steps % distill.steps:
+        raise ConfigError(
+            "expected distill.teacher_steps to be a multiple of the student's"
+            f" {distill.steps} steps, got {distill.teacher_steps}; take e.g."
+            f" --config.distill.teacher_steps={16 * distill.steps}"
+        )
+    if config.parallel.compile != "jit":
+        raise ConfigError(
+            f"expected parallel.compile='jit' for a student, got"
+            f" {config.parallel.compile!r}; take --config.parallel.compile=jit"
+        )
+    for key, value in student_sampling(distill.steps).items():
+        if sample[key] != value:
+            raise ConfigError(
+                f"expected sample.{key}={value!r}, which the student was distilled"
+                f" for, got {sample[key]!r}; take --config.sample.{key}={value}, or the"
+                " teacher"
+            )
+
+
+def student_sampling(num_steps: int) -> dict[str, Any]:
+    """Returns the keys of `sample` with which a student is sampled."""
+    return {
+        "sampler": "ddim",
+        "num_steps": num_steps,
+        "spacing": 1.0,  # With a handful of steps, even ones are best.
+        "schedule": "trimmed",
+        "eta": 0.0,
+    }
 
 
 def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 import ml_collections
 
-from palette_jax.config import build, build_restorer, flags
+from palette_jax.config import build, build_restorer, checks, flags
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.programs import run as runs
@@ -73,7 +73,7 @@ def student_config(
     config.distill.update(
         teacher=str(place), steps=steps, teacher_steps=steps * max(64 // steps, 1)
     )
-    config.sample.update(build.student_sampling(steps))
+    config.sample.update(checks.student_sampling(steps))
     config.model.dropout = 0.0
     num_steps = max(teacher.train.num_steps // 10, 1000)
     config.train.num_steps = num_steps

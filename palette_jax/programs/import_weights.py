@@ -18,7 +18,7 @@ from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.mapping import Imported
 from palette_jax.interop.saved_outputs import FORM, compare
 from palette_jax.tasks import TASKS
-from palette_jax.training import checkpoints
+from palette_jax.training.checkpoint_writer import CheckpointWriter
 from palette_jax.training.state import make_state
 
 REPORT = "import_report.txt"
@@ -174,8 +174,8 @@ def _save(
     # Step and moments of Adam start at zero, and numpy's zeros take no memory.
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = state.replace(params=imported.params, ema_params=imported.params)
-    with checkpoints.open_manager(out / "checkpoints") as manager:
-        checkpoints.save(manager, state, config.to_dict(), None)
+    with CheckpointWriter(out / "checkpoints") as writer:
+        writer.save(state, config.to_dict(), None)
 
 
 def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:

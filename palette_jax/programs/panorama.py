@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if done:
         photo = files.read(target)
         print(f"{min(done, len(turns))} of {len(turns)} extensions are there already")
+    for warning in restorer.check(settings) if done < len(turns) else ():
+        print(warning, file=sys.stderr)
     with photo_flags.progress_bar() as bar:
         task = bar.add_task(path.name, total=None)
 

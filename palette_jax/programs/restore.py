@@ -1,26 +1,17 @@
 """`palette-jax restore`: the pictures of a user, restored one by one to files."""
 
 import argparse
-import collections
-import dataclasses
-import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
-from palette_jax import interruptible
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
-from palette_jax.pictures import files, walk
+from palette_jax.pictures import files
 from palette_jax.programs import photo_files, photo_flags, photo_results
-from palette_jax.programs.photo_files import Job
-from palette_jax.restoration.progress import Progress
+from palette_jax.programs.restore_run import RestoreRun
 from palette_jax.restoration.restorer import Restorer
-from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides
 
@@ -138,195 +129,14 @@ def run(args: argparse.Namespace) -> int:
             f" got one that was distilled for {restorer.student_steps}; leave"
             " --check-steps out"
         )
-    return _Run(args, restorer, settings).all(jobs, left_out)
-
-
-class _Run:
-    """Restores jobs, counts what became of them, and says it at the end."""
-
-    def __init__(
-        self, args: argparse.Namespace, restorer: Restorer, settings: Settings
-    ):
-        self._args, self._restorer, self._settings = args, restorer, settings
-        self._suffix = f".{args.format}"
-        self._failed: list[str] = []
-        self._done = 0
-
-    def all(self, jobs: Sequence[Job], left_out: Sequence[str]) -> int:
-        waiting = [job for job in jobs if self._is_to_do(job)]
-        there = len(jobs) - len(waiting) - len(self._failed)
-        if there:
-            print(f"{there} of {len(jobs)} are there already")
-        together = self._restorer.num_together
-        with photo_flags.progress_bar() as bar:
-            task = bar.add_task("", total=len(waiting))
-            try:
-                for start in range(0, len(waiting), together):
-                    self._restore(waiting[start : start + together], bar, task)
-                    bar.update(task, completed=min(start + together, len(waiting)))
-            except KeyboardInterrupt:
-                bar.stop()
-                print(
-                    f"stopped after {self._done} of {len(waiting)}; the same command"
-                    " goes on from there",
-                    file=sys.stderr,
-                )
-                return 130
-        for line in self._failed:
-            print(f"error: {line}", file=sys.stderr)
-        self._summarize(len(jobs), there, left_out)
-        return 1 if self._failed or left_out else 0
-
-    def _summarize(self, count: int, there: int, left_out: Sequence[str]) -> None:
-        """Says how many pictures were found, restored and left out, and why."""
-        endings = collections.Counter(walk.ending(name) or "none" for name in left_out)
-        summary = {
-            "found": count + len(left_out),
-            "restored": self._done,
-            "there_already": there,
-            "failed": self._failed,
-            "left_out_by_ending": dict(endings.most_common()),
-        }
-        if self._args.json:
-            print(json.dumps(summary))
-        if self._failed or left_out:
-            listed = "".join(f", {n} {end}" for end, n in endings.most_common())
-            print(
-                f"{summary['found']} found, {self._done} restored, {there} there"
-                f" already, {len(self._failed)} failed, {len(left_out)} left out by"
-                f" ending{listed}",
-                file=sys.stderr,
-            )
-        if {".heic", ".heif", ".avif"} & endings.keys():
-            print(
-                "to read HEIC files: pip install 'palette-jax[heic]'", file=sys.stderr
-            )
-
-    def _is_to_do(self, job: Job) -> bool:
-        """Whether results are missing; what would be overwritten has failed."""
-        targets = job.targets(self._settings, self._suffix)
-        if any(_is_same(target, job.path) for target in targets):
-            self._failed.append(
-                f"{job.path}: its result would replace it; give another --out"
-            )
-            return False
-        wanted = dict(zip(targets, self._settings.alone(), strict=True))
-        wanted |= dict.fromkeys(job.beside(self._settings).values(), self._settings)
-        if self._args.overwrite or not any(path.exists() for path in wanted):
-            return True
-        try:
-            now = {**self._restorer.about, **job.about()}
-        except OSError as error:
-            self._failed.append(f"{job.path}: {error}")
-            return False
-        for path, settings in wanted.items():
-            if path.exists() and not photo_results.is_result(path, now, settings):
-                self._failed.append(
-                    f"{job.path}: {path} exists and is no result of these settings;"
-                    " give --overwrite, or another --out"
-                )
-                return False
-        return not all(path.exists() for path in wanted)
-
-    def _restore(self, jobs: Sequence[Job], bar: Any, task: Any) -> None:
-        photos, holes, read = [], [], []
-        for job in jobs:
-            try:
-                photo = files.read(job.path)
-                hole, warnings = photo_files.hole_of(job, photo)
-                self._restorer.prepare(
-                    photo, self._settings, hole=hole, hints=job.hints
-                )
-            except UserError as error:
-                self._fail(job, error)
-                continue
-            for warning in warnings:
-                _warn(bar, f"{job.path}: {warning}")
-            photos.append(photo)
-            holes.append(hole)
-            read.append(job)
-        if not read:
-            return
-        hints = [job.hints for job in read]
-        before = bar.tasks[0].completed
-        bar.update(task, description=read[0].path.name)
-
-        def advance(progress: Progress) -> None:
-            share = progress.done / progress.total
-            bar.update(task, completed=before + share * len(jobs))
-
-        try:
-            results = interruptible.call(
-                lambda: self._restorer.restore_many(
-                    photos,
-                    self._settings,
-                    holes=holes,
-                    hints=hints,
-                    on_progress=advance,
-                )
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            for job in read:
-                self._fail(job, "the device has too little memory; give --large=shrink")
-            return
-        if self._args.check_steps:
-            self._check_steps(photos, holes, read, results)
-        for job, result in zip(read, results, strict=True):
-            try:
-                self._save(job, result)
-            except UserError as error:
-                self._fail(job, error)
-                continue
-            self._done += 1
-            for warning in result.warnings:
-                _warn(bar, f"{job.path}: {warning}")
-
-    def _check_steps(
-        self,
-        photos: Sequence[Any],
-        holes: Sequence[Any],
-        jobs: Sequence[Job],
-        results: Sequence[Result],
-    ) -> None:
-        """Prints how far results are from those of twice as many steps."""
-        count = self._settings.steps["num_steps"]
-        twice = dataclasses.replace(self._settings, num_steps=2 * count)
-        hints = [job.hints for job in jobs]
-        finer = interruptible.call(
-            lambda: self._restorer.restore_many(photos, twice, holes=holes, hints=hints)
-        )
-        for job, result, fine in zip(jobs, results, finer, strict=True):
-            a, b = (np.stack(r.pictures).astype(np.float64) for r in (result, fine))
-            error = np.sqrt(np.mean((a - b) ** 2))
-            print(
-                f"{job.path}: {count} steps are {error:.2f} of 255 (root mean square)"
-                f" from {2 * count} steps"
-            )
-
-    def _save(self, job: Job, result: Result) -> None:
-        about = job.about()
-        targets = job.targets(self._settings, self._suffix)
-        if result.alpha is not None and self._suffix == ".jpg":
-            result.warnings.append("a JPEG has no opacity; png keeps it")
-        photo_results.save_diversity(job, result, about)
-        for index, target in enumerate(targets):
-            result.save(target, index=index, about=about)
-            print(target, flush=True)
-
-    def _fail(self, job: Job, why: object) -> None:
-        text = str(why)
-        self._failed.append(text if str(job.path) in text else f"{job.path}: {text}")
-
-
-def _warn(bar: Any, text: str) -> None:
-    # In a pipe, rich would wrap lines at 80 columns.
-    bar.console.print(text, markup=False, soft_wrap=True)
-
-
-def _is_same(target: pathlib.Path, path: pathlib.Path) -> bool:
-    return target.exists() and path.exists() and target.samefile(path)
+    return RestoreRun(
+        restorer,
+        settings,
+        suffix=f".{args.format}",
+        overwrite=args.overwrite,
+        check_steps=args.check_steps,
+        as_json=args.json,
+    ).restore(jobs, left_out)
 
 
 def _compare_weights(like: Mapping[str, Any], restorer: Restorer) -> None:

@@ -19,8 +19,9 @@ from palette_jax import parallel, processes
 from palette_jax.config import build, build_data, build_training, identity
 from palette_jax.config.values import ConfigError, flatten, from_dict
 from palette_jax.pictures import sheets
-from palette_jax.programs import roofline, topology
+from palette_jax.planning import steps
 from palette_jax.training import checkpoints, logs, pace
+from palette_jax.training.checkpoint_writer import CheckpointWriter, versions
 from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
@@ -62,10 +63,10 @@ def _train(
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 
-    manager = checkpoints.open_manager(directory, keep=config.train.keep)
+    writer = CheckpointWriter(directory, keep=config.train.keep)
     teacher, teacher_crc32 = build_training.load_teacher(config, mesh)
     about |= _check_teacher(config, directory, teacher_crc32)
-    state, shardings = _init_or_restore(config, optimizer, mesh, manager, teacher)
+    state, shardings = _init_or_restore(config, optimizer, mesh, writer, teacher)
     start_step = int(state.step)
 
     compiled_step = build_training.compile_step(
@@ -79,7 +80,7 @@ def _train(
         num_steps=config.train.num_steps,
         batch_size=config.train.batch_size,
         log_every=config.train.log_every,
-        best_step_seconds=_best_step_seconds(config),
+        best_step_seconds=steps.best_seconds(config),
     )
     due = _Due(config)
     if start_step < config.train.num_steps:
@@ -103,7 +104,7 @@ def _train(
                     lock.check()
                 if is_sound(state, loss):
                     saved = config.to_dict()
-                    checkpoints.save(manager, state, saved, loss, about=about)
+                    writer.save(state, saved, loss, about=about)
                 else:
                     logging.warning("step %d is not saved: it is not finite", step)
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
@@ -115,8 +116,7 @@ def _train(
     log.flush()
     profile.stop()
     with log.clock.paused():
-        checkpoints.wait(manager)
-        manager.close()
+        writer.close()
     newest = max(checkpoints.committed_steps(directory), default=0)
     logging.info("the last checkpoint is step %d in %s", newest, directory)
     return processes.EXIT_STOPPED if int(state.step) < config.train.num_steps else 0
@@ -138,27 +138,6 @@ def _check_teacher(
             f" in {config.distill.teacher}; use another --out, or the old weights"
         )
     return {"teacher_crc32": crc32}
-
-
-def _best_step_seconds(config: ml_collections.ConfigDict) -> float | None:
-    """Returns the seconds of a step at the peak rate of the devices.
-
-    Forward and backward, three times the work forward; what `model.remat` computes
-    twice counts once. None for devices whose peak is not known.
-    """
-    rate = topology.peak_flops(jax.devices()[0].device_kind)
-    if rate is None:
-        return None
-    size = config.data.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    level = jax.ShapeDtypeStruct((1,), jnp.float32)
-    params = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
-    network = build.make_network(config)
-    forward = jax.make_jaxpr(
-        lambda params, *args: network.apply({"params": params}, *args)
-    )(params, image, image, level)
-    flops = 3 * config.train.batch_size * roofline.count_work(forward).flops
-    return flops / rate / jax.device_count()
 
 
 class _Due:
@@ -242,14 +221,14 @@ def _init_or_restore(
     config: ml_collections.ConfigDict,
     optimizer: optax.GradientTransformation,
     mesh: jax.sharding.Mesh,
-    manager: checkpoints.Manager,
+    writer: CheckpointWriter,
     teacher: tuple[Params, ...],
 ) -> tuple[TrainState, Any]:
     """Returns the state, from the newest checkpoint or a new one, and its shardings."""
     abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
-    state = checkpoints.restore(manager, abstract)
+    state = checkpoints.restore(writer.directory, abstract)
     if state is not None:
-        logging.info("going on from step %d in %s", state.step, manager.directory)
+        logging.info("going on from step %d in %s", state.step, writer.directory)
         return state, shardings
     state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
     logging.info(
@@ -278,7 +257,7 @@ def _identify(
     about = {
         "data": build_data.identity(config),
         "code": palette_jax.__version__,
-        "versions": checkpoints.versions(),
+        "versions": versions(),
         "hosts": jax.process_count(),
         "devices": jax.device_count(),
     }

@@ -13,6 +13,7 @@ from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.programs import verify_result
 from palette_jax.training import checkpoints
+from palette_jax.training.checkpoint_writer import versions
 from palette_jax.training.state import TrainState
 
 
@@ -72,7 +73,7 @@ def _run(workdir: str) -> int:
 
 def _check_machine(about: dict) -> None:
     """Raises if the machine differs, so that the bits cannot be equal."""
-    now = {"devices": jax.device_count(), "versions": checkpoints.versions()}
+    now = {"devices": jax.device_count(), "versions": versions()}
     for name, value in now.items():
         if about.get(name, value) != value:
             raise UserError(

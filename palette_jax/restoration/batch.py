@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
-from palette_jax.diffusion import objective, process, samplers
+from palette_jax.diffusion import objective, process, sampling
+from palette_jax.diffusion.samplers import Sampler
 from palette_jax.types import Params, PredictFn
 
 ApplyFn = Callable[[Params, Array, Array, Array], Array]
@@ -116,10 +117,10 @@ def restore_batch(
     predict: PredictFn,
     x: UInt8[Array, "b h w 3"],
     hole: UInt8[Array, "b h w 1"],
-    sampler: samplers.Sampler,
+    sampler: Sampler,
     *,
     clip: bool = False,
-    callback: samplers.Callback | None = None,
+    callback: sampling.Callback | None = None,
     every: int = 0,
     compiler_options: Mapping[str, str] | None = None,
     on_host: bool = False,
@@ -133,15 +134,15 @@ def restore_batch(
       hole: 1 where they miss something.
       sampler: the steps to take.
       clip: keeps the estimates of the clean picture in [-1, 1].
-      callback: see `samplers.sample`.
+      callback: see `sampling.sample`.
       every: the number of steps between two calls of it.
-      compiler_options: see `samplers.sample`.
-      on_host: see `samplers.sample`.
+      compiler_options: see `sampling.sample`.
+      on_host: see `sampling.sample`.
     """
     key_hole, key_sample = _split(keys)
     filled = process.fill_hole(key_hole, process.to_float(x), hole)
     mask = process.generation_mask(hole)
-    y = samplers.sample(
+    y = sampling.sample(
         key_sample,
         predict,
         filled,

@@ -1,4 +1,4 @@
-"""Masks that a user drew: white is filled in, black is kept."""
+"""What a user drew: masks, where white is filled in, and colour hints."""
 
 import base64
 import os
@@ -92,6 +92,26 @@ def as_hole(
     return (values > 0).astype(np.uint8)[..., None], []
 
 
+def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
+    """Returns colour hints, opaque where a colour is true, at a picture's size.
+
+    Args:
+      hints: a path, a Pillow image, an array or what `files.read` returns.
+      shape: height and width of the picture.
+
+    Raises:
+      UserError: if all or none of the hints is opaque.
+    """
+    read = files.as_photo(hints)
+    if read.alpha is None or not read.alpha.any():
+        raise UserError(
+            "expected hints that are opaque where a colour is true and transparent"
+            " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
+            " strokes alone as PNG"
+        )
+    return _nearest(np.dstack([read.pixels, read.alpha]), shape)
+
+
 def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
     """Returns a hole as text, a bit for each pixel and compressed."""
     bits = np.packbits(hole[..., 0] > 0).tobytes()
@@ -152,5 +172,9 @@ def _fit(
         f"expected {width} x {height} pixels as the picture has, got {hole.shape[1]} x"
         f" {hole.shape[0]}; it is resized"
     )
-    resized = Image.fromarray(hole).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(resized)
+    return _nearest(hole, shape)
+
+
+def _nearest(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST))

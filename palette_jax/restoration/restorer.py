@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
-from PIL import Image
 
 from palette_jax import parallel
 from palette_jax.diffusion.samplers import Sampler
@@ -183,7 +182,7 @@ class Restorer:
                 "expected a mask with task inpaint alone, got one with"
                 f" {task.name}; leave it out"
             )
-        colours = None if hints is None else _fit_hints(hints, photo)
+        colours = None if hints is None else masks.as_hints(hints, photo.pixels.shape)
         degraded = task.degrade(
             photo.pixels, Given(hole, settings.extend, colours, self._gray)
         )
@@ -239,7 +238,7 @@ class Restorer:
         on_progress: OnProgress | None,
     ) -> list[UInt8[np.ndarray, "h w 3"]]:
         sampler = self._make_sampler(settings.steps)
-        total, before = len(works) * sampler.num_steps, 0
+        total = len(works) * sampler.num_steps
         pictures = {
             work.index: work.canvas.whole.x for work in works if not work.canvas.tiles
         }
@@ -287,24 +286,6 @@ class Restorer:
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, parallel.replicated(self._mesh))
-
-
-def _fit_hints(hints: Any, photo: Photo) -> UInt8[np.ndarray, "h w 4"]:
-    """Returns the hints of a photo, at its size.
-
-    Raises:
-      UserError: if all or none of the picture is opaque.
-    """
-    read = files.as_photo(hints)
-    if read.alpha is None or not read.alpha.any():
-        raise UserError(
-            "expected hints that are opaque where a colour is true and transparent"
-            " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
-            " strokes alone as PNG"
-        )
-    both = Image.fromarray(np.dstack([read.pixels, read.alpha]))
-    height, width = photo.pixels.shape[:2]
-    return np.asarray(both.resize((width, height), Image.Resampling.NEAREST))
 
 
 def _image_id(degraded: Degraded) -> int:

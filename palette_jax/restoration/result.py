@@ -57,6 +57,12 @@ class Result:
             squares += step * (picture - mean)
         return np.sqrt(squares / len(self.pictures)).mean(-1)
 
+    def distance(self, other: "Result") -> float:
+        """Returns the root mean square difference to other samples, in bytes."""
+        pairs = zip(self.pictures, other.pictures, strict=True)
+        squares = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in pairs]
+        return float(np.sqrt(np.mean(squares)))
+
     @property
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
         """The opacity of the photo; what is painted beside it is opaque."""

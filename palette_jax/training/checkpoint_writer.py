@@ -2,26 +2,38 @@
 
 import contextlib
 import json
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from palette_jax.errors import UserError
 from palette_jax.training import manifest
+from palette_jax.training.state import TrainState
 
-METRIC = "held_out_loss"
+_METRIC = "held_out_loss"
 
 
-class Manager(contextlib.AbstractContextManager["Manager"]):
-    """The checkpoints of a run, to write and to read.
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged or of another network."""
+
+
+class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
+    """Writes the checkpoints of a run.
+
+    Keeps the newest few and the best by held-out loss.
 
     Attributes:
       directory: where they are.
     """
 
-    def __init__(self, directory: epath.PathLike, keep: int):
-        """Removes leftovers of killed saves and deletions; see `open_manager`."""
+    def __init__(self, directory: epath.PathLike, *, keep: int = 3):
+        """Removes leftovers of killed saves and deletions."""
         self.directory = manifest.absolute(directory)
         self._keep = keep
         self._saving: int | None = None
@@ -42,25 +54,73 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
         """Waits for what is under way."""
         self.close()
 
-    def save(self, step: int, args: ocp.args.Composite) -> None:
-        """Starts a save; first waits for the previous one, and raises its error."""
+    def save(
+        self,
+        state: TrainState,
+        config: Mapping[str, Any],
+        held_out_loss: float | None,
+        *,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts writing a checkpoint; first waits for the previous one.
+
+        Args:
+          state: may be donated to the next step at once.
+          config: the resolved one.
+          held_out_loss: the lowest is kept; None is worse than any.
+          about: what else the run is made of, such as the identity of its pictures.
+
+        Raises:
+          CheckpointError: if this or the previous one could not be written.
+        """
+        worst = float(np.finfo(np.float32).max)
+        loss = worst if held_out_loss is None else float(held_out_loss)
+        loss = loss if np.isfinite(loss) else worst
+        notes = {"versions": versions(), **(about or {}), "config": config}
+        items = {
+            "state": ocp.args.PyTreeSave(state),
+            "config": ocp.args.JsonSave(notes),
+            "metrics": ocp.args.JsonSave({_METRIC: loss}),
+        }
         self.wait()
-        self._prune(step, max(self._keep - 1, 1))
-        self._saving = step
-        # A damaged checkpoint may be in the way of its own repetition.
-        self._writer.save(self.directory / str(step), args=args, force=True)
+        step = int(state.step)
+        with self._clear_errors():
+            self._prune(step, max(self._keep - 1, 1))
+            self._saving = step
+            # A damaged checkpoint may be in the way of its own repetition.
+            self._writer.save(
+                self.directory / str(step),
+                args=ocp.args.Composite(**items),
+                force=True,
+            )
 
     def wait(self) -> None:
-        """Waits until the save is committed; raises its error."""
-        self._writer.wait_until_finished()
-        if self._saving is not None:
-            self._prune(self._saving + 1, self._keep)
-            self._saving = None
+        """Waits until the checkpoint is written.
+
+        Raises:
+          CheckpointError: if it could not be.
+        """
+        with self._clear_errors():
+            self._writer.wait_until_finished()
+            if self._saving is not None:
+                self._prune(self._saving + 1, self._keep)
+                self._saving = None
 
     def close(self) -> None:
         """Waits, and ends the threads."""
         self.wait()
         self._writer.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # The latter is how tensorstore fails.
+            raise CheckpointError(
+                f"could not write a checkpoint to {self.directory}: {error};"
+                f" {manifest.last_finished(self.directory)}; make room and run the same"
+                " command again"
+            ) from error
 
     def _finish(self) -> None:
         name = str(self._saving)
@@ -87,7 +147,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
     def _held_out_loss(self, step: int) -> float:
         try:
             path = self.directory / str(step) / "metrics" / "metrics"
-            return float(json.loads(path.read_text())[METRIC])
+            return float(json.loads(path.read_text())[_METRIC])
         except (OSError, ValueError, KeyError):
             return float("inf")
 
@@ -99,3 +159,9 @@ def handler() -> ocp.CompositeCheckpointHandler:
         config=ocp.JsonCheckpointHandler(),
         metrics=ocp.JsonCheckpointHandler("metrics"),
     )
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that numbers depend on."""
+    names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {name: metadata.version(name) for name in names}

@@ -1,4 +1,4 @@
-"""Checkpoints: asynchronous, atomic, and checked when they are read.
+"""Reads checkpoints, and checks their files.
 
 A step is offered to read if it is committed: orbax writes `commit_success.txt` last,
 and deleting one begins with that file. Of those the newest is taken whose files are as
@@ -7,8 +7,7 @@ they were written, which its manifest tells.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,9 +17,8 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from palette_jax.errors import UserError
 from palette_jax.training import manifest
-from palette_jax.training.checkpoint_writer import METRIC, Manager, handler
+from palette_jax.training.checkpoint_writer import CheckpointError, handler
 from palette_jax.training.manifest import committed_steps
 from palette_jax.training.state import TrainState
 from palette_jax.types import Params
@@ -28,70 +26,11 @@ from palette_jax.types import Params
 _NO_MANIFEST = "there is no manifest.json to check its files by"
 
 
-class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged or of another network."""
-
-
-def open_manager(directory: epath.PathLike, *, keep: int = 3) -> Manager:
-    """Opens the checkpoints of a run, to write and to read.
-
-    Keeps the newest `keep` and the best by held-out loss.
-    """
-    return Manager(directory, keep)
-
-
-def save(
-    manager: Manager,
-    state: TrainState,
-    config: Mapping[str, Any],
-    held_out_loss: float | None,
-    *,
-    about: Mapping[str, Any] | None = None,
-) -> None:
-    """Starts writing a checkpoint; raises the error of the previous write.
-
-    Args:
-      manager: of the run.
-      state: may be donated to the next step at once.
-      config: the resolved one.
-      held_out_loss: the lowest is kept; None is worse than any.
-      about: what else the run is made of, such as the identity of its pictures.
-
-    Raises:
-      CheckpointError: if the one before could not be written.
-    """
-    worst = float(np.finfo(np.float32).max)
-    loss = worst if held_out_loss is None else float(held_out_loss)
-    items = {
-        "state": ocp.args.PyTreeSave(state),
-        "config": ocp.args.JsonSave(
-            {"versions": versions(), **(about or {}), "config": config}
-        ),
-        "metrics": ocp.args.JsonSave({METRIC: loss if np.isfinite(loss) else worst}),
-    }
-    try:
-        manager.save(int(state.step), ocp.args.Composite(**items))
-    except (OSError, ValueError) as error:  # The latter is how tensorstore fails.
-        raise _not_written(manager, error) from error
-
-
-def wait(manager: Manager) -> None:
-    """Waits until the checkpoint is written.
-
-    Raises:
-      CheckpointError: if it could not be.
-    """
-    try:
-        manager.wait()
-    except (OSError, ValueError) as error:  # The latter is how tensorstore fails.
-        raise _not_written(manager, error) from error
-
-
-def restore(manager: Manager, abstract_state: TrainState) -> TrainState | None:
+def restore(directory: epath.PathLike, abstract_state: TrainState) -> TrainState | None:
     """Restores the newest checkpoint that is sound, None if there is none at all.
 
     Args:
-      manager: of the run.
+      directory: of the checkpoints of a run.
       abstract_state: shapes, types and shardings to restore to, which need not be those
         that it was saved from.
 
@@ -99,13 +38,13 @@ def restore(manager: Manager, abstract_state: TrainState) -> TrainState | None:
       CheckpointError: if it is of another network, or none of them is sound.
     """
     try:
-        restored = _restore_newest(manager.directory, abstract_state)
+        restored = _restore_newest(directory, abstract_state)
     except CheckpointError:
         # The first version kept Adam's state alone where gradients were not clipped.
         opt_state: Any = abstract_state.opt_state
         older = abstract_state.replace(opt_state=opt_state[-1])
         with contextlib.suppress(CheckpointError):
-            if found := _restore_newest(manager.directory, older):
+            if found := _restore_newest(directory, older):
                 return found[0].replace(opt_state=(*opt_state[:-1], found[0].opt_state))
         raise
     return None if restored is None else restored[0]
@@ -138,7 +77,7 @@ def restore_params(
     """
     name = "ema_params" if ema else "params"
     _steps_or_raise(epath.Path(directory))
-    restored = _restore_newest(epath.Path(directory), {name: abstract_params})
+    restored = _restore_newest(directory, {name: abstract_params})
     assert restored is not None  # There are steps.
     return restored[0][name], restored[1]
 
@@ -209,9 +148,9 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
     return steps
 
 
-def _restore_newest(root: epath.Path, abstract: Any) -> tuple[Any, int] | None:
+def _restore_newest(directory: epath.PathLike, abstract: Any) -> tuple[Any, int] | None:
     """Returns what was asked for and the step it is of, None if there are no steps."""
-    root, found = manifest.absolute(root), False
+    root, found = manifest.absolute(directory), False
     for step in _on_all_hosts(iter(committed_steps(root))):
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)
@@ -302,17 +241,3 @@ def _name(key: Any) -> str:
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
     return str(key)
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that numbers depend on."""
-    names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {name: metadata.version(name) for name in names}
-
-
-def _not_written(manager: Manager, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"could not write a checkpoint to {manager.directory}: {error};"
-        f" {manifest.last_finished(manager.directory)}; make room and run the same"
-        " command again"
-    )

@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from palette_jax.config import build, build_restorer, checks
+from palette_jax.config import build, build_restorer, build_training, checks
 from palette_jax.config.values import (
     ConfigError,
     flatten,
@@ -62,8 +62,8 @@ def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
     [
         ("sample.sampler", build.make_sampler),
         ("sample.variance", build.make_sampler),
-        ("diffusion.objective", build.make_loss),
-        ("diffusion.schedule", build.make_loss),
+        ("diffusion.objective", build_training.make_loss),
+        ("diffusion.schedule", build_training.make_loss),
         ("diffusion.objective", build.make_predictor),
         ("model.dtype", build.make_network),
     ],

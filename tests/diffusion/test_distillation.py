@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from jax import Array
 
-from palette_jax.diffusion import distillation, process, samplers, schedules
+from palette_jax.diffusion import (
+    distillation,
+    process,
+    samplers,
+    sampling,
+    schedules,
+)
 from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.types import PredictFn
 
@@ -95,8 +101,8 @@ def test_a_linear_student_learns_the_exact_map(num_segments: int) -> None:
     x, mask = jnp.zeros((8, 4, 4, 3)), jnp.ones((8, 4, 4, 1))
     keys = jax.random.split(jax.random.key(2), 8)
     ends = distillation.student_schedule(schedule, num_segments)
-    ours = samplers.sample(keys, student(gains), x, mask, samplers.ddim(ends))
-    theirs = samplers.sample(keys, _gaussian, x, mask, samplers.ddim(schedule))
+    ours = sampling.sample(keys, student(gains), x, mask, samplers.ddim(ends))
+    theirs = sampling.sample(keys, _gaussian, x, mask, samplers.ddim(schedule))
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
     noise = process.normal_like(jax.vmap(jax.random.fold_in, (0, None))(keys, 0), x)
     np.testing.assert_allclose(ours, STD * noise, rtol=0.06, atol=1e-3)

@@ -7,7 +7,7 @@ import pytest
 from jax import Array
 from jax.tree_util import Partial
 
-from palette_jax.diffusion import objective, samplers, schedules
+from palette_jax.diffusion import objective, samplers, sampling, schedules
 
 TRAINED = schedules.linear_schedule(2000, 1e-6, 0.01)
 CURVE = schedules.linear_schedule(1000, 1e-4, 0.09)
@@ -46,7 +46,7 @@ def test_an_exact_predictor_gives_back_the_target(name: str, num_steps: int) -> 
     keys = jax.random.split(jax.random.key(0), 3)
     y = jax.random.uniform(jax.random.key(1), (3, 4, 4, 3), minval=-1.0)
     ones = jnp.ones((3, 4, 4, 1))
-    out = samplers.sample(
+    out = sampling.sample(
         keys, Partial(_oracle, y), y * 0, ones, MAKERS[name](_trimmed(num_steps))
     )
     np.testing.assert_allclose(out, y, atol=1e-5)
@@ -62,7 +62,7 @@ def test_gaussian_data_comes_out_with_its_mean_and_variance(name: str) -> None:
     mean, variance, count = 0.3, 0.04, 4096
     sampler = MAKERS[name](_trimmed(400))
     shape = (count, 2, 2, 1)
-    out = samplers.sample(
+    out = sampling.sample(
         jax.random.split(jax.random.key(2), count),
         Partial(_gaussian, jnp.float32(mean), variance),
         jnp.zeros(shape),
@@ -144,7 +144,7 @@ def test_one_step_of_an_exact_velocity_gives_the_picture() -> None:
         return objective.picture_from_velocity(velocity, y_t, gamma)
 
     keys = jax.random.split(jax.random.key(0), 2)
-    out = samplers.sample(keys, predict, y * 0, jnp.ones((2, 4, 4, 1)), sampler)
+    out = sampling.sample(keys, predict, y * 0, jnp.ones((2, 4, 4, 1)), sampler)
     np.testing.assert_allclose(out, y, atol=1e-5)
 
 
@@ -175,7 +175,7 @@ def test_known_pixels_are_kept_to_the_bit(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
     mask = jnp.zeros((2, 4, 4, 1)).at[:, 1:3, 1:3].set(1)
-    out = samplers.sample(
+    out = sampling.sample(
         keys, lambda x, y_t, gamma: 0.5 * y_t, x, mask, MAKERS[name](_trimmed(5))
     )
     known = np.broadcast_to(mask == 0, x.shape)
@@ -192,7 +192,7 @@ def test_the_network_sees_the_clean_pixels_outside_the_mask() -> None:
         return jnp.where((mask == 0) & (y_t != x), jnp.nan, 0 * y_t)
 
     keys = jax.random.split(jax.random.key(0), 1)
-    out = samplers.sample(keys, predict, x, mask, samplers.ddpm(_trimmed(5)), clip=True)
+    out = sampling.sample(keys, predict, x, mask, samplers.ddpm(_trimmed(5)), clip=True)
     assert bool(jnp.isfinite(out).all())
 
 
@@ -202,10 +202,10 @@ def test_a_picture_is_the_same_alone_and_in_a_batch() -> None:
     mask = jnp.ones((4, 4, 4, 1))
     predict = Partial(_gaussian, jnp.float32(0.1), 0.5)
     sampler = samplers.ddpm(_trimmed(6))
-    together = samplers.sample(keys, predict, x, mask, sampler)
+    together = sampling.sample(keys, predict, x, mask, sampler)
     for i in range(4):
         one = slice(i, i + 1)
-        alone = samplers.sample(keys[one], predict, x[one], mask[one], sampler)
+        alone = sampling.sample(keys[one], predict, x[one], mask[one], sampler)
         np.testing.assert_array_equal(alone, together[one])
 
 
@@ -214,9 +214,9 @@ def test_the_callback_sees_every_chunk_and_changes_nothing() -> None:
     x, mask = jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 1))
     predict = Partial(_gaussian, jnp.float32(0.1), 0.5)
     for sampler in (samplers.ddpm(_trimmed(10)), samplers.unipc(_trimmed(10), order=3)):
-        whole = samplers.sample(keys, predict, x, mask, sampler)
+        whole = sampling.sample(keys, predict, x, mask, sampler)
         done: list[int] = []
-        chunked = samplers.sample(
+        chunked = sampling.sample(
             keys,
             predict,
             x,
@@ -238,7 +238,7 @@ def test_a_callback_that_says_no_ends_the_sampling() -> None:
         done.append(step)
         return False
 
-    samplers.sample(
+    sampling.sample(
         keys,
         lambda x, y_t, gamma: y_t,
         x,

@@ -10,7 +10,7 @@ import ml_collections
 import pytest
 
 from palette_jax.config import build, flags
-from palette_jax.programs import plan_steps, roofline, topology
+from palette_jax.planning import roofline, steps, topology
 
 yaml = pytest.importorskip("yaml")
 
@@ -170,7 +170,7 @@ def _estimate(_: str, chips: int, args: tuple[str, ...]) -> float:
     fsdp = config.parallel.fsdp
     config.train.batch_size //= chips
     config.parallel.fsdp = 1
-    step = plan_steps.training_step(config, topology.find("gpu:80GB"))
+    step = steps.training_step(config, topology.find("gpu:80GB"))
     state, _batch = step.arguments
     shared = roofline.tree_bytes(state) * (1 - 1 / fsdp)
     return roofline.peak_bytes(step.traced.jaxpr) - shared

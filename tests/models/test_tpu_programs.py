@@ -74,7 +74,7 @@ def test_a_block_moves_no_more_bytes_than_it_did(name: str, chip: str) -> None:
 
 def compile_block(name: str, chip: str) -> Program:
     """Compiles a block with its gradients for one chip, as a training step does."""
-    from palette_jax.programs import topology
+    from palette_jax.planning import topology
 
     machine = topology.find(f"{chip}:" + ("1x1x1" if chip == "v4" else "1x1"))
     mesh = parallel.make_mesh(devices=machine.devices)

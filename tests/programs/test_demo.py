@@ -21,7 +21,7 @@ from palette_jax.config import build
 from palette_jax.configs import multitask
 from palette_jax.pictures import files
 from palette_jax.tasks import TASKS
-from palette_jax.training import checkpoints
+from palette_jax.training.checkpoint_writer import CheckpointWriter
 from palette_jax.training.state import make_state
 from tests.programs import browse
 from tests.programs.browse import Served, choose, give, open_photo
@@ -92,8 +92,8 @@ def _save_run(folder: pathlib.Path) -> None:
         jax.jit(lambda: build.init_params(jax.random.key(0), config))(),
         build.make_optimizer(config),
     )
-    with checkpoints.open_manager(folder / "checkpoints") as manager:
-        checkpoints.save(manager, state, config.to_dict(), 1.0)
+    with CheckpointWriter(folder / "checkpoints") as writer:
+        writer.save(state, config.to_dict(), 1.0)
 
 
 def _png(pixels: np.ndarray) -> bytes:

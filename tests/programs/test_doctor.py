@@ -13,7 +13,7 @@ from PIL import Image
 
 from palette_jax.config import build_restorer
 from palette_jax.interop.safetensors_file import export_safetensors
-from palette_jax.programs.doctor import _device_nodes
+from palette_jax.programs.installation import device_nodes
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command, save_run
 
@@ -110,10 +110,10 @@ def test_device_nodes_that_the_user_may_not_open_are_named(
     (tmp_path / "vfio").mkdir()
     for name in ("accel0", "vfio/0", "vfio/vfio", "null"):
         (tmp_path / name).touch()
-    assert not list(_device_nodes(tmp_path))
+    assert not list(device_nodes(tmp_path))
     # Root may open what nobody may; the answer of the system stands in.
     may = {tmp_path / "vfio/vfio"}
     monkeypatch.setattr("os.access", lambda path, mode: pathlib.Path(path) in may)
-    (found,) = _device_nodes(tmp_path)
+    (found,) = device_nodes(tmp_path)
     assert "accel0" in found.what and "vfio/0" in found.what
     assert "null" not in found.what and "vfio/vfio" not in found.what

@@ -68,6 +68,13 @@ def test_one_that_was_stopped_goes_on_where_it_was(run, capsys) -> None:
     assert "give --overwrite" in capsys.readouterr().err
 
 
+def test_a_warning_of_the_settings_is_printed_once(run, capsys) -> None:
+    assert run("--repeats=2") == 0
+    assert capsys.readouterr().err.count("ddpm with 2 steps leaves colour noise") == 1
+    assert run("--repeats=2") == 0
+    assert "colour noise" not in capsys.readouterr().err
+
+
 def test_any_side_by_any_share(run) -> None:
     photo = files.read("photo.png").pixels
     flags = ("--side=top", "--side=left", "--side=bottom", "--extend=25%")

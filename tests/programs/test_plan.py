@@ -13,7 +13,8 @@ import pytest
 from palette_jax import parallel
 from palette_jax.config import build
 from palette_jax.configs import uncrop
-from palette_jax.programs import plan, plan_steps, roofline, topology
+from palette_jax.planning import roofline, steps, topology
+from palette_jax.planning.load import Load, advice, largest
 from palette_jax.training.state import make_state
 from tests.programs.conftest import TINY
 
@@ -34,9 +35,9 @@ def _config(**groups: dict) -> ml_collections.ConfigDict:
     return config
 
 
-def _compiled(config: ml_collections.ConfigDict) -> plan_steps.Compiled:
+def _compiled(config: ml_collections.ConfigDict) -> steps.Compiled:
     cpu = topology.find("cpu")
-    return plan_steps.compile_step(plan_steps.training_step(config, cpu), cpu)
+    return steps.compile_step(steps.training_step(config, cpu), cpu)
 
 
 def test_a_plan_for_this_machine_says_all(
@@ -113,8 +114,8 @@ def test_rates_are_known_by_what_jax_calls_a_device() -> None:
 def test_the_step_compiles_for_a_tpu_that_is_not_there(name: str, chips: int) -> None:
     machine = topology.find(name)
     assert len(machine.devices) == chips
-    step = plan_steps.sampling_step(_config(), machine)
-    found = plan_steps.compile_step(step, machine)
+    step = steps.sampling_step(_config(), machine)
+    found = steps.compile_step(step, machine)
     assert found.memory["arguments"] >= roofline.tree_bytes(step.arguments)
     assert found.needed < machine.chip.memory
 
@@ -124,9 +125,9 @@ def test_other_options_of_the_compiler_are_another_plan(
 ) -> None:
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     cpu = topology.find("cpu")
-    step = plan_steps.sampling_step(_config(), cpu)
+    step = steps.sampling_step(_config(), cpu)
     for options in ({}, {}, {"xla_cpu_enable_fast_math": True}):
-        plan_steps.compile_step(step._replace(options=options), cpu)
+        steps.compile_step(step._replace(options=options), cpu)
     assert len(list((tmp_path / "plans").iterdir())) == 2
 
 
@@ -160,9 +161,7 @@ def test_pmap_and_jit_count_the_same_work() -> None:
     cpu = topology.find("cpu")
     jitted, mapped = (
         roofline.count_work(
-            plan_steps.training_step(
-                _config(parallel={"compile": how}), cpu
-            ).traced.jaxpr
+            steps.training_step(_config(parallel={"compile": how}), cpu).traced.jaxpr
         )
         for how in ("jit", "pmap")
     )
@@ -173,8 +172,8 @@ def test_the_estimate_for_a_gpu_is_near_what_a_compiler_says() -> None:
     config = _config(train={"batch_size": 64})
     gpu, cpu = topology.find("gpu:80GB"), topology.find("cpu")
     one = topology.Topology("cpu", cpu.chip, cpu.devices[:1], True)
-    estimated = roofline.peak_bytes(plan_steps.training_step(config, gpu).traced.jaxpr)
-    found = plan_steps.compile_step(plan_steps.training_step(config, one), one)
+    estimated = roofline.peak_bytes(steps.training_step(config, gpu).traced.jaxpr)
+    found = steps.compile_step(steps.training_step(config, one), one)
     assert 0.5 < estimated / found.needed < 2
 
 
@@ -210,7 +209,7 @@ def test_the_search_ends_an_eighth_below_what_does_not_fit(
         asked.append(count)
         return state + 2 * count**power
 
-    best = plan.largest(needed, room)
+    best = largest(needed, room)
     if not best:
         assert needed(1) > room
         return
@@ -225,9 +224,9 @@ def test_the_advice_can_be_followed_to_its_end(
     compile_by: str, state_share: float
 ) -> None:
     config = _config(train={"batch_size": 64}, parallel={"compile": compile_by})
-    load = plan.Load({"arguments": state_share}, 1.0, 0, 0, "", 0, "")
+    load = Load({"arguments": state_share}, 1.0, 0, 0, "", 0, "")
     followed = []
-    while "no flag is left" not in (said := plan.advice(config, 8, load)):
+    while "no flag is left" not in (said := advice(config, 8, load)):
         for key, value in re.findall(r"--config\.([\w.]+)(?:=(\d+))?", said):
             group, name = key.split(".")
             config[group][name] = int(value) if value else True

@@ -95,6 +95,29 @@ def test_a_folder_gives_a_folder_and_a_bad_file_is_named(restore, photos, capsys
     assert "Traceback" not in said.err
 
 
+def test_a_warning_of_all_pictures_is_printed_once(restore, photos, tmp_path, capsys):
+    mask = np.full((9, 12), 10, np.uint8)
+    mask[2:6] = 200
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    flags = ("--task=inpaint", f"--mask={tmp_path / 'mask.png'}", "--num-steps=3")
+    restore(photos, *flags)
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert said.err.count("ddpm with 3 steps leaves colour noise") == 1
+    assert said.err.count("the brighter of its two values, 200") == 1
+    # A picture's own are printed for each, and where all is there, there are none.
+    wide = np.zeros((9, 12, 4), np.uint8)
+    for name in ("c.png", "d.png"):
+        (tmp_path / "own").mkdir(exist_ok=True)
+        Image.fromarray(wide).save(tmp_path / "own" / name)
+    restore(tmp_path / "own", *flags, "--out=own_out")
+    said = capsys.readouterr().err
+    for name in ("c.png", "d.png"):
+        assert f"{name}: " in said
+    restore(tmp_path / "own", *flags, "--out=own_out")
+    assert "colour noise" not in capsys.readouterr().err
+
+
 def test_a_result_is_made_again_from_its_settings(restore, photos, tmp_path) -> None:
     photo = photos / "a.png"
     flags = ("--task=uncrop", "--side=left", "--extend=25%", "--seed=7")

@@ -12,7 +12,7 @@ import pytest
 from palette_jax import cli
 from palette_jax.config import build
 from palette_jax.configs import multitask
-from palette_jax.training import checkpoints
+from palette_jax.training.checkpoint_writer import CheckpointWriter
 from palette_jax.training.state import make_state
 
 
@@ -39,8 +39,8 @@ def save_run(
         lambda leaf: rng.normal(0, weight, leaf.shape).astype(np.float32), shapes
     )
     state = make_state(params, build.make_optimizer(config))
-    with checkpoints.open_manager(folder / "checkpoints") as manager:
-        checkpoints.save(manager, state, config.to_dict(), 1.0)
+    with CheckpointWriter(folder / "checkpoints") as writer:
+        writer.save(state, config.to_dict(), 1.0)
     return folder
 
 

@@ -16,6 +16,7 @@ from etils import epath
 
 from palette_jax import parallel
 from palette_jax.training import checkpoints, manifest
+from palette_jax.training.checkpoint_writer import CheckpointWriter
 from palette_jax.training.state import TrainState
 
 LAYERS = ("conv_in", "conv_out")
@@ -43,14 +44,14 @@ ABSTRACT = jax.eval_shape(lambda: _state(0))
 
 
 def _write(directory: pathlib.Path, losses: dict[int, float | None], **options: Any):
-    with checkpoints.open_manager(directory, **options) as manager:
+    with CheckpointWriter(directory, **options) as writer:
         for step, loss in losses.items():
-            checkpoints.save(manager, _state(step), {"step": step}, loss)
+            writer.save(_state(step), {"step": step}, loss)
 
 
 def _restore(directory: pathlib.Path) -> TrainState | None:
-    with checkpoints.open_manager(directory) as manager:
-        return checkpoints.restore(manager, ABSTRACT)
+    with CheckpointWriter(directory):  # Removes what was never finished.
+        return checkpoints.restore(directory, ABSTRACT)
 
 
 def _assert_is(state: TrainState | None, step: int) -> None:
@@ -231,11 +232,8 @@ def test_another_network_is_an_error_that_names_the_leaves(
     pattern = r"params/conv_in/kernel: expected \(9, 12\), got \(8, 12\).*extra.*none"
     with pytest.raises(checkpoints.CheckpointError, match=pattern):
         checkpoints.restore_params(two_steps, other.params, ema=False)
-    with (
-        checkpoints.open_manager(two_steps) as manager,
-        pytest.raises(checkpoints.CheckpointError, match="another network"),
-    ):
-        checkpoints.restore(manager, other)
+    with pytest.raises(checkpoints.CheckpointError, match="another network"):
+        checkpoints.restore(two_steps, other)
 
 
 def test_a_checkpoint_of_before_there_were_manifests_is_still_read(
@@ -253,18 +251,18 @@ def test_a_full_disk_is_said_and_costs_no_finished_checkpoint(
     two_steps: pathlib.Path,
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    manager = checkpoints.open_manager(two_steps)
+    writer = CheckpointWriter(two_steps)
     big = jax.tree.map(lambda leaf: leaf, _state(3))
     big.params["big"] = jax.random.normal(jax.random.key(0), (1 << 18,))
     # A limit on the size of a file fails a write as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, hard))
     try:
         with pytest.raises(checkpoints.CheckpointError, match="step 2 is the last"):
-            checkpoints.save(manager, big, {}, 1.0)
-            checkpoints.wait(manager)
+            writer.save(big, {}, 1.0)
+            writer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    manager.close()
+    writer.close()
     _assert_is(_restore(two_steps), 2)
 
 
@@ -280,11 +278,10 @@ def test_sharded_and_whole_are_the_same_checkpoint(
     for step, layout in enumerate(layouts, start=1):
         shardings = meshes[layout]
         placed = jax.device_put(state.replace(step=jnp.int32(step)), shardings)
-        with checkpoints.open_manager(tmp_path) as manager:
-            checkpoints.save(manager, placed, {}, None)
+        with CheckpointWriter(tmp_path) as writer:
+            writer.save(placed, {}, None)
         abstract = parallel.with_shardings(ABSTRACT, meshes[layouts[step % 5]])
-        with checkpoints.open_manager(tmp_path) as manager:
-            restored = checkpoints.restore(manager, abstract)
+        restored = checkpoints.restore(tmp_path, abstract)
         assert restored is not None and int(restored.step) == step
         for leaf, asked in zip(
             jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True

@@ -17,8 +17,8 @@ from jaxtyping import Array
 
 from palette_jax import parallel
 from palette_jax.config import build, build_training
-from palette_jax.programs import roofline
-from palette_jax.programs.topology import Topology
+from palette_jax.planning import roofline
+from palette_jax.planning.topology import Topology, peak_flops
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.training.state import make_state
 from palette_jax.types import Params
@@ -127,6 +127,27 @@ def sampling_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
     jitted = jax.jit(restore, out_shardings=sharding)
     options = parallel.compiler_options(mesh)
     return Step(jitted.trace(*arguments), arguments, options)
+
+
+def best_seconds(config: ml_collections.ConfigDict) -> float | None:
+    """Returns the seconds of a step at the peak rate of the devices.
+
+    Forward and backward, three times the work forward; what `model.remat` computes
+    twice counts once. None for devices whose peak is not known.
+    """
+    rate = peak_flops(jax.devices()[0].device_kind)
+    if rate is None:
+        return None
+    size = config.data.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    level = jax.ShapeDtypeStruct((1,), jnp.float32)
+    params = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
+    network = build.make_network(config)
+    forward = jax.make_jaxpr(
+        lambda params, *args: network.apply({"params": params}, *args)
+    )(params, image, image, level)
+    flops = 3 * config.train.batch_size * roofline.count_work(forward).flops
+    return flops / rate / jax.device_count()
 
 
 def _batch(

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from palette_jax.config import build
-from palette_jax.programs import roofline
+from palette_jax.planning import roofline
 
 FLOAT = jnp.float32
 
