@@ -14,7 +14,8 @@ each; `--config.task=uncrop` selects one.
 PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one sample
 it falls as pictures get sharper, so look at the mean of the samples, and at how far
 they differ. The distance is the root mean square difference, of 255, to the solver's
-own result with many steps. `--inception_weights` adds a Fréchet distance.
+own result with many steps. FID-768, the Fréchet distance to the originals, is measured
+where the weights of Inception are in the folder that PALETTE_JAX_WEIGHTS names.
 """
 
 import argparse
@@ -36,7 +37,14 @@ from palette_jax.config import build, build_data, flags
 from palette_jax.config.build_restorer import load_config, load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
-from palette_jax.evaluation.metrics import color, distortion
+from palette_jax.evaluation.metrics import (
+    color,
+    distortion,
+    frechet,
+    inception,
+    weight_files,
+)
+from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.training import logs
 from palette_jax.types import Params
 
@@ -128,11 +136,17 @@ def _painted(hole: np.ndarray) -> np.ndarray:
     return np.where(hole.any((1, 2, 3), keepdims=True), hole, 1)
 
 
-def make_fid(path: str, batches: list[Batch]) -> Callable[[Pictures], float]:
-    """Returns the Fréchet distance to the originals by Inception's 768 features."""
-    from palette_jax.evaluation.metrics import frechet, inception
+def load_inception() -> Extractor | None:
+    """Returns the network of FID, None where its weights are not there."""
+    try:
+        return inception.load(inception.find())
+    except weight_files.MissingWeightsError as error:
+        print(f"no FID-768: {error}")
+        return None
 
-    network = inception.load(path)
+
+def make_fid(network: Extractor, batches: list[Batch]) -> Callable[[Pictures], float]:
+    """Returns the Fréchet distance to the originals by Inception's 768 features."""
 
     def statistics(pictures: Pictures) -> frechet.Statistics:
         features = network(pictures)["768"]
@@ -157,7 +171,7 @@ def run(argv: list[str]) -> int:
     devices = jax.device_count()
     enough = -(-args.num_pictures // devices) * devices
     config.eval.batch_size = min(config.eval.batch_size, enough)
-    build.check(config, num_devices=devices)
+    build.check(config, num_devices=devices, trains=False)
     parallel.cache_compilations()
     rows = list(ways(_parse(args.steps.split(","))))
     if config.diffusion.objective == "regress":
@@ -166,13 +180,10 @@ def run(argv: list[str]) -> int:
     students = [load_weights(student)[:2] for student in args.students]
     folder = epath.Path(workdir)
     folder = folder.parent if folder.suffix else folder
+    network = load_inception()
     for task in task_names(config):
         batches = list(build_data.eval_batches(config, task))
-        fid = (
-            make_fid(args.inception_weights, batches)
-            if args.inception_weights
-            else None
-        )
+        fid = make_fid(network, batches) if network else None
         count = sum(int(batch["valid"].sum()) for batch in batches)
         about = {
             "workdir": str(workdir),
@@ -276,7 +287,6 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--num_pictures", type=int, default=32)
     parser.add_argument("--num_samples", type=int, default=4, help="of each picture")
-    parser.add_argument("--inception_weights", help="adds a column with FID-768")
     return parser
 
 

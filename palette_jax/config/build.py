@@ -35,9 +35,20 @@ SPACING = {"ddpm": 1.0, "ddim": 1.5, "dpmpp_2m": 1.5, "unipc_2": 1.5, "unipc_3":
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def check(config: ml_collections.ConfigDict, *, num_devices: int | None = None) -> None:
-    """Raises `ConfigError` for mistakes that can be found before anything runs."""
-    checks.check_values(config)
+def check(
+    config: ml_collections.ConfigDict,
+    *,
+    num_devices: int | None = None,
+    trains: bool = True,
+) -> None:
+    """Raises `ConfigError` for mistakes that can be found before anything runs.
+
+    Args:
+      config: to check.
+      num_devices: that batches are split over, None if it is not known.
+      trains: whether the pictures to train on are read.
+    """
+    checks.check_values(config, trains=trains)
     for group in ("diffusion", "sample"):
         low, high = config[group].beta_min, config[group].beta_max
         if low > high:

@@ -71,10 +71,16 @@ _RANGES = {
 }
 
 
-def check_values(config: ml_collections.ConfigDict) -> None:
-    """Raises `ConfigError` for invalid values and combinations of values."""
+def check_values(config: ml_collections.ConfigDict, *, trains: bool = True) -> None:
+    """Raises `ConfigError` for invalid values and combinations of values.
+
+    Args:
+      config: to check.
+      trains: whether the pictures to train on are read.
+    """
     _check_names(config)
     _check_ranges(config)
+    _check_folders(config, trains)
     _check_sources(config)
     _check_network(config)
     _check_masks(config)
@@ -121,14 +127,20 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
                 )
 
 
-def _check_sources(config: ml_collections.ConfigDict) -> None:
+def _check_folders(config: ml_collections.ConfigDict, trains: bool) -> None:
     needs = {"folder": ["folder"], "paired": ["input_folder", "target_folder"]}
+    if config.data.eval_folder and not trains:
+        return  # Those are all the pictures that are read.
     for key in needs.get(config.data.source, []):
         if not config.data[key]:
+            take = key if trains or key != "folder" else "eval_folder"
             raise ConfigError(
                 f"expected data.{key} with data.source={config.data.source}, got none;"
-                f" add --config.data.{key}=..."
+                f" add --config.data.{take}=..."
             )
+
+
+def _check_sources(config: ml_collections.ConfigDict) -> None:
     if config.data.eval_folder and config.data.source == "paired":
         raise ConfigError(
             "expected no data.eval_folder with data.source=paired, which holds out"

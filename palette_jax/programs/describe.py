@@ -9,9 +9,17 @@ from palette_jax.config import build, build_data
 from palette_jax.config.values import flatten
 
 
-def describe(config: ml_collections.ConfigDict) -> int:
-    """Prints the resolved config, the network's size and how a batch is split."""
-    if config.data.source in ("folder", "paired"):
+def describe(config: ml_collections.ConfigDict, *, trains: bool) -> int:
+    """Prints the resolved config, the network's size and how a batch is split.
+
+    Args:
+      config: of the run.
+      trains: whether the pictures to train on are read.
+    """
+    listed = config.data.source in ("folder", "paired")
+    if not trains and (listed or config.data.eval_folder):
+        print(f"pictures: {len(build_data.eval_source(config))} to evaluate on")
+    elif listed:
         counts = build_data.identity(config)
         train = sum(source["pictures"] for source in counts["train"])
         held_out = counts["held_out"]["pictures"]

@@ -110,7 +110,7 @@ def _steps(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Checks the config and hands over to the program; 75 asks to be run again."""
     config = _config(args)
-    build.check(config)
+    build.check(config, trains=_trains(args))
     logs.set_up_logging()
     if args.command == "plan":
         return _plan(config, args)
@@ -196,12 +196,16 @@ def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     )
 
 
+def _trains(args: argparse.Namespace) -> bool:
+    return args.command not in ("sample", "evaluate")
+
+
 def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     share = config.parallel.fsdp * (config.parallel.slices or 1)
     if args.command in ("sample", "evaluate") and jax.device_count() % share:
         # Trained on another machine: whole copies of the parameters fit any number.
         config.parallel.fsdp, config.parallel.slices = 1, 0
-    build.check(config, num_devices=jax.device_count())
+    build.check(config, num_devices=jax.device_count(), trains=_trains(args))
     workdir = str(epath.Path(args.workdir).expanduser())
     on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"
     parallel.cache_compilations(workdir=workdir if on_pod else None)
@@ -216,7 +220,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     from palette_jax.programs import describe, evaluate_run, sample, train
 
     if args.dry_run:
-        return describe.describe(config)
+        return describe.describe(config, trains=_trains(args))
     programs = {
         "train": functools.partial(train.train, profile=args.profile),
         "distill": train.train,

@@ -250,8 +250,11 @@ def _identify(
     if before:
         old = from_dict(before["config"])
         config.data.held_out_below = old.data.held_out_below
-        for line in identity.check_resume(old, config, directory):
-            logging.warning("changed since the run was started: %s", line)
+        changed = identity.check_resume(old, config, directory)
+        if checkpoints.committed_steps(directory) == [0]:
+            logging.info("training starts from the weights that were imported")
+        elif changed:
+            logging.warning("changed since the run was started: %s", "; ".join(changed))
     if not config.data.held_out_below:
         config.data.held_out_below = build_data.held_out_below(config)
     about = {

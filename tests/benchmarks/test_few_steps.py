@@ -72,6 +72,27 @@ def test_the_rows_are_few_steps_and_then_the_papers() -> None:
         few_steps._parse(["5", "x"])
 
 
+def test_without_its_weights_there_is_no_fid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys
+) -> None:
+    monkeypatch.setenv("PALETTE_JAX_WEIGHTS", str(tmp_path))
+    assert few_steps.load_inception() is None
+    said = capsys.readouterr().out
+    assert said.startswith("no FID-768: ") and "PALETTE_JAX_WEIGHTS" in said
+
+
+def test_the_distance_of_the_originals_to_themselves_is_0(
+    monkeypatch: pytest.MonkeyPatch, reference_data: pathlib.Path
+) -> None:
+    monkeypatch.setenv("PALETTE_JAX_WEIGHTS", str(reference_data / "inception_2015"))
+    network = few_steps.load_inception()
+    assert network is not None
+    batches = _batches(3)
+    fid = few_steps.make_fid(network, batches)
+    originals = batches[0]["y"][:3]
+    assert fid(originals) == pytest.approx(0, abs=1e-6) < fid(255 - originals)
+
+
 @pytest.mark.slow
 def test_the_program_prints_and_keeps_a_table(tmp_path: pathlib.Path) -> None:
     run = save_run(tmp_path / "run")

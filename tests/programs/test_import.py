@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 import safetensors.numpy
+from etils import epath
 from PIL import Image
 
 from palette_jax.config import build, identity
@@ -19,6 +20,7 @@ from palette_jax.config.build_restorer import load_restorer, load_weights
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
+from palette_jax.programs import train
 from palette_jax.programs.import_weights import make_config
 from palette_jax.restoration.settings import Settings
 from palette_jax.training import checkpoints
@@ -240,7 +242,9 @@ def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> N
         assert not pathlib.Path("odd").exists()
 
 
-def test_the_advice_of_a_run_that_is_refused_on_resume_works(run, tmp_path) -> None:
+def test_the_advice_of_a_run_that_is_refused_on_resume_works(
+    run, tmp_path, caplog
+) -> None:
     """The old values, another folder, or the weights by export and import."""
     save_run(tmp_path / "trained")
     old = from_dict(checkpoints.load_config(tmp_path / "trained" / "checkpoints"))
@@ -262,7 +266,13 @@ def test_the_advice_of_a_run_that_is_refused_on_resume_works(run, tmp_path) -> N
     flags = ("--image-size=16", "--task=inpaint")
     assert run("import", "w.safetensors", "--out=other", *flags) == 0
     begun = from_dict(checkpoints.load_config(tmp_path / "other" / "checkpoints"))
-    identity.check_resume(begun, flags_of.load("other/config.py:tiny"), "other")
+    tiny = flags_of.load("other/config.py:tiny")
+    assert len(identity.check_resume(begun, tiny, "other")) > 10
+    # Nothing was trained with the values that changed: none is listed.
+    with caplog.at_level("INFO", logger="absl"):
+        train._identify(tiny, epath.Path("other/checkpoints"))
+    assert "training starts from the weights that were imported" in caplog.text
+    assert "changed since" not in caplog.text
 
 
 def test_the_advice_for_another_network_works(tmp_path) -> None:

@@ -128,6 +128,27 @@ def test_evaluate_prints_and_writes_a_table(run: tuple, main: Main) -> None:
         assert (out / f"{task}.png").exists()
 
 
+def test_evaluation_reads_no_pictures_to_train_on(
+    run: tuple, main: Main, photos: pathlib.Path
+) -> None:
+    folder, _ = run
+    args = ("--mode=evaluate", "--workdir=run", "--config.data.folder=")
+    there = f"--config.data.eval_folder={photos}"
+    assert "add --config.data.eval_folder=" in main(*args, folder=folder).error
+    result = main(*args, there, "--dry-run", folder=folder)
+    assert result.code == 0, result.output
+    count = len([path for path in photos.rglob("*") if path.is_file()])
+    assert f"pictures: {count} to evaluate on" in result.output
+    few = ("--config.eval.num_images=2", "--config.mix.uncrop=0")
+    result = main(*args, there, *few, folder=folder)
+    assert result.code == 0, result.output
+    assert "report: " in result.output
+    error = main(
+        *_train(photos, "other"), "--config.data.folder=", there, folder=folder
+    ).error
+    assert "add --config.data.folder=" in error
+
+
 def test_evaluation_of_another_network_is_refused(run: tuple, main: Main) -> None:
     folder, _ = run
     args = ("--mode=evaluate", "--workdir=run", "--config.model.base_features=16")
