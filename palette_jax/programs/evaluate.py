@@ -19,7 +19,7 @@ from palette_jax.evaluation.metrics import frechet, weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.pictures import image_list
 from palette_jax.pictures.protocols import PROTOCOLS
-from palette_jax.programs import photo_files
+from palette_jax.restoration.jobs import check_out
 
 Show = Callable[[str], Mapping[str, np.ndarray]]
 
@@ -109,7 +109,7 @@ def judge_folder(
     Returns:
       What it holds, and what shows the pictures of a name, by what they are.
     """
-    photo_files.check_out(pathlib.Path(out))
+    check_out(pathlib.Path(out))
     found = _pictures(args, results)
     judge = _judge(args, found)
     size, names = args.size, list(found.originals)

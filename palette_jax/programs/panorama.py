@@ -9,9 +9,9 @@ from palette_jax import interruptible
 from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.programs import photo_files, photo_flags
-from palette_jax.programs.photo_files import Job
+from palette_jax.programs import photo_flags
 from palette_jax.restoration import panorama
+from palette_jax.restoration.jobs import Job, check_out
 from palette_jax.restoration.progress import Progress
 from palette_jax.tasks import Sides
 
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often each side is extended (default: %(default)s)",
     )
-    photo_files.add_arguments(parser)
+    photo_flags.add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the panorama after each extension; one that was stopped goes on."""
     path = pathlib.Path(args.photo)
-    photo_files.check_out(pathlib.Path(args.out))
+    check_out(pathlib.Path(args.out))
     target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
     photo = files.read(path)
     sides = args.side or ["left", "right"]

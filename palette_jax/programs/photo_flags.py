@@ -56,6 +56,17 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds where results go."""
+    parser.add_argument(
+        "--out",
+        default="restored",
+        metavar="DIR",
+        help="folder of the results (default %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
+
+
 def settings(
     args: argparse.Namespace, task: str, *, like: Settings | None = None, **others: Any
 ) -> Settings:

@@ -3,14 +3,22 @@
 import argparse
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.programs import photo_files, photo_flags, photo_results
+from palette_jax.programs import photo_flags
 from palette_jax.programs.restore_run import RestoreRun
+from palette_jax.restoration import masks
+from palette_jax.restoration.jobs import (
+    Job,
+    check_out,
+    find_jobs,
+    hole_of,
+    mask_preview,
+)
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides
@@ -86,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print what became of the pictures as JSON"
     )
-    photo_files.add_arguments(parser)
+    photo_flags.add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,16 +108,16 @@ def run(args: argparse.Namespace) -> int:
                 f" named {like[name]}, got none; give --{name}=PATH"
             )
     mask, invert = args.mask, args.invert or like.get("invert", False)
-    jobs, left_out = photo_files.find(
+    jobs, left_out = find_jobs(
         args.photos,
         pathlib.Path(args.out),
         mask=mask,
         invert=invert,
         hints=args.hints,
     )
-    photo_files.check_out(pathlib.Path(args.out))
+    check_out(pathlib.Path(args.out))
     if args.check_mask:
-        return photo_results.check_masks(jobs, args.overwrite)
+        return _check_masks(jobs, args.overwrite)
     named, old = args.checkpoint, like.get("settings", {})
     restorer = load_restorer(named, task=args.task or old.get("task"))
     if named is None:
@@ -137,6 +145,31 @@ def run(args: argparse.Namespace) -> int:
         check_steps=args.check_steps,
         as_json=args.json,
     ).restore(jobs, left_out)
+
+
+def _check_masks(jobs: Sequence[Job], overwrite: bool) -> int:
+    """Writes each picture with its hole in red; returns 1 if one could not be."""
+    failed = 0
+    for job in jobs:
+        target = mask_preview(job)
+        try:
+            if target.exists() and not overwrite:
+                raise UserError(f"{target} exists; give --overwrite, or another --out")
+            photo = files.read(job.path)
+            hole, warnings = hole_of(job, photo)
+            if hole is None:
+                raise UserError("expected --mask with --check-mask, got none")
+            files.write(
+                target, masks.shown(photo.pixels, hole), files.Photo(photo.pixels)
+            )
+        except UserError as error:
+            failed += 1
+            print(f"error: {job.path}: {error}", file=sys.stderr)
+            continue
+        for warning in warnings:
+            print(f"{job.path}: {warning}", file=sys.stderr)
+        print(f"{target}: {hole.mean():.1%} would be painted")
+    return 1 if failed else 0
 
 
 def _compare_weights(like: Mapping[str, Any], restorer: Restorer) -> None:

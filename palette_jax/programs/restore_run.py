@@ -16,8 +16,9 @@ from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.pictures.files import Photo
-from palette_jax.programs import photo_files, photo_flags, photo_results
-from palette_jax.programs.photo_files import Job
+from palette_jax.programs import photo_flags
+from palette_jax.restoration import outputs
+from palette_jax.restoration.jobs import Job, hole_of
 from palette_jax.restoration.progress import OnProgress, Progress
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
@@ -143,7 +144,7 @@ class RestoreRun:
             self._failed.append(f"{job.path}: {error}")
             return False
         for path, settings in wanted.items():
-            if path.exists() and not photo_results.is_result(path, now, settings):
+            if path.exists() and not outputs.is_result(path, now, settings):
                 self._failed.append(
                     f"{job.path}: {path} exists and is no result of these settings;"
                     " give --overwrite, or another --out"
@@ -187,7 +188,7 @@ class RestoreRun:
         """Reads the files of a job; None if it cannot be restored."""
         try:
             photo = files.read(job.path)
-            hole, warnings = photo_files.hole_of(job, photo)
+            hole, warnings = hole_of(job, photo)
             self._restorer.prepare(photo, self._settings, hole=hole, hints=job.hints)
         except UserError as error:
             self._fail(job, error)
@@ -231,7 +232,7 @@ class RestoreRun:
         targets = job.targets(self._settings, self._suffix)
         if result.alpha is not None and self._suffix == ".jpg":
             result.warnings.append("a JPEG has no opacity; png keeps it")
-        photo_results.save_diversity(job, result, about)
+        outputs.save_diversity(job, result, about)
         for index, target in enumerate(targets):
             result.save(target, index=index, about=about)
             print(target, flush=True)

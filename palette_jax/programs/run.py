@@ -217,7 +217,8 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # For gs://: by default each picture is opened with a buffer of 64 MB.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")
-    from palette_jax.programs import describe, evaluate_run, sample, train
+    from palette_jax.evaluation import of_run
+    from palette_jax.programs import describe, sample, train
 
     if args.dry_run:
         return describe.describe(config, trains=_trains(args))
@@ -225,7 +226,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
         "train": functools.partial(train.train, profile=args.profile),
         "distill": train.train,
         "sample": sample.sample,
-        "evaluate": evaluate_run.evaluate,
+        "evaluate": of_run.evaluate,
     }
     try:
         return programs[args.command](config, workdir)

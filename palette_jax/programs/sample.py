@@ -8,8 +8,8 @@ from absl import logging
 from etils import epath
 
 from palette_jax.config.values import task_names
+from palette_jax.evaluation.restored import SHEET_ROWS, Restored, file_names
 from palette_jax.pictures import sheets
-from palette_jax.programs.restored import SHEET_ROWS, Restored, file_names
 
 
 def sample(config: ml_collections.ConfigDict, workdir: str) -> int:

@@ -34,7 +34,7 @@ TINY = (
 # The server imports what all programs need, once; each process is a fork of it.
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
-    ["palette_jax.programs.train", "palette_jax.programs.evaluate_run"]
+    ["palette_jax.programs.train", "palette_jax.evaluation.of_run"]
 )
 
 

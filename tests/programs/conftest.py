@@ -24,7 +24,7 @@ _MAIN = pathlib.Path(__file__).resolve().parents[2] / "main.py"
 # The server imports what all programs need, once; each run is a fork of it.
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
-    ["palette_jax.programs.train", "palette_jax.programs.evaluate_run"]
+    ["palette_jax.programs.train", "palette_jax.evaluation.of_run"]
 )
 
 TINY = (

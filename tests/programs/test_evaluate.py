@@ -16,10 +16,10 @@ from PIL import Image
 
 from palette_jax.config import build_data
 from palette_jax.config.values import from_dict
-from palette_jax.evaluation import history, paper, plots
+from palette_jax.evaluation import history, of_run, paper, plots, restored
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.pictures.protocols import PROTOCOLS
-from palette_jax.programs import evaluate_run, restored, run
+from palette_jax.programs import run
 from palette_jax.training import checkpoints
 from tests.programs import fake_networks
 from tests.programs.conftest import Process
@@ -82,7 +82,7 @@ def evaluated(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
         fake_networks.install(patch)
-        assert evaluate_run.evaluate(config, str(workdir)) == 0
+        assert of_run.evaluate(config, str(workdir)) == 0
     out = workdir / "evaluation" / "step_0000000"
     return out, json.loads((out / "table.json").read_text())
 
@@ -177,7 +177,7 @@ def test_the_same_command_again_makes_nothing_anew(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(out.parents[2]))
         fake_networks.install(patch)
-        evaluate_run.evaluate(config, str(out.parents[1]))
+        of_run.evaluate(config, str(out.parents[1]))
     assert json.loads((out / "table.json").read_text()) == results
     made = {p for p, time in kept.items() if p.stat().st_mtime_ns != time}
     assert {p.name for p in made} <= {"settings.json", "table.json"}
@@ -224,7 +224,7 @@ def test_pictures_of_which_nothing_can_be_said_are_named(
         (folder / "06.png").unlink()
     config = _config(checkpoint, folder)
     with pytest.raises(MetricError, match=r"05\.png"):
-        evaluate_run.evaluate(config, str(_workdir(tmp_path, checkpoint)))
+        of_run.evaluate(config, str(_workdir(tmp_path, checkpoint)))
 
 
 @pytest.mark.slow

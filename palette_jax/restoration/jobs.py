@@ -1,6 +1,5 @@
 """Finds the pictures of a command, their masks and the places of results."""
 
-import argparse
 import collections
 import os
 import pathlib
@@ -77,7 +76,7 @@ class Found(NamedTuple):
     left_out: list[str]
 
 
-def find(
+def find_jobs(
     sources: Sequence[str],
     out: pathlib.Path,
     *,
@@ -173,17 +172,6 @@ def hole_of(
 def mask_preview(job: Job) -> pathlib.Path:
     """Returns the file that shows what of a picture would be painted."""
     return _append(job.out, "_mask.png")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds where results go."""
-    parser.add_argument(
-        "--out",
-        default="restored",
-        metavar="DIR",
-        help="folder of the results (default %(default)s)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
 
 
 def _masks(

@@ -24,8 +24,8 @@ from palette_jax.evaluation.batch_files import write_whole
 from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import pictures, weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.restored import SHEET_ROWS, Folders, Restored
 from palette_jax.pictures import image_list, sheets
-from palette_jax.programs.restored import SHEET_ROWS, Folders, Restored
 from palette_jax.tasks import TASKS
 
 _COLOUR = ("colourfulness", "a*", "b*")

@@ -1,18 +1,14 @@
 """What is written beside results, and whether a file is such a result."""
 
 import pathlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.programs import photo_files
-from palette_jax.programs.photo_files import Job
-from palette_jax.restoration import masks
+from palette_jax.restoration.jobs import Job
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 
@@ -55,28 +51,3 @@ def is_result(path: pathlib.Path, now: Mapping[str, Any], settings: Settings) ->
     if any(about.get(name) != now.get(name) for name in given):
         return False
     return about == {**about, **now, "settings": settings.to_json()}
-
-
-def check_masks(jobs: Sequence[Job], overwrite: bool) -> int:
-    """Writes each picture with its hole in red; returns 1 if one could not be."""
-    failed = 0
-    for job in jobs:
-        target = photo_files.mask_preview(job)
-        try:
-            if target.exists() and not overwrite:
-                raise UserError(f"{target} exists; give --overwrite, or another --out")
-            photo = files.read(job.path)
-            hole, warnings = photo_files.hole_of(job, photo)
-            if hole is None:
-                raise UserError("expected --mask with --check-mask, got none")
-            files.write(
-                target, masks.shown(photo.pixels, hole), files.Photo(photo.pixels)
-            )
-        except UserError as error:
-            failed += 1
-            print(f"error: {job.path}: {error}", file=sys.stderr)
-            continue
-        for warning in warnings:
-            print(f"{job.path}: {warning}", file=sys.stderr)
-        print(f"{target}: {hole.mean():.1%} would be painted")
-    return 1 if failed else 0
