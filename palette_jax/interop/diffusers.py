@@ -4,6 +4,7 @@ Like guided-diffusion's, it is told steps, bridged from gamma through the linear
 schedule of DDPM, and has its first convolution widened if it knows no source image.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -167,16 +168,10 @@ def _rules(
     yield from mapping.conv_out("conv_out")
 
 
-def _res_block(
-    state: Mapping[str, np.ndarray], ours: str, theirs: str
-) -> Iterator[Rule]:
-    yield from mapping.norm(f"{ours}/norm_in", f"{theirs}.norm1")
-    yield from mapping.conv(f"{ours}/conv_in", f"{theirs}.conv1")
-    yield from mapping.dense(f"{ours}/film", f"{theirs}.time_emb_proj")
-    yield from mapping.norm(f"{ours}/norm_out", f"{theirs}.norm2")
-    yield from mapping.conv(f"{ours}/conv_out", f"{theirs}.conv2")
-    if f"{theirs}.conv_shortcut.weight" in state:
-        yield from mapping.conv(f"{ours}/skip", f"{theirs}.conv_shortcut")
+_res_block = functools.partial(
+    mapping.res_block,
+    names=("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut"),
+)
 
 
 def _attention(ours: str, theirs: str, fields: Mapping[str, Any]) -> Iterator[Rule]:

@@ -5,6 +5,7 @@ predicts as before until it is trained on. Its steps come from gamma through the
 schedule it was trained with; half of its output, a variance, is dropped.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -207,16 +208,13 @@ def rules(
     yield from mapping.conv_out("out.2")
 
 
-def _res_block(
-    state: Mapping[str, np.ndarray], ours: str, theirs: str
-) -> Iterator[Rule]:
-    yield from mapping.norm(f"{ours}/norm_in", f"{theirs}.in_layers.0")
-    yield from mapping.conv(f"{ours}/conv_in", f"{theirs}.in_layers.2")
-    yield from mapping.dense(f"{ours}/film", f"{theirs}.emb_layers.1")
-    yield from mapping.norm(f"{ours}/norm_out", f"{theirs}.out_layers.0")
-    yield from mapping.conv(f"{ours}/conv_out", f"{theirs}.out_layers.3")
-    if f"{theirs}.skip_connection.weight" in state:
-        yield from mapping.conv(f"{ours}/skip", f"{theirs}.skip_connection")
+_res_block = functools.partial(
+    mapping.res_block,
+    names=(
+        *("in_layers.0", "in_layers.2", "emb_layers.1"),
+        *("out_layers.0", "out_layers.3", "skip_connection"),
+    ),
+)
 
 
 def _attention(

@@ -1,7 +1,7 @@
 """Converts weights key by key, and accounts for every key."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax
@@ -68,6 +68,28 @@ def norm(ours: str, theirs: str) -> Iterator[Rule]:
     """Yields the rules of a group normalisation."""
     yield Rule(f"{ours}/norm/scale", (f"{theirs}.weight",), _same)
     yield Rule(f"{ours}/norm/bias", (f"{theirs}.bias",), _same)
+
+
+def res_block(
+    state: Mapping[str, np.ndarray], ours: str, theirs: str, *, names: Sequence[str]
+) -> Iterator[Rule]:
+    """Yields the rules of a residual block.
+
+    Args:
+      state: their arrays by name; not every block has a convolution in its skip.
+      ours: the path of the block.
+      theirs: their name of the block.
+      names: of the first norm and convolution, the level's dense layer, the last norm
+        and convolution, and the skip.
+    """
+    norm_in, first, film, norm_out, last, skip = (f"{theirs}.{name}" for name in names)
+    yield from norm(f"{ours}/norm_in", norm_in)
+    yield from conv(f"{ours}/conv_in", first)
+    yield from dense(f"{ours}/film", film)
+    yield from norm(f"{ours}/norm_out", norm_out)
+    yield from conv(f"{ours}/conv_out", last)
+    if f"{skip}.weight" in state:
+        yield from conv(f"{ours}/skip", skip)
 
 
 def conv_in(theirs: str, *, noisy_first: bool) -> Iterator[Rule]:

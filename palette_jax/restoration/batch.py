@@ -65,7 +65,8 @@ def without_lattice(y_0: Float[Array, "b h w c"], size: int) -> Float[Array, "b 
     return (squares - (places - level)).reshape(y_0.shape)
 
 
-def _by_noise(
+def _by_output(
+    picture_from: Callable[[Array, Array, Array], Array],
     apply: ApplyFn,
     params: Params,
     gamma_floor: Array | float,
@@ -73,20 +74,8 @@ def _by_noise(
     y_t: Array,
     gamma: Array,
 ) -> Array:
-    eps = apply(params, x, y_t, jnp.maximum(gamma, gamma_floor)).astype(y_t.dtype)
-    return objective.picture_from_noise(eps, y_t, gamma)
-
-
-def _by_velocity(
-    apply: ApplyFn,
-    params: Params,
-    gamma_floor: Array | float,
-    x: Array,
-    y_t: Array,
-    gamma: Array,
-) -> Array:
-    velocity = apply(params, x, y_t, jnp.maximum(gamma, gamma_floor))
-    return objective.picture_from_velocity(velocity.astype(y_t.dtype), y_t, gamma)
+    output = apply(params, x, y_t, jnp.maximum(gamma, gamma_floor)).astype(y_t.dtype)
+    return picture_from(output, y_t, gamma)
 
 
 def _by_picture(
@@ -101,7 +90,11 @@ def _by_picture(
     return apply(params, x, jnp.zeros_like(y_t), floor).astype(y_t.dtype)
 
 
-_PREDICT = {"denoise": _by_noise, "velocity": _by_velocity, "regress": _by_picture}
+_PREDICT = {
+    "denoise": functools.partial(_by_output, objective.picture_from_noise),
+    "velocity": functools.partial(_by_output, objective.picture_from_velocity),
+    "regress": _by_picture,
+}
 
 
 def image_keys(

@@ -21,6 +21,13 @@ FLOOR = 4e-5
 STD = 0.5
 
 
+def _ends(schedule: NoiseSchedule, num_segments: int) -> NoiseSchedule:
+    """The ends of the segments, at which the student is sampled."""
+    length = len(schedule) // num_segments
+    ends = slice(length - 1, None, length)
+    return NoiseSchedule(schedule.gamma[ends], schedule.var[ends])
+
+
 def _schedule(num_steps: int) -> NoiseSchedule:
     return schedules.respace(CURVE, num_steps, gamma_floor=FLOOR, exponent=1.5)
 
@@ -100,7 +107,7 @@ def test_a_linear_student_learns_the_exact_map(num_segments: int) -> None:
     gains, _ = jax.jit(lambda keys: jax.lax.scan(step, jnp.zeros(32), keys))(keys)
     x, mask = jnp.zeros((8, 4, 4, 3)), jnp.ones((8, 4, 4, 1))
     keys = jax.random.split(jax.random.key(2), 8)
-    ends = distillation.student_schedule(schedule, num_segments)
+    ends = _ends(schedule, num_segments)
     ours = sampling.sample(keys, student(gains), x, mask, samplers.ddim(ends))
     theirs = sampling.sample(keys, _gaussian, x, mask, samplers.ddim(schedule))
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
@@ -138,11 +145,11 @@ def test_pixels_outside_the_mask_give_no_loss_and_are_shown_clean() -> None:
 def test_the_students_steps_are_the_schedule_in_as_many_steps(
     num_segments: int,
 ) -> None:
-    ends = distillation.student_schedule(_schedule(12), num_segments)
+    ends = _ends(_schedule(12), num_segments)
     np.testing.assert_allclose(ends.gamma, _schedule(num_segments).gamma, rtol=1e-12)
 
 
 @pytest.mark.parametrize("num_segments", [0, 5, 24])
 def test_segments_must_divide_the_steps(num_segments: int) -> None:
     with pytest.raises(ValueError, match="divides 12 steps"):
-        distillation.student_schedule(_schedule(12), num_segments)
+        distillation._tables(_schedule(12), num_segments)
