@@ -5,42 +5,18 @@ import contextlib
 import json
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from etils import epath
 
 from palette_jax.errors import UserError
-from palette_jax.evaluation import table
-from palette_jax.evaluation.metrics import bootstrap
+from palette_jax.evaluation import of_folder, table
+from palette_jax.evaluation.differences import Difference, differences
 from palette_jax.evaluation.metrics.pictures import some_of
 from palette_jax.programs import evaluate
 
 # What must be equal for two numbers to be compared.
 _SAME = ("name", "list", "crop", "resize", "quantisation", "reference", "weights")
-
-
-class Difference(NamedTuple):
-    """A metric of two methods.
-
-    Attributes:
-      first: of the first.
-      second: of the second.
-      interval: of second less first, at 95%; None for metrics of whole sets.
-      wins: the share of pictures on which the second is better.
-    """
-
-    first: float
-    second: float
-    interval: tuple[float, float] | None
-    wins: float | None
-
-    def better(self, title: str) -> str:
-        """Returns which is better, A or B, where the interval can tell."""
-        direction = table.BY_TITLE[title].better
-        if self.interval is None or not direction or _spans_0(self.interval):
-            return ""
-        return "B" if (self.interval[0] > 0) == (direction == "higher") else "A"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     evaluate.add_judging(parser)
     parser.add_argument(
-        *("--json",), action="store_true", help="print JSON in place of a table"
+        "--json", action="store_true", help="print JSON in place of a table"
     )
     parser.add_argument(
         "--out",
@@ -61,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where pictures are evaluated, as A and B below it (default %(default)s)",
     )
-    parser.set_defaults(statistics=None, save_statistics=None, given=None, task=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,40 +71,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Difference]:
-    """Returns how the results of two evaluations differ, by metric.
-
-    Args:
-      first: what a table.json holds of a task.
-      second: of another method, of the same pictures.
-    """
-    values = [found["rows"][found["main"]] for found in (first, second)]
-    found = {}
-    for title in table.titles(values):
-        if any(title not in each for each in values):
-            continue
-        a, b = (value[title] for value in values)
-        one, two = (
-            np.array([each.get(title, np.nan) for each in _each(first, evaluation)])
-            for evaluation in (first, second)
-        )
-        interval = wins = None
-        if not np.isnan(two - one).all():
-            interval = bootstrap.interval(two - one)
-            sign = {"lower": -1, "higher": 1}.get(table.BY_TITLE[title].better)
-            known = (two - one)[~np.isnan(two - one)]
-            # Single pictures have no kernel distance, only a part in it.
-            if sign and not title.startswith("KID"):
-                wins = float((sign * known > 0).mean())
-        found[title] = Difference(a, b, interval, wins)
-    return found
-
-
-def _each(first: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, float]]:
-    """Returns the metrics of single pictures, in the order of the first evaluation."""
-    return [evaluation["each"][name] for name in first["each"]]
-
-
 def _read(
     args: argparse.Namespace, folder: pathlib.Path, name: str
 ) -> dict[str, dict[str, Any]]:
@@ -140,7 +81,9 @@ def _read(
         # Only JSON may go where JSON is expected.
         aside = sys.stderr if args.json else sys.stdout
         with contextlib.redirect_stdout(aside):
-            results, _ = evaluate.judge_folder(args, folder, out)
+            results, _ = of_folder.evaluate(
+                folder, pathlib.Path(args.reference), out, **evaluate.judging(args)
+            )
     elif path.is_file():
         try:
             results = json.loads(path.read_text("utf8"))
@@ -210,7 +153,3 @@ def _lines(found: dict[str, Difference]) -> list[str]:
             f"  {interval:<24}{of.better(title) or '-':>6}{wins:>13}"
         )
     return lines
-
-
-def _spans_0(interval: tuple[float, float]) -> bool:
-    return interval[0] <= 0 <= interval[1]

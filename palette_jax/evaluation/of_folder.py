@@ -1,0 +1,192 @@
+"""Judges a folder of pictures that any program made. No TensorFlow."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from palette_jax import parallel
+from palette_jax.config import identity
+from palette_jax.evaluation import evaluator, folders, references, summary
+from palette_jax.evaluation.batch_files import write_whole
+from palette_jax.evaluation.judge import Judge
+from palette_jax.evaluation.metrics import frechet, weight_files
+from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.pictures import image_list
+from palette_jax.pictures.protocols import PROTOCOLS
+from palette_jax.restoration.jobs import check_out
+
+Show = Callable[[str], Mapping[str, np.ndarray]]
+
+
+def evaluate(
+    results: pathlib.Path,
+    reference: pathlib.Path,
+    out: epath.Path,
+    *,
+    list_file: str | None = None,
+    size: int | None = None,
+    protocol: str = "paper",
+    statistics: str | None = None,
+    save_statistics: str | None = None,
+    given: str | None = None,
+    task: str = "",
+    degradation: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Show]:
+    """Writes table.json of a folder of results.
+
+    Args:
+      results: the folder of pictures to judge.
+      reference: the folder of their originals.
+      out: where the table and the measurements go.
+      list_file: names of the pictures that count, and their classes.
+      size: of central squares, to which pictures are resized; None: as they are.
+      protocol: a name out of `PROTOCOLS`.
+      statistics: the file of what Fréchet distances refer to, instead of `reference`.
+      save_statistics: the file to write those statistics to.
+      given: the folder of what the program was given.
+      task: whose figures in the paper are shown, empty for none.
+      degradation: of the task, as the keys of `eval`.
+
+    Returns:
+      What table.json holds, and what shows the pictures of a name, by what they are.
+
+    Raises:
+      UserError: for folders of which nothing can be said.
+    """
+    check_out(pathlib.Path(out))
+    found = _pictures(results, reference, list_file, size, protocol)
+    judge = _judge(found, size, protocol)
+    names = list(found.originals)
+    sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
+    about = [size, protocol, judge.height, judge.width, identity.CODE]
+    kept = out / "measured"
+    refers_to, told = _reference(reference, statistics, size, judge, found)
+    evaluated = evaluator.evaluate(
+        judge,
+        found,
+        refers_to,
+        evaluator.Folders(
+            # Results are compared with their originals.
+            kept / identity.digest([about, sums]),
+            kept / identity.digest([about, sums[0]]),
+        ),
+        refuse_gray={"results": str(results), "originals": str(reference)},
+    )
+    if save_statistics:
+        _save_statistics(save_statistics, evaluated.reference)
+    title = results.resolve().name  # Reports are shared, and name no places.
+    rows = {
+        summary.ORIGINALS: evaluated.rows["originals"],
+        title: evaluated.rows["results"],
+    }
+    table = {
+        "results": title,
+        **evaluator.tell(
+            judge,
+            rows,
+            title,
+            names,
+            found.listed,
+            told,
+            task=task,
+            degradation=degradation or {},
+            size=size or 0,
+        ),
+        "absent": judge.absent,
+        "protocol": summary.statement(
+            judge,
+            pictures=len(names),
+            pictures_hash=references.pictures_hash(judge, sums[1], size),
+            list_file=pathlib.PurePath(list_file or "").name,
+            size=size,
+            reference=told,
+        ),
+    }
+    write_whole(out / "table.json", json.dumps(table, indent=1).encode())
+    kinds = {"result": found.rows["results"], "original": found.originals}
+    if given:
+        kinds = {"given": folders.pictures(pathlib.Path(given)), **kinds}
+
+    def show(name: str) -> dict[str, np.ndarray]:
+        return {
+            kind: folders.load([files[name]], found.square)[0]
+            for kind, files in kinds.items()
+            if name in files
+        }
+
+    return table, show
+
+
+def _pictures(
+    results: pathlib.Path,
+    reference: pathlib.Path,
+    list_file: str | None,
+    size: int | None,
+    protocol: str,
+) -> evaluator.Pictures:
+    """Returns the pairs of results and originals."""
+    listed = image_list.read(list_file) if list_file else None
+    pairs = folders.pair(results, reference, names=listed)
+    if len(pairs) < 2:
+        raise MetricError(
+            f"expected two pictures or more, got {len(pairs)}:"
+            f" {', '.join(str(pair.result) for pair in pairs.values())}"
+        )
+    return evaluator.Pictures(
+        {name: pair.reference for name, pair in pairs.items()},
+        {"results": {name: pair.result for name, pair in pairs.items()}},
+        square=PROTOCOLS[protocol].to(size) if size else None,
+        listed=listed,
+    )
+
+
+def _judge(found: evaluator.Pictures, size: int | None, protocol: str) -> Judge:
+    if size:
+        height = width = size
+    else:
+        files = [*found.originals.values(), *found.rows["results"].values()]
+        height, width = folders.check_sizes(files)
+    parallel.cache_compilations()
+    return Judge(
+        height,
+        width,
+        batch_size=min(references.batch_size(height, width), len(found.originals)),
+        has_labels=found.listed is not None and bool(found.listed.labels),
+        protocol=protocol,
+    )
+
+
+def _reference(
+    folder: pathlib.Path,
+    statistics: str | None,
+    size: int | None,
+    judge: Judge,
+    found: evaluator.Pictures,
+) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
+    """Returns what Fréchet distances refer to, and what is said of it."""
+    if statistics:
+        digest = weight_files.sha256(statistics)[:16]
+        return frechet.read_public(statistics), {"pictures": 0, "hash": digest}
+    everything = folders.pictures(folder)
+    sums = folders.checksums(everything)
+    digest = references.pictures_hash(judge, sums, size, seen=True)
+    told = {"pictures": len(everything), "hash": digest}
+    if len(everything) == len(found.originals):
+        return references.Reference(len(everything), digest), told
+    if found.square is None and "inception" in judge.parts:
+        folders.check_sizes(list(everything.values()))
+    return references.folder_reference(judge, everything, found.square, digest), told
+
+
+def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
+    """Writes those of the deepest feature that there is."""
+    if not found:
+        raise MetricError(
+            "expected Inception's weights for --save-statistics, got none; put them"
+            " where the line `absent: FID` says, or leave the flag out"
+        )
+    frechet.save_public(path, found[max(found, key=int)])
