@@ -25,6 +25,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config = _paper()
     if variant != "paper":
         sizes[variant](config)
+        _shorten(config)
     config.variant = variant
     return config.lock()
 
@@ -169,22 +170,26 @@ def _paper() -> ml_collections.ConfigDict:
     return config
 
 
+def _shorten(config: ml_collections.ConfigDict) -> None:
+    """Changes what short runs learn, and their steps."""
+    config.diffusion.objective = "velocity"
+    config.sample.schedule = "trimmed"
+    config.sample.clip = True
+    config.sample.sampler = "unipc_2"
+    config.sample.num_steps = 16
+
+
 def _small(config: ml_collections.ConfigDict) -> None:
     config.data.image_size = 128
     config.model.base_features = 128
     config.model.feature_multipliers = (1, 2, 3, 4)
     config.model.attn_resolutions = (32, 16)
-    config.diffusion.objective = "velocity"
     config.optim.warmup_steps = 1000
     config.optim.ema_decay = 0.999
     config.train.batch_size = 64
     config.train.num_steps = 100_000
     config.train.checkpoint_every = 1000
     config.train.preview_every = 2000
-    config.sample.schedule = "trimmed"
-    config.sample.clip = True
-    config.sample.sampler = "unipc_2"
-    config.sample.num_steps = 16
 
 
 def _tiny(config: ml_collections.ConfigDict) -> None:
@@ -196,7 +201,6 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
     config.model.num_res_blocks = 1
     config.model.attn_resolutions = (8,)
     config.model.dtype = "float32"
-    config.diffusion.objective = "velocity"
     config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 100
     config.optim.clip_norm = 1.0
@@ -206,9 +210,5 @@ def _tiny(config: ml_collections.ConfigDict) -> None:
     config.train.log_every = 50
     config.train.checkpoint_every = 200
     config.train.preview_every = 300
-    config.sample.schedule = "trimmed"
-    config.sample.clip = True
-    config.sample.sampler = "unipc_2"
-    config.sample.num_steps = 16
     config.eval.batch_size = 32
     config.data.num_eval = 32

@@ -68,19 +68,24 @@ def check(
             f" 1e-4, got {sampler.gamma[0]:.2g}; take e.g."
             " --config.sample.beta_max=0.09"
         )
+    if num_devices is not None:
+        checks.check_batch(config, num_devices)
+        _warn(config)  # Once: a command checks first without the devices.
+
+
+def _warn(config: ml_collections.ConfigDict) -> None:
+    sample = config.sample
     if (
-        config.sample.sampler == "ddpm"
-        and config.sample.variance == "large"
-        and config.sample.num_steps < FEWEST_DDPM_STEPS
+        sample.sampler == "ddpm"
+        and sample.variance == "large"
+        and sample.num_steps < FEWEST_DDPM_STEPS
     ):
         logging.warning(
             "sample.sampler=ddpm with %d steps and the large variance leaves colour"
             " noise; take --config.sample.sampler=unipc_2, or %d steps or more",
-            config.sample.num_steps,
+            sample.num_steps,
             FEWEST_DDPM_STEPS,
         )
-    if num_devices is not None:
-        checks.check_batch(config, num_devices)
 
 
 def _enough(num_steps: int) -> float:

@@ -45,23 +45,25 @@ def load_weights(
     Raises:
       UserError: if there are none that can be read.
     """
-    folder = epath.Path(checkpoint)
-    if folder.suffix == ".safetensors":
-        return *_load_file(folder), None
-    if (folder / "checkpoints").exists():
-        folder = folder / "checkpoints"
-    config = from_dict(checkpoints.load_config(folder))
+    path, config = epath.Path(checkpoint), load_config(checkpoint)
+    if path.suffix == ".safetensors":
+        return config, _load_file(path, config), None
+    folder = checkpoints_of(path)
     return config, *checkpoints.restore_params(folder, _abstract_params(config))
 
 
 def load_config(checkpoint: epath.PathLike) -> ml_collections.ConfigDict:
     """Returns the config alone of what `load_weights` loads; touches no device."""
-    folder = epath.Path(checkpoint)
-    if folder.suffix == ".safetensors":
-        return _file_config(folder)
-    if (folder / "checkpoints").exists():
-        folder = folder / "checkpoints"
-    return from_dict(checkpoints.load_config(folder))
+    path = epath.Path(checkpoint)
+    if path.suffix == ".safetensors":
+        return _file_config(path)
+    return from_dict(checkpoints.load_config(checkpoints_of(path)))
+
+
+def checkpoints_of(folder: epath.Path) -> epath.Path:
+    """Returns the folder of the checkpoints of a run, or of its checkpoints."""
+    inside = folder / "checkpoints"
+    return inside if inside.exists() else folder
 
 
 def load_restorer(
@@ -159,8 +161,7 @@ def _file_config(path: epath.Path) -> ml_collections.ConfigDict:
     return from_dict(values)
 
 
-def _load_file(path: epath.Path) -> tuple[ml_collections.ConfigDict, Params]:
-    config = _file_config(path)
+def _load_file(path: epath.Path, config: ml_collections.ConfigDict) -> Params:
     params, _ = import_safetensors(path)
     abstract = _abstract_params(config)
     wanted, found = (jax.tree.map(np.shape, tree) for tree in (abstract, params))
@@ -169,7 +170,7 @@ def _load_file(path: epath.Path) -> tuple[ml_collections.ConfigDict, Params]:
             f"expected the network of its configuration in {path}, got weights of"
             " another; export it again"
         )
-    return config, jax.tree.map(
+    return jax.tree.map(
         lambda leaf, to: jax.device_put(np.asarray(leaf, to.dtype), to.sharding),
         params,
         abstract,

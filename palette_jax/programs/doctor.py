@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from etils import epath
 
 from palette_jax import parallel
-from palette_jax.config.build_restorer import SHIPPED, load_weights, shipped
+from palette_jax.config.build_restorer import (
+    SHIPPED,
+    checkpoints_of,
+    load_weights,
+    shipped,
+)
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
@@ -114,8 +119,7 @@ def _checkpoint(named: str | None) -> Iterator[Finding]:
 
 def _run(folder: epath.Path) -> Iterator[Finding]:
     """Checks the files of every checkpoint of a run; restores none."""
-    if (folder / "checkpoints").exists():
-        folder = folder / "checkpoints"
+    folder = checkpoints_of(folder)
     try:
         checked = checkpoints.verify(folder)
         config = from_dict(checkpoints.load_config(folder))

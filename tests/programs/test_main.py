@@ -237,6 +237,16 @@ def test_a_negative_value_after_a_space_is_a_value(
     assert "expected seed >= 0" in result.error and "got -1" in result.error
 
 
+def test_a_warning_of_the_config_is_printed_once(
+    main: Main, tmp_path: pathlib.Path
+) -> None:
+    command = (f"--config={ROOT}/configs/uncrop.py:tiny", "--workdir=run", "--dry_run")
+    few = ("--config.sample.sampler=ddpm", "--config.sample.num_steps=4")
+    result = main(*command, *few, folder=tmp_path)
+    assert result.code == 0, result.output
+    assert result.output.count("ddpm with 4 steps and the large variance leaves") == 1
+
+
 def test_flags_may_be_written_as_people_write_them(
     main: Main, tmp_path: pathlib.Path
 ) -> None:
