@@ -54,14 +54,16 @@ def distillation_loss(
     y_t = process.add_noise(y, noise, row.gamma, row.var, mask)
 
     by_teacher = teacher(x, y_t, row.gamma)
-    y_s = _wide(row.keep) * y_t + _wide(row.add) * by_teacher  # DDIM from t to s.
+    y_s = (
+        process.per_image(row.keep) * y_t + process.per_image(row.add) * by_teacher
+    )  # DDIM from t to s.
     y_s = jnp.where(mask > 0, y_s, y)
     by_student = student(x, y_s, row.gamma_s)
     # DDIM from t over s to the end, then its inverse from the end to t: a mean.
-    share = _wide(row.share)
+    share = process.per_image(row.share)
     target = (1.0 - share) * by_teacher + jnp.where(share > 0, share * by_student, 0.0)
     target = jax.lax.stop_gradient(target)
-    weight = _wide(jax.lax.rsqrt(row.var))
+    weight = process.per_image(jax.lax.rsqrt(row.var))
     estimate = weight * student(x, y_t, row.gamma)
     losses = objective.masked_error(weight * target, estimate, mask, norm)
     return losses, objective.NoiseLevel(t, row.gamma, row.var)
@@ -101,7 +103,3 @@ def _segment_length(schedule: NoiseSchedule, num_segments: int) -> int:
             f" {num_segments}"
         )
     return length
-
-
-def _wide(level: Float[Array, " b"]) -> Float[Array, "b 1 1 1"]:
-    return level[:, None, None, None]

@@ -97,7 +97,7 @@ def velocity_loss(
     """
     drawn = _draw(keys, batch, schedule)
     root_gamma, root_var = (
-        jnp.sqrt(level)[:, None, None, None] for level in drawn.level[1:]
+        process.per_image(jnp.sqrt(level)) for level in drawn.level[1:]
     )
     target = root_gamma * drawn.noise - root_var * drawn.y
     velocity = network(drawn.x, drawn.y_t, drawn.level.gamma)
@@ -137,7 +137,7 @@ def picture_from_noise(
     gamma: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
     """Returns the clean picture beside the predicted noise."""
-    gamma = gamma[:, None, None, None]
+    gamma = process.per_image(gamma)
     return (y_t - jnp.sqrt(1 - gamma) * eps) / jnp.sqrt(gamma)
 
 
@@ -151,7 +151,7 @@ def picture_from_velocity(
     Where float32 rounds 1 - gamma, near the clean end, the root is off by less than
     3e-4: of a number that it makes small.
     """
-    gamma = gamma[:, None, None, None]
+    gamma = process.per_image(gamma)
     return jnp.sqrt(gamma) * y_t - jnp.sqrt(1 - gamma) * velocity
 
 

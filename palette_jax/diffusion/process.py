@@ -48,9 +48,10 @@ def add_noise(
 
     `var` is 1 - gamma, passed along because float32 cannot subtract it exactly.
     """
-    y_t = _per_image(jnp.sqrt(gamma)) * y + _per_image(jnp.sqrt(var)) * noise
+    y_t = per_image(jnp.sqrt(gamma)) * y + per_image(jnp.sqrt(var)) * noise
     return jnp.where(mask > 0, y_t, y)
 
 
-def _per_image(level: Float[Array, " b"]) -> Float[Array, "b 1 1 1"]:
+def per_image(level: Float[Array, " b"]) -> Float[Array, "b 1 1 1"]:
+    """Returns a number for each image, to multiply the images by."""
     return level[:, None, None, None]

@@ -172,7 +172,7 @@ def rules(
         yield from _res_block(state, ours, f"{theirs}.0")
         if attends:
             heads = (fields, new_attention_order)
-            yield from _attention(state, f"{ours}_attention", f"{theirs}.1", *heads)
+            yield from _attention(f"{ours}_attention", f"{theirs}.1", *heads)
 
     def resize(ours: str, theirs: str, name: str) -> Iterator[Rule]:
         if fields["resize"] == "block":
@@ -193,7 +193,7 @@ def rules(
             yield from resize(f"down_{level}_resize", theirs, "op")
     yield from _res_block(state, "middle_0", "middle_block.0")
     yield from _attention(
-        state, "middle_attention", "middle_block.1", fields, new_attention_order
+        "middle_attention", "middle_block.1", fields, new_attention_order
     )
     yield from _res_block(state, "middle_1", "middle_block.2")
     for level in reversed(range(levels)):
@@ -218,7 +218,6 @@ _res_block = functools.partial(
 
 
 def _attention(
-    state: Mapping[str, np.ndarray],
     ours: str,
     theirs: str,
     fields: Mapping[str, Any],
