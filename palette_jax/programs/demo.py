@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     # Else JAX takes all memory of a GPU that others may be using, too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
-        from palette_jax.page import guard, page, visitors
+        from palette_jax.page import guard, page, sessions
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
@@ -59,16 +59,16 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    # Also a lost terminal ends the server in order, and deletes the visitors' files.
+    # Also a lost terminal ends the server in order, and deletes the sessions' files.
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
-    limits = visitors.Limits(
+    limits = sessions.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
     )
-    visitors.forbid_programs()
-    everyone = visitors.Visitors(limits.keep_seconds)
+    sessions.forbid_programs()
+    everyone = sessions.Sessions(limits.keep_seconds)
     with guard.Folder() as folder, contextlib.closing(everyone):
         os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
         blocks = page.make_page(restorer, limits, everyone)
