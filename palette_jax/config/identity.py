@@ -70,8 +70,13 @@ def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def network(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the part of `meaning` that a student shares with its teacher."""
     values = meaning(config)
-    kept = ("model.", "diffusion.objective", "diffusion.schedule", "data.image_size")
-    return {key: value for key, value in values.items() if key.startswith(kept)}
+    prefixes = (
+        "model.",
+        "diffusion.objective",
+        "diffusion.schedule",
+        "data.image_size",
+    )
+    return {key: value for key, value in values.items() if key.startswith(prefixes)}
 
 
 def protocol(config: ml_collections.ConfigDict) -> dict[str, Any]:

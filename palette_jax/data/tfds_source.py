@@ -133,18 +133,18 @@ def _index(shards: list[Any], index_dir: epath.PathLike | None) -> list[np.ndarr
     """Returns the offset of each record, from the stored index if there is one."""
     parts = [(str(s.filename), s.skip, s.take) for s in shards]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-    kept = epath.Path(index_dir) / f"{name}.npz" if index_dir else None
-    if kept and kept.exists():
-        with np.load(io.BytesIO(kept.read_bytes())) as arrays:
+    cache = epath.Path(index_dir) / f"{name}.npz" if index_dir else None
+    if cache and cache.exists():
+        with np.load(io.BytesIO(cache.read_bytes())) as arrays:
             return [arrays[str(i)] for i in range(len(shards))]
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         offsets = list(pool.map(_record_offsets, shards))
-    if kept:
+    if cache:
         file = io.BytesIO()
         arrays: dict[str, Any] = {str(i): o for i, o in enumerate(offsets)}
         np.savez_compressed(file, **arrays)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(kept, file.getvalue())
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(cache, file.getvalue())
     return offsets
 
 

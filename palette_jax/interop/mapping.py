@@ -165,8 +165,8 @@ def convert(
     used = {key for keys in mapped.values() for key in keys}
     left = [key for key in state if key not in used | ignored.keys()]
     wrong += [f"{named(key)}: left over" for key in left]
-    said = " ".join(wrong)
-    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in said]
+    text = " ".join(wrong)
+    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in text]
     if wrong:
         raise WeightsError(
             f"expected the keys of {layout}, one for one, got {len(wrong)} that do not"

@@ -72,9 +72,9 @@ def _norm_forward(
 
 
 def _norm_backward(
-    groups: int, epsilon: float, silu: bool, kept: Any, cotangent: Array
+    groups: int, epsilon: float, silu: bool, residuals: Any, cotangent: Array
 ) -> tuple[Array, _Affines]:
-    h, pivot, moments, affine = kept
+    h, pivot, moments, affine = residuals
     pixels = tuple(range(1, h.ndim - 1))
     line, pull_back = jax.vjp(
         lambda moments, affine: _line(moments, affine, groups, epsilon),

@@ -139,16 +139,16 @@ def as_photo(source: Any) -> Photo:
             "expected a picture as a path, a Pillow image or an array [height, width,"
             f" 3], got {type(source).__name__} of shape {array.shape}"
         )
-    said: list[str] = []
+    notes: list[str] = []
     try:
-        values = modes.to_8_bits(array.reshape(*array.shape[:2], channels), said)
+        values = modes.to_8_bits(array.reshape(*array.shape[:2], channels), notes)
     except (TypeError, ValueError) as error:
         raise PictureError(f"the picture: {error}") from error
     return Photo(
         np.repeat(values, 3, -1) if channels == 1 else values[..., :3].copy(),
         values[..., 3].copy() if channels == 4 else None,
         is_gray=channels == 1,
-        warnings=tuple(said),
+        warnings=tuple(notes),
     )
 
 
@@ -159,19 +159,19 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
             f"{name}: expected at most {max_pixels:,} pixels, got {width} x {height} ="
             f" {width * height:,}; make it smaller, or cut it in parts"
         )
-    said: list[str] = []
+    notes: list[str] = []
     raw = [str(tile[3]) for tile in getattr(image, "tile", ())]
     if any(";16" in mode for mode in raw) and not modes.is_gray(image):
-        said.append("Pillow gives 8 of the 16 bits of its channels")
+        notes.append("Pillow gives 8 of the 16 bits of its channels")
     image.load()
     file_format, frames = image.format, getattr(image, "n_frames", 1)
     dpi = image.info.get("dpi", (0, 0))  # (1, 1) is how a file says nothing.
     resolution = (float(dpi[0]), float(dpi[1])) if min(dpi) > 1 else None
     if frames > 1:
-        said.append(f"it has {frames} frames; the first is taken")
-    image, exif = modes.upright(image, said)
+        notes.append(f"it has {frames} frames; the first is taken")
+    image, exif = modes.upright(image, notes)
     alpha = modes.opacity(image)
-    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), said)
+    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), notes)
     return Photo(
         pixels,
         alpha,
@@ -182,7 +182,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         exif,
         file_format,
         name,
-        tuple(said),
+        tuple(notes),
         resolution,
         None if profile else modes.gamma_of(image),
     )
@@ -190,14 +190,14 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
 
 def in_colour(photo: Photo) -> Photo:
     """Returns a photo in sRGB, the colours that networks learn to draw."""
-    said: list[str] = []
-    pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, said)
+    notes: list[str] = []
+    pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, notes)
     return dataclasses.replace(
         photo,
         pixels=modes.gamma_to_srgb(pixels, photo.gamma),
         icc_profile=None,
         gamma=None,
-        warnings=(*photo.warnings, *said),
+        warnings=(*photo.warnings, *notes),
     )
 
 

@@ -12,7 +12,7 @@ class Protocol(NamedTuple):
     """An evaluation that others can repeat.
 
     Attributes:
-      says: in a few words, what is its own.
+      description: in a few words, what is its own.
       square: from a picture of any size to a square of `size` pixels.
       crop: how that is cut, in words.
       resize: how it is resized, in words.
@@ -20,7 +20,7 @@ class Protocol(NamedTuple):
       whole: whether the classifier sees the whole picture.
     """
 
-    says: str
+    description: str
     square: Callable[[np.ndarray, int], np.ndarray]
     crop: str = "central square"
     resize: str = "by area, bicubic where that enlarges"

@@ -70,23 +70,25 @@ def run(args: argparse.Namespace) -> int:
         _read(args, pathlib.Path(folder), name)
         for folder, name in ((args.first, "A"), (args.second, "B"))
     )
-    told = {}
+    by_task = {}
     for task in first:
         if task in second:
             _check_same(first[task], second[task], args)
-            told[task] = differences(first[task], second[task])
-    if not told:
+            by_task[task] = differences(first[task], second[task])
+    if not by_task:
         raise UserError(
             f"expected evaluations of the same task, got {', '.join(first)} in"
             f" {args.first} and {', '.join(second)} in {args.second}"
         )
     if args.json:
         print(
-            json.dumps({t: {k: d._asdict() for k, d in told[t].items()} for t in told})
+            json.dumps(
+                {t: {k: d._asdict() for k, d in by_task[t].items()} for t in by_task}
+            )
         )
         return 0
     print(f"A: {args.first}\nB: {args.second}")
-    for task, found in told.items():
+    for task, found in by_task.items():
         print(*([f"\n{task}"] if task else []), *_lines(found), sep="\n")
     count = len(next(iter(first.values()))["each"])
     print(

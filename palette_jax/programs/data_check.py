@@ -185,13 +185,13 @@ def _pair(
         try:
             photo = _photo(source, index)
             encoded = (epath.Path(folder) / mask).read_bytes()
-            hole, said = masks.to_hole(
+            hole, warnings = masks.to_hole(
                 files.read(encoded, name=mask), photo.pixels.shape
             )
         except (UserError, OSError) as error:
             wrong.append(Finding("masks", f"{name}: {error}", index))
             continue
-        wrong += [Finding("masks", f"{name}: {text}", index, hole) for text in said]
+        wrong += [Finding("masks", f"{name}: {text}", index, hole) for text in warnings]
         paired.append(Finding("paired", f"{name}: {mask}", index, hole))
     unused = [other for other in others if other not in used]
     wrong += [

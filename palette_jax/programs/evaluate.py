@@ -116,7 +116,7 @@ def judge_folder(
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
     about = [size, args.protocol, judge.height, judge.width, identity.CODE]
     kept = out / "measured"
-    refers_to, told = _reference(args, judge, found)
+    refers_to, about_reference = _reference(args, judge, found)
     evaluated = evaluator.evaluate(
         judge,
         found,
@@ -138,13 +138,13 @@ def judge_folder(
     task, degradation = _TASKS.get(args.task, ("", {}))
     table = {
         "results": title,
-        **evaluator.tell(
+        **evaluator.task_results(
             judge,
             rows,
             title,
             names,
             found.listed,
-            told,
+            about_reference,
             task=task,
             degradation=degradation,
             size=size or 0,
@@ -156,7 +156,7 @@ def judge_folder(
             pictures_hash=references.pictures_hash(judge, sums[1], size),
             list_file=pathlib.PurePath(args.list or "").name,
             size=size,
-            reference=told,
+            reference=about_reference,
         ),
     }
     write_whole(out / "table.json", json.dumps(table, indent=1).encode())
@@ -220,12 +220,14 @@ def _reference(
     everything = folders.pictures(pathlib.Path(args.reference))
     sums = folders.checksums(everything)
     digest = references.pictures_hash(judge, sums, args.size, seen=True)
-    told = {"pictures": len(everything), "hash": digest}
+    about_reference = {"pictures": len(everything), "hash": digest}
     if len(everything) == len(found.originals):
-        return references.Reference(len(everything), digest), told
+        return references.Reference(len(everything), digest), about_reference
     if found.square is None and "inception" in judge.parts:
         folders.check_sizes(list(everything.values()))
-    return references.folder_reference(judge, everything, found.square, digest), told
+    return references.folder_reference(
+        judge, everything, found.square, digest
+    ), about_reference
 
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:

@@ -184,8 +184,8 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
         for group in ("model", "diffusion", "sample", "mix")
         if group in imported.config
     }
-    kept = ("image_size", "hints", "gray")
-    groups["data"] = {key: config.data[key] for key in kept}
+    keys = ("image_size", "hints", "gray")
+    groups["data"] = {key: config.data[key] for key in keys}
     # The variants differ in what they learn; the network has learned this.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned

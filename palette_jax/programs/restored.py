@@ -136,7 +136,7 @@ class Restored:
         return names, np.concatenate(gray)
 
     def batches(
-        self, task: str, *, kept: Folders | None = None
+        self, task: str, *, saved: Folders | None = None
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
         """Yields each batch of a task without its padding, and its results.
 
@@ -144,7 +144,7 @@ class Restored:
 
         Args:
           task: of those that the model knows.
-          kept: where results are; those that are there already are left out.
+          saved: where results are; those that are there already are left out.
 
         Raises:
           Stopped: when told to.
@@ -155,7 +155,7 @@ class Restored:
             valid = np.flatnonzero(whole["valid"])
             whole = {name: value[valid] for name, value in whole.items()}
             count += len(valid)
-            if kept and kept.has(whole["name"].tolist()):
+            if saved and saved.has(whole["name"].tolist()):
                 self.check_stop()
                 continue
             samples = self._samples(batch)[:, valid]
@@ -170,7 +170,7 @@ class Restored:
         """
         if folders.has(names):
             return
-        for batch, samples in self.batches(task, kept=folders):
+        for batch, samples in self.batches(task, saved=folders):
             folders.save(batch, samples)
 
     def check_stop(self) -> None:

@@ -106,10 +106,10 @@ def write(
     content["id"] = digest[:8]
     template = resources.files("palette_jax.study").joinpath("study.html").read_text()
     text = json.dumps(content)
-    kept = {"study": content["id"], "pairs": answers}
+    content_of_key = {"study": content["id"], "pairs": answers}
     try:
         for path, written in (
-            (answer_key, json.dumps(kept, indent=1)),
+            (answer_key, json.dumps(content_of_key, indent=1)),
             (out, template.replace("/*STUDY*/", text)),
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
