@@ -15,8 +15,8 @@ from palette_jax.types import Params
 class Extractor:
     """A frozen network, compiled once for a batch of fixed size.
 
-    The last batch is padded, so that nothing is compiled again. Pictures of another size
-    compile only the small resizing function if the network has a fixed input size.
+    The last batch is padded, so that nothing is compiled again. Pictures of another
+    size compile only the small resizing function if the network has a fixed input size.
 
     Attributes:
       outputs: the names of its outputs.

@@ -1,7 +1,7 @@
 """Inception-v3 of 2015-12-05, the network of FID and Inception Score.
 
-Its features equal pytorch-fid's: the same key names, poolings and resize. Another resize
-(TensorFlow 1's, or an antialiased one) changes FID.
+Its features equal pytorch-fid's: the same key names, poolings and resize. Another
+resize (TensorFlow 1's, or an antialiased one) changes FID.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.evaluation.metrics.layers import (
     conv,
     conv_relu,
-    max_pool,
     folded_params,
+    max_pool,
 )
 from palette_jax.torch_file import read_torch
 

@@ -1,7 +1,7 @@
 """Layers of the frozen networks, with batch norms folded in.
 
-A frozen batch norm is a factor and a shift of each channel. They are multiplied into the
-kernel before it, so that a network has only convolutions.
+A frozen batch norm is a factor and a shift of each channel. They are multiplied into
+the kernel before it, so that a network has only convolutions.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.evaluation.metrics.layers import conv_relu, max_pool, folded_params
+from palette_jax.evaluation.metrics.layers import conv_relu, folded_params, max_pool
 from palette_jax.torch_file import read_torch
 
 MIN_SIDE = 31  # The second pooling of shorter sides is empty.

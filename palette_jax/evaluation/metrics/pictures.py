@@ -18,8 +18,8 @@ def stack(
       names: of their files, for the message.
 
     Raises:
-      MetricError: if there are none, if one has not three channels of bytes, or if their
-        sizes differ.
+      MetricError: if there are none, if one has not three channels of bytes, or if
+        their sizes differ.
     """
     if not pictures:
         raise MetricError("expected one picture or more, got none")
@@ -50,8 +50,8 @@ def is_gray(pictures: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, " n"]:
 def refuse_gray_set(gray: Bool[np.ndarray, " n"], names: Sequence[str]) -> None:
     """Refuses a set in which no picture has any colour.
 
-    A few gray pictures are usual (ImageNet has some); a set of only gray pictures is the
-    input of a colorization, not its result.
+    A few gray pictures are usual (ImageNet has some); a set of only gray pictures is
+    the input of a colorization, not its result.
 
     Raises:
       MetricError: naming the first files.

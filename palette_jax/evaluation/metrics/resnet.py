@@ -12,8 +12,8 @@ from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.evaluation.metrics.layers import (
     conv,
     conv_relu,
-    max_pool,
     folded_params,
+    max_pool,
 )
 from palette_jax.torch_file import read_torch
 
@@ -36,8 +36,8 @@ def load(
 
     Args:
       path: of the weights.
-      whole: whether the input is the whole picture, as in the evaluation of I2SB, or its
-        centre, as in torchvision.
+      whole: whether the input is the whole picture, as in the evaluation of I2SB, or
+        its centre, as in torchvision.
       batch_size: pictures that go through the network at once.
       mesh: as in `Extractor`.
 

@@ -1,6 +1,7 @@
 """Structural similarity of pairs of pictures (Wang et al. 2003, 2004).
 
-The window is Gaussian, 11 x 11, of deviation 1.5; only windows inside the picture count.
+The window is Gaussian, 11 x 11, of deviation 1.5; only windows inside the picture
+count.
 """
 
 from collections.abc import Callable
@@ -53,8 +54,8 @@ def ms_ssim(
 ) -> Float64[np.ndarray, " n"]:
     """Returns multi-scale SSIM over `num_scales` scales.
 
-    With fewer than five scales, the weights are scaled to a sum of 1. Such values do not
-    compare with those of larger pictures, so report the number of scales.
+    With fewer than five scales, the weights are scaled to a sum of 1. Such values do
+    not compare with those of larger pictures, so report the number of scales.
 
     Raises:
       MetricError: if a side is shorter than the window, 11 pixels.
