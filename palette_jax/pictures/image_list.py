@@ -85,7 +85,7 @@ def read(path: epath.PathLike) -> ImageList:
     lines = [line.strip().lstrip("/") for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise UserError(f"Expected names of pictures in {path}, got none.")
+        raise UserError(f"expected names of pictures in {path}, got none")
     matches = {line: _LABEL.search(line) for line in lines}
     labels = {_without_label(line): int(m[1]) for line, m in matches.items() if m}
     return ImageList(str(path), lines, labels)
