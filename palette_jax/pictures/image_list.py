@@ -92,7 +92,7 @@ def read(path: epath.PathLike) -> ImageList:
 
 
 def candidates(line: str) -> tuple[str, str]:
-    """Returns the names that a line may mean: the whole line, then without its label."""
+    """Returns the names that a line may mean: the line, then without its label."""
     return line, _without_label(line)
 
 

@@ -26,8 +26,8 @@ def by_stem(names: Iterable[str], place: object) -> dict[str, str]:
         if stem(name) in found:
             raise AmbiguousError(
                 f"expected one picture for each name in {place}, got"
-                f" {found[stem(name)]} and {name}, which differ only in their extension;"
-                " remove one of them"
+                f" {found[stem(name)]} and {name}, which differ only in their"
+                " extension; remove one of them"
             )
         found[stem(name)] = name
     return found

@@ -35,9 +35,7 @@ def with_luma(
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     color = picture - (picture @ weights)[..., None]
     gray = wanted.astype(np.float32)
-    room = np.where(
-        color > 0, 255.5 - gray, gray + 0.5
-    )  # The range that rounds to a byte.
+    room = np.where(color > 0, 255.5 - gray, gray + 0.5)  # Rounds to a byte.
     paler = np.min(room / np.maximum(np.abs(color), 1e-6), -1, keepdims=True)
     return np.round(gray + color * np.minimum(paler, 1)).clip(0, 255).astype(np.uint8)
 
