@@ -14,10 +14,10 @@ METRIC = "held_out_loss"
 
 
 class Manager(contextlib.AbstractContextManager["Manager"]):
-    """The checkpoints of a run, to write and to read.
+    """Writes and reads the checkpoints of a run.
 
     Attributes:
-      directory: where they are.
+      directory: of the checkpoints.
     """
 
     def __init__(self, directory: epath.PathLike, keep: int):
@@ -34,12 +34,12 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
                 if name.isdigit() and not manifest.is_committed(path):
                     logging.info("removing %s, which was never finished", path)
                     while path.exists():
-                        # A save that failed may still be deleting its own files.
+                        # A failed save may still be deleting its own files.
                         with contextlib.suppress(FileNotFoundError):
                             path.rmtree()
 
     def __exit__(self, *error: object) -> None:
-        """Waits for what is under way."""
+        """Waits for the running save."""
         self.close()
 
     def save(self, step: int, args: ocp.args.Composite) -> None:
@@ -47,7 +47,7 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
         self.wait()
         self._prune(step, max(self._keep - 1, 1))
         self._saving = step
-        # A damaged checkpoint may be in the way of its own repetition.
+        # A damaged checkpoint of the same step may exist.
         self._writer.save(self.directory / str(step), args=args, force=True)
 
     def wait(self) -> None:
@@ -58,21 +58,21 @@ class Manager(contextlib.AbstractContextManager["Manager"]):
             self._saving = None
 
     def close(self) -> None:
-        """Waits, and ends the threads."""
+        """Waits for the running save, and ends the threads."""
         self.wait()
         self._writer.close()
 
     def _finish(self) -> None:
         name = str(self._saving)
         unfinished = self.directory / (name + ocp.utils.TMP_DIR_SUFFIX)
-        # A bucket cannot rename: there the files lie in their place already.
+        # A bucket cannot rename: there the files are already in the final folder.
         here = unfinished if unfinished.exists() else self.directory / name
         manifest.write(here)
 
     def _prune(self, before: int, keep: int) -> None:
-        """Deletes steps but the newest few and the best of those before a step.
+        """Deletes all steps except the newest few and the best before a step.
 
-        What is newer was found damaged: it counts for nothing and is written again.
+        Newer steps are damaged: they do not count and are written again.
         """
         if jax.process_index() != 0:
             return

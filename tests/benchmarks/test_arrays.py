@@ -250,8 +250,8 @@ def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("flags_given", "says"),
     [
-        (["--teacher=no.safetensors"], "give the --workdir of a run or a file"),
-        (["--teacher=no"], "give the --workdir"),
+        (["--teacher=no.safetensors"], "name the --workdir of a run or a file"),
+        (["--teacher=no"], "name the --workdir"),
         (["--teacher=damaged.safetensors"], "download it again"),
         (["--teacher=others.safetensors"], "palette-jax export"),
         (["--teacher=student.safetensors"], "take its own teacher, first"),
