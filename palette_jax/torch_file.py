@@ -61,8 +61,8 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
             raise
         except Exception as error:  # A damaged pickle can raise almost anything.
             raise WeightsError(
-                f"{path}: expected a complete PyTorch file, got one that is truncated or"
-                f" damaged ({type(error).__name__}: {error}); download it again"
+                f"{path}: expected a complete PyTorch file, got one that is truncated"
+                f" or damaged ({type(error).__name__}: {error}); download it again"
             ) from error
     return _state_dict(found, str(path))
 
