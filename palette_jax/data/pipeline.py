@@ -168,13 +168,11 @@ def eval_batches(
 
         def load(attempt: tf.Tensor) -> Picture:
             del attempt
-            # Past the end this fails like a broken picture.
-            tf.debugging.assert_less(position, tf.constant(len(source), tf.int64))
             picture = pictures.load(source.read(position), min_side)
             return {k: square(v, image_size) for k, v in picture.items()}
 
         position = tf.minimum(position, len(source))
-        picture, attempt = _first_good(load, 1)
+        picture, attempt = _first_good(load, 1, exists=position < len(source))
         if hole_rows is not None:
             row_of = tf.minimum(position, len(source) - 1)
             picture["hole"] = _unpacked(hole_rows[row_of], image_size)
@@ -245,14 +243,17 @@ class _Account:
 
 
 def _first_good(
-    load: Callable[[tf.Tensor], Picture], attempts: int
+    load: Callable[[tf.Tensor], Picture],
+    attempts: int,
+    *,
+    exists: bool | tf.Tensor = True,
 ) -> tuple[Picture, tf.Tensor]:
     """Returns the first picture that loads and the number of failed attempts.
 
-    Each picture is tried twice. If all fail, the result is black. A nested dataset is
-    the way to catch errors in a graph.
+    Each picture is tried twice. If all fail, or there is no picture, the result is
+    black. A nested dataset is the way to catch errors in a graph.
     """
-    reads = tf.data.Dataset.range(attempts * _READS)
+    reads = tf.data.Dataset.range(attempts * _READS * tf.cast(exists, tf.int64))
     tries = reads.map(lambda n: (load(n // _READS), n // _READS)).ignore_errors()
     black, _ = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), tries.element_spec
