@@ -16,7 +16,7 @@ from palette_jax.evaluation.metrics import bootstrap
 from palette_jax.evaluation.metrics.pictures import some_of
 from palette_jax.programs import evaluate
 
-# What must be equal for two numbers to be compared.
+# Settings that must be equal to compare two numbers.
 _SAME = ("name", "list", "crop", "resize", "quantisation", "reference", "weights")
 
 
@@ -24,9 +24,9 @@ class Difference(NamedTuple):
     """A metric of two methods.
 
     Attributes:
-      first: of the first.
-      second: of the second.
-      interval: of second less first, at 95%; None for metrics of whole sets.
+      first: value of the first method.
+      second: value of the second method.
+      interval: of second minus first, at 95%; None for metrics of whole sets.
       wins: the share of pictures on which the second is better.
     """
 
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
     wins: float | None
 
     def better(self, title: str) -> str:
-        """Returns which is better, A or B, where the interval can tell."""
+        """Returns the better method, A or B, if the interval excludes 0."""
         direction = table.BY_TITLE[title].better
         if self.interval is None or not direction or _spans_0(self.interval):
             return ""
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    what = "folder that `evaluate` wrote, or of pictures, with --reference"
+    what = "folder of `evaluate`, or of pictures with --reference"
     parser.add_argument("first", metavar="A", help=what)
     parser.add_argument("second", metavar="B", help="likewise, of the same pictures")
     parser.add_argument(
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="evaluation",
         metavar="DIR",
-        help="where pictures are evaluated, as A and B below it (default %(default)s)",
+        help="folder of the evaluations of pictures, A and B (default %(default)s)",
     )
     parser.set_defaults(statistics=None, save_statistics=None, given=None, task=None)
 
@@ -93,17 +93,17 @@ def run(args: argparse.Namespace) -> int:
     count = len(next(iter(first.values()))["each"])
     print(
         f"{count} pictures. The intervals are of the difference on the same pictures, a"
-        " paired bootstrap; FID and IS, which are of whole sets, have none."
+        " paired bootstrap; FID and IS of whole sets have none."
     )
     return 0
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Difference]:
-    """Returns how the results of two evaluations differ, by metric.
+    """Returns the differences of two evaluations, by metric.
 
     Args:
-      first: what a table.json holds of a task.
-      second: of another method, of the same pictures.
+      first: the results of a task in a table.json.
+      second: the same of another method, on the same pictures.
     """
     values = [found["rows"][found["main"]] for found in (first, second)]
     found = {}
@@ -120,7 +120,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Diff
             interval = bootstrap.interval(two - one)
             sign = {"lower": -1, "higher": 1}.get(table.BY_TITLE[title].better)
             known = (two - one)[~np.isnan(two - one)]
-            # Single pictures have no kernel distance, only a part in it.
+            # Single pictures have no kernel distance, only a contribution.
             if sign and not title.startswith("KID"):
                 wins = float((sign * known > 0).mean())
         found[title] = Difference(a, b, interval, wins)
@@ -135,11 +135,11 @@ def _each(first: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, f
 def _read(
     args: argparse.Namespace, folder: pathlib.Path, name: str
 ) -> dict[str, dict[str, Any]]:
-    """Returns what an evaluation found by task; the one without a task is ``."""
+    """Returns the results of an evaluation by task; the empty name for no task."""
     path = folder / "table.json" if folder.is_dir() else folder
     if args.reference is not None:
         out = epath.Path(args.out) / name
-        # Only JSON may go where JSON is expected.
+        # Standard output must contain only JSON.
         aside = sys.stderr if args.json else sys.stdout
         with contextlib.redirect_stdout(aside):
             results, _ = evaluate.judge_folder(args, folder, out)
@@ -150,9 +150,9 @@ def _read(
             raise UserError(f"expected a table.json, got {path}: {error}") from error
     else:
         raise UserError(
-            f"expected a folder that `palette-jax evaluate` wrote, got {folder} without"
-            " a table.json; to compare two folders of pictures, give --reference=DIR,"
-            " the folder of their originals"
+            f"expected a folder of `palette-jax evaluate`, got {folder} without a"
+            " table.json; to compare two folders of pictures, add --reference=DIR, the"
+            " folder of their originals"
         )
     tasks = results.get("tasks", {"": results}) if isinstance(results, dict) else {}
     if not tasks or any("each" not in found for found in tasks.values()):
@@ -187,8 +187,9 @@ def _check_same(
         changed.append("degradation")
     if changed:
         raise UserError(
-            f"expected evaluations that compare, got {args.first} and {args.second} of"
-            f" another {', '.join(changed)}; evaluate both in the same way"
+            f"expected evaluations with equal settings, got {args.first} and"
+            f" {args.second} with another {', '.join(changed)}; evaluate both in the"
+            " same way"
         )
 
 

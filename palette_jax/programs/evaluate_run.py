@@ -1,4 +1,4 @@
-"""Judges a run: samples into folders, which the evaluator of folders then judges."""
+"""Evaluates a run: samples into folders, and measures them with the evaluator."""
 
 import json
 from typing import Any
@@ -34,11 +34,11 @@ _COLOUR = ("colourfulness", "a*", "b*")
 def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Restores the evaluation pictures, measures them, and writes tables and a report.
 
-    All that is made is kept at once, so the same command goes on where it was stopped.
+    Everything is saved at once, so the same command resumes a stopped evaluation.
 
     Raises:
-      Stopped: when told to.
-      MetricError: for pictures of which nothing can be said.
+      Stopped: on a request to stop.
+      MetricError: for pictures that cannot be measured.
     """
     evaluation = Evaluation(config, workdir)
     for task in task_names(config):
@@ -54,11 +54,11 @@ class Evaluation:
     """One checkpoint, measured on the evaluation pictures.
 
     Attributes:
-      out: where the results of this checkpoint go.
+      out: folder of the results of this checkpoint.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
-        """Loads the checkpoint and the metrics, and looks at the pictures."""
+        """Loads the checkpoint and the metrics, and checks the pictures."""
         self._config = config
         self._restored = restored = Restored(config, workdir)
         self._root = epath.Path(workdir) / "evaluation"
@@ -121,12 +121,12 @@ class Evaluation:
             self._tasks[task] = self._results(task, evaluated.rows, saved)
             self._write_sheet(task, saved)
             write_whole(self.out / "table.json", _json(self.results()))
-            # Kept where the next evaluation, of other pictures, replaces the table.
+            # Kept when a later evaluation, of other pictures, replaces the table.
             own = self.results() | {"tasks": {task: self._tasks[task]}}
             write_whole(folder / "table.json", _json(own))
 
     def results(self) -> dict[str, Any]:
-        """Returns what table.json holds."""
+        """Returns the content of table.json."""
         size = self._config.data.image_size
         return {
             "step": self._restored.step,
@@ -148,7 +148,7 @@ class Evaluation:
         }
 
     def _settings(self, task: str) -> dict[str, Any]:
-        """Returns all that the restored pictures follow from."""
+        """Returns all settings that determine the restored pictures."""
         return {
             "task": task,
             "checkpoint": self._restored.fingerprint,
@@ -161,14 +161,14 @@ class Evaluation:
         }
 
     def _hash_of(self, source: sources.Source, *, seen: bool = False) -> str:
-        """Returns a hash of pictures, as host 0 reads them; elsewhere an empty text."""
+        """Returns a hash of the pictures on host 0; empty on other hosts."""
         if jax.process_index() != 0:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
         return references.pictures_hash(self._judge, sums, size, seen=seen)
 
     def _refers_to(self) -> references.Reference:
-        """Returns what Fréchet distances refer to: all evaluation pictures."""
+        """Returns the reference of Fréchet distances: all evaluation pictures."""
         config, task = self._config, task_names(self._config)[0]
         everything = build_data.reference_source(config)
         if len(everything) == len(self._restored.source):
@@ -184,7 +184,7 @@ class Evaluation:
     def _results(
         self, task: str, found: dict[str, table.Row], saved: Folders
     ) -> dict[str, Any]:
-        """Returns what the file of results holds of a task."""
+        """Returns the results of a task for table.json."""
         config, samples = self._config, [found[name] for name in saved.samples]
         mean = table.mean_row(samples)
         rows = {

@@ -185,7 +185,7 @@ def test_a_diffusers_folder_goes_in_and_comes_out_and_in(run, tmp_path, capsys) 
     assert run("export", "second", "--out=deep/w.safetensors") == 1
     assert run("import", "model", "--out=first") == 1
     said = capsys.readouterr().err
-    assert "which exists" in said and "got first, which holds something" in said
+    assert "which exists" in said and "got first, which is not empty" in said
     # Nor is a stranger's folder written to.
     assert run("import", "model", "--out=.") == 1
     assert not pathlib.Path("config.py").exists()
