@@ -104,7 +104,8 @@ def find(
     if not found:
         raise UserError(
             f"expected pictures in {', '.join(sources)}, got none with an extension"
-            f" that Pillow knows, e.g. .jpg and .png; {walk.Walk([], left_out).summary()}"
+            " that Pillow knows, e.g. .jpg and .png;"
+            f" {walk.Walk([], left_out).summary()}"
         )
     stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
