@@ -106,7 +106,7 @@ def override(config: ml_collections.ConfigDict, overrides: Sequence[Override]) -
 
 
 def _parse(text: str | None, kind: type) -> Any:
-    """Returns a text as a value of a kind; raises ValueError if it is none."""
+    """Returns the value of a text; raises ValueError for another kind."""
     if kind is bool:
         known = {"true": True, "1": True, "false": False, "0": False}
         word = "true" if text is None else text.lower()

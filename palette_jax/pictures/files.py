@@ -168,7 +168,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     dpi = image.info.get("dpi", (0, 0))  # (1, 1) means none.
     resolution = (float(dpi[0]), float(dpi[1])) if min(dpi) > 1 else None
     if frames > 1:
-        notes.append(f"it has {frames} frames; the first is taken")
+        notes.append(f"it has {frames} frames; only the first is used")
     image, exif = modes.upright(image, notes)
     alpha = modes.opacity(image)
     pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), notes)

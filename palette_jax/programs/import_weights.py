@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="N",
-        help="in pixels; of an export of ours, to go on at another size",
+        help="in pixels; for an export of palette_jax, a new size",
     )
     unsaid.add_argument(
         "--head-features", type=int, metavar="N", help="channels of an attention head"

@@ -25,15 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " wrote",
     )
     parser.add_argument(
-        "photo", nargs="?", metavar="PHOTO", help="what the result was made from"
+        "photo", nargs="?", metavar="PHOTO", help="the input of the result"
     )
     parser.add_argument(
-        "--checkpoint", metavar="DIR|FILE", help="what the result was made with"
+        "--checkpoint", metavar="DIR|FILE", help="the weights of the result"
     )
     parser.add_argument(
-        "--mask", metavar="FILE", help="of a result that does not hold its hole"
+        "--mask", metavar="FILE", help="of a result without a stored hole"
     )
-    parser.add_argument("--hints", metavar="FILE", help="what the result was made with")
+    parser.add_argument("--hints", metavar="FILE", help="the colour hints of the
+    result")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def degradation(options: Mapping[str, Any]) -> str:
 TASK = Task(
     name="inpaint",
     title="Fill in",
-    sentence="Fills what you paint over with what could be there.",
+    sentence="Fills in the part that you paint over.",
     degrade=degrade,
     degradation=degradation,
     eval_key="inpaint_mask",
