@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask", metavar="FILE", help="of a result without a stored hole"
     )
-    parser.add_argument("--hints", metavar="FILE", help="the colour hints of the
-    result")
+    parser.add_argument("--hints", metavar="FILE", help="colour hints of the result")
 
 
 def run(args: argparse.Namespace) -> int:
