@@ -28,8 +28,8 @@ demo: $(STAMP)
 	  --config.sample.num_steps=8
 	$(BIN)/python main.py --mode=evaluate --workdir=$(DEMO_DIR) --config.sample.num_samples=4
 
-# As many processes as cores, of 3 GB each; a file's tests stay together, as they share
-# what is slow to make.
+# As many processes as cores, of 3 GB each; the tests of a file stay together, because
+# they share slow fixtures.
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses=auto --maxprocesses=8 \
 	  --dist=loadfile
@@ -44,7 +44,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check
 
-# Writes requirements.txt anew from setup.py; keeps the versions that still fit.
+# Updates requirements.txt from setup.py; keeps the versions that still fit.
 lock: $(STAMP)
 	$(BIN)/uv pip compile setup.py --extra=train --extra=dev --extra=demo --universal \
 	  --python-version=3.11 --annotation-style=line --quiet \

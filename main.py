@@ -1,4 +1,4 @@
-"""The command line of a checkout: a config, a working directory, what to do with them.
+"""The command line of a checkout.
 
 python main.py --config=configs/uncrop.py:tiny --workdir=runs/tiny
 python main.py --mode=evaluate --workdir=runs/tiny

@@ -1,18 +1,18 @@
-"""Measures all that an accelerator has to show, in some minutes and one command.
+"""Measures an accelerator, in some minutes and one command.
 
     python -m benchmarks.accelerator --minutes=8 --out=DIR
 
-In the order of worth: the rate of large products and the paper's network in bfloat16,
-training and sampling, by batch; the same beside diffusers' `UNet2DModel` at its best;
-attention and convolutions by shape; 1000 steps of `ddpm` beside the best few-step
-solver; and, of the network `small`, what rematerialization, batch and flags of XLA
-change. Another process measures, and writes row by row; each part has a time limit,
-after which that process is ended and a new one goes on. So what fails or hangs loses
-nothing else, and what a part leaves of its time goes to those after it.
+The parts run in the order of importance: the rate of large products, and the paper's
+network in bfloat16, training and sampling, by batch; the same beside diffusers'
+`UNet2DModel` at its best; attention and convolutions by shape; 1000 steps of `ddpm`
+beside the best few-step solver; and the effect of rematerialization, batch and flags of
+XLA on the network `small`. A separate process measures, and writes row by row. Each
+part has a time limit; after it, that process is ended and a new one continues. So a
+part that fails or hangs affects no other part, and unused time goes to later parts.
 
-The folder has `report.md`, written anew after each part, `rows.jsonl` and `log.txt`.
-The peer needs PyTorch and diffusers in the Python of --python; without them the report
-says so. `--size=toy` tries all of it out on a CPU, in two minutes.
+The folder has `report.md`, updated after each part, `rows.jsonl` and `log.txt`. The
+peer needs PyTorch and diffusers in the Python of --python; without them the report says
+so. `--size=toy` tries everything on a CPU, in two minutes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks import accelerator_parts, report
 from palette_jax import atomic
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-_SHORTEST = 3.0  # Seconds in which no part gets anything done.
+_SHORTEST = 3.0  # Seconds; too short for any part.
 
 
 class Part(NamedTuple):
@@ -40,12 +40,12 @@ class Part(NamedTuple):
     Attributes:
       title: in the report.
       name: of the function in `accelerator_parts`.
-      share: of the time, beside those of the others.
+      share: weight of its time limit.
       size: of the network.
-      option: of `option`, what is tried.
-      remat: of `option`, whether the network is rematerialized.
-      twice: of `option`, whether the batch is twice as large.
-      is_fresh: whether it needs a process of its own.
+      option: for the part `option`, the tried option.
+      remat: for `option`, whether the network is rematerialized.
+      twice: for `option`, whether the batch is twice as large.
+      is_fresh: whether it needs a new process.
     """
 
     title: str
@@ -68,7 +68,7 @@ _FLAGS = (
 
 
 def make_parts(size: str) -> list[Part]:
-    """Returns the parts in the order of worth, of a network of this size."""
+    """Returns the parts for a network of this size, the most important first."""
     other = "small" if size == "paper" else size
     options: dict[str, dict[str, bool]] = {
         "as it is": {},
@@ -82,7 +82,7 @@ def make_parts(size: str) -> list[Part]:
         Part("Rates of the machine", "products", 4, size),
         # On an H100, compiling the paper's network took longer than two minutes.
         Part("Training", "training", 60, size),
-        # A process tells the most memory it ever had, and keeps it from the peer's.
+        # A process reports its peak memory so far, and keeps memory from the peer's.
         Part("Sampling", "sampling", 8, size, is_fresh=True),
         # Finds ours in the cache of compiled programs.
         Part("Beside diffusers", "beside_diffusers", 20, size, is_fresh=True),
@@ -97,7 +97,7 @@ def make_parts(size: str) -> list[Part]:
 
 
 class Worker:
-    """The process that measures; it is started anew where it has to be."""
+    """The measuring process, which is restarted if needed."""
 
     def __init__(self, out: pathlib.Path, python: str):
         """Starts nothing yet."""
@@ -109,7 +109,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def prepare(self, part: Part, seconds: float) -> str | None:
-        """Has a process ready for a part; returns what is wrong with it, or None."""
+        """Prepares a process for a part; returns its problem, or None."""
         if part.is_fresh:
             self.end()
         if self._process is not None:
@@ -119,18 +119,18 @@ class Worker:
         return f"its process did not start: {problem}" if problem else None
 
     def run(self, part: Part, seconds: float) -> str | None:
-        """Runs a part in the process prepared; returns what ended it, or None."""
+        """Runs a part in the prepared process; returns why it ended early, or None."""
         assert self._process and self._process.stdin
         command = {**part._asdict(), "part": part.name, "seconds": seconds}
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         problem = self._answer(seconds)
         if part.option.startswith("--"):
-            self.end()  # Its flags are for no other.
+            self.end()  # Its flags are only for this part.
         return problem
 
     def _answer(self, seconds: float) -> str | None:
-        """Waits for an answer; ends the process unless it can go on."""
+        """Waits for an answer; ends the process unless it can continue."""
         assert self._process and self._process.stdout
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         answer = self._process.stdout.readline().strip() if ready else ""
@@ -142,11 +142,11 @@ class Worker:
             return None
         if not ready:
             return f"ended after its {seconds:.0f} s"
-        said = self._log.read_bytes().decode("utf8", "replace").strip().splitlines()
-        return f"exit status {process.returncode}: {' / '.join(said[-2:])[:400]}"
+        lines = self._log.read_bytes().decode("utf8", "replace").strip().splitlines()
+        return f"exit status {process.returncode}: {' / '.join(lines[-2:])[:400]}"
 
     def end(self) -> None:
-        """Ends the process, if there is one, and its own, such as the peer."""
+        """Ends the process, if there is one, and its children, such as the peer."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -176,19 +176,19 @@ class Worker:
 
 
 def write_report(out: pathlib.Path, parts: list[Part], wrong: dict[int, str]) -> None:
-    """Writes `report.md`, of what there is.
+    """Writes `report.md` from the rows so far.
 
     Args:
       out: the folder, with `rows.jsonl`.
-      parts: those that have run.
-      wrong: for the place of a part, what went wrong with it as a whole.
+      parts: the parts that have run.
+      wrong: the failure of a whole part, by its index.
     """
     entries = accelerator_parts.read(out / "rows.jsonl")
     machines = [entry["machine"] for entry in entries if "machine" in entry]
-    lines = ["# What the accelerator showed", ""]
+    lines = ["# Measurements of the accelerator", ""]
     if machines:
-        told = (f"{key}: {value}" for key, value in machines[0].items() if value != "")
-        lines += ["; ".join(told), ""]
+        facts = (f"{key}: {value}" for key, value in machines[0].items() if value != "")
+        lines += ["; ".join(facts), ""]
     for title in dict.fromkeys(part.title for part in parts):
         lines += [f"## {title}", ""]
         places = [i for i, part in enumerate(parts) if part.title == title]
@@ -229,7 +229,7 @@ def main() -> None:
     deadline += 60 * args.minutes
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "rows.jsonl").unlink(missing_ok=True)  # Of another run.
+    (out / "rows.jsonl").unlink(missing_ok=True)  # Of an earlier run.
     (out / "log.txt").write_bytes(b"")
     parts = make_parts(args.size)
     if args.only:

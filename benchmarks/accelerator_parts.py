@@ -1,9 +1,8 @@
-"""The process of `benchmarks.accelerator` that measures, part by part.
+"""The measuring process of `benchmarks.accelerator`.
 
-It says `again`, reads a part from standard input, one line of JSON, and says `again`
-or, where a new process should go on, `done`. A row is appended to a file as soon as it
-is there, so that what ends the process loses no other; a case that fails is a row that
-says why.
+It prints `again`, reads a part from standard input, one line of JSON, and prints
+`again` or, if a new process should continue, `done`. It appends each row to a file at
+once, so that a crash loses no other row. The row of a failed case has the reason.
 """
 
 import argparse
@@ -32,7 +31,7 @@ Rows = Iterator[report.Row]
 
 
 def products(args: argparse.Namespace) -> Rows:
-    """Yields the rates of large products, which all shares are of, and of copies."""
+    """Yields the rates of large products, the base of all shares, and of copies."""
     on_cpu = jax.default_backend() == "cpu"
     for size in (256, 512) if on_cpu else (4096, 8192, 16384):
         rate = machine.matrix_rate(args.dtype, size=size, seconds=1.0)
@@ -55,8 +54,8 @@ def training(args: argparse.Namespace) -> Rows:
                 batch_size=batch,
                 dtype=args.dtype,
                 count=5,
-                # Minutes, which are known even where no time is left for a step.
-                on_compiled=lambda told: append(args.rows, part=args.part, row=told),
+                # Minutes, which are known even if no time is left for a step.
+                on_compiled=lambda times: append(args.rows, part=args.part, row=times),
             ),
         )
         yield row
@@ -81,7 +80,7 @@ def _batches(args: argparse.Namespace) -> Iterator[int]:
         yield batch
         now = time.monotonic()
         if now - started + (now - began) > args.seconds:
-            return  # What is left goes to the parts behind.
+            return  # Later parts get the remaining time.
 
 
 def beside_diffusers(args: argparse.Namespace) -> Rows:
@@ -125,7 +124,7 @@ def _in_turns(args: argparse.Namespace, peer: peers.Peer, batch: int) -> Rows:
                 "batch": batch,
                 "ms": 1e3 * seconds,
             }
-        # Theirs is known by now if ours is not compiled in time.
+        # Yields theirs first, in case ours is not compiled in time.
         ours = ours or peers.make_ours(args.size, batch_size=batch, dtype=args.dtype)
         for row, _ in peers.compare(peer, ours, count=5, variants=[variant]):
             yield row
@@ -167,7 +166,7 @@ def solvers(args: argparse.Namespace) -> Rows:
 
 
 def option(args: argparse.Namespace) -> Rows:
-    """Yields the training step with what the command and XLA_FLAGS say."""
+    """Yields the training step with the options of the command and XLA_FLAGS."""
     batch = _BATCHES[args.size][0] * (2 if args.twice else 1)
     row = _attempt(
         args.option,
@@ -228,7 +227,7 @@ def _attempt(case: str, function: Callable[[], report.Row]) -> report.Row:
     try:
         return function()
     except Exception as error:
-        # What does not run here is one of the findings.
+        # A case that does not run here is a result too.
         return _left_out(case, _reason(error))
 
 
@@ -242,7 +241,7 @@ def _reason(error: BaseException) -> str:
 
 
 def run(args: argparse.Namespace) -> bool:
-    """Runs a part until it is done or its time is over; returns whether to go on."""
+    """Runs a part until its end or time limit; returns whether to continue."""
     started, goes_on = time.monotonic(), True
     for row in PARTS[args.part](args):
         append(args.rows, part=args.part, row=row)
@@ -254,7 +253,7 @@ def run(args: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    """Runs the parts that are asked for."""
+    """Runs the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=pathlib.Path, required=True)
     parser.add_argument("--python", required=True)

@@ -1,7 +1,7 @@
 """Batches from a file of packed pictures, by worker processes, without TensorFlow.
 
-Everything random follows from the seed and an example's place in the training, so the
-batches do not depend on the number of workers.
+All randomness depends only on the seed and an example's position in the training, so
+the batches do not depend on the number of workers.
 """
 
 import collections
@@ -29,17 +29,17 @@ Batch = dict[str, np.ndarray]
 
 
 class Recipe(NamedTuple):
-    """How pictures become examples.
+    """The settings of examples.
 
     Attributes:
       file: of `benchmarks.pack_pictures`.
       tasks: names with their weights.
-      gray: what colorization is given.
+      gray: the input of colorization.
       hints: whether colorization also learns from a few true colours.
       image_size: side of the examples.
       batch_size: of a step.
       min_scale: the smallest side of a window, as a share of the picture's short side.
-      seed: another one gives other windows and other degradations.
+      seed: of windows and degradations.
       num_eval: pictures that are held out.
     """
 
@@ -55,10 +55,10 @@ class Recipe(NamedTuple):
 
 
 def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
-    """Returns how a config makes examples of packed pictures.
+    """Returns the recipe of a config for packed pictures.
 
     Raises:
-      ConfigError: if it asks for what one file of pictures cannot give.
+      ConfigError: if the config needs more than one file of pictures.
     """
     names = task_names(config)
     unknown = [name for name in names if name not in array_tasks.TASKS]
@@ -83,12 +83,12 @@ def make_recipe(config: ml_collections.ConfigDict, pictures: str) -> Recipe:
 
 
 def split(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Returns the names to train on and those held out, by the hashes of the names.
+    """Returns the training and the held-out names, by the hashes of the names.
 
-    They are the ones that training from the folder holds out.
+    Training from the folder holds out the same names.
 
     Raises:
-      UserError: if the file is none, or holds too few pictures.
+      UserError: if the file has another format, or too few pictures.
     """
     try:
         with zipfile.ZipFile(recipe.file) as archive:
@@ -135,7 +135,7 @@ class Maker:
     def held_out_batch(self, count: int, start: int) -> Batch:
         """Returns central squares of held-out pictures, the tasks in turn.
 
-        Beside `x`, `y` and `hole` it has `id` and `valid`, false where a row fills up.
+        Beside `x`, `y` and `hole` it has `id` and `valid`, false for padding.
         """
         rows: list[Batch] = []
         for place in range(start, start + count):
@@ -152,7 +152,7 @@ class Maker:
     def _example(self, place: int) -> Batch:
         recipe = self._recipe
         rng = np.random.default_rng((recipe.seed, place))
-        # Each epoch has an order of its own.
+        # Each epoch has its own order.
         epoch, index = divmod(place, len(self.train))
         picture = self._read(self.train[self._order(epoch)[index]])
         height, width = picture.shape[:2]
@@ -183,7 +183,7 @@ class Maker:
 
 @functools.lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    # A generator that no example has: theirs are of two numbers.
+    # Differs from the generators of examples, which have seeds of two numbers.
     return np.random.default_rng((seed, epoch, count)).permutation(count)
 
 
@@ -192,7 +192,7 @@ class Feed(Iterator[Batch]):
 
     def __init__(self, recipe: Recipe, *, workers: int):
         """Starts the workers."""
-        # As many threads in each as there are workers would wait for each other.
+        # More threads in each worker would wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._pool = futures.ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _open, (recipe,)
@@ -207,7 +207,7 @@ class Feed(Iterator[Batch]):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ends the workers, without the batches that they were asked for."""
+        """Ends the workers without waiting for requested batches."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __next__(self) -> Batch:

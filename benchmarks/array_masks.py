@@ -1,6 +1,6 @@
-"""Holes and hints in numpy: the laws of `palette_jax/data/masks.py`, not its bits.
+"""Holes and hints in numpy, with the distributions of `palette_jax/data/masks.py`.
 
-Each is uint8 [size, size, 1], 1 where pixels are missing, or hinted at.
+Each is uint8 [size, size, 1], 1 in the hole, or at hints.
 """
 
 import math
@@ -42,8 +42,8 @@ def rectangles(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size s
 def free_form(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size size 1"]:
     """Returns brush strokes whose union has a uniform area of 10 to 40%.
 
-    They go where DeepFillv2's do (Yu et al. 2019, Algorithm 1); the brush then grows
-    until the area is the one drawn.
+    The paths are DeepFillv2's (Yu et al. 2019, Algorithm 1); the brush then grows until
+    the union has the drawn area.
     """
     area = rng.uniform(MIN_AREA, MAX_AREA)
     distance = _distance(size, *_strokes(rng, area))
@@ -55,10 +55,10 @@ def free_form(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size si
 
 
 def hints(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size size 1"]:
-    """Returns where colours are hinted at: nowhere for one half of the draws.
+    """Returns a mask of colour hints, empty for half of the draws.
 
-    For the others 1 to 12 squares, each 1 to 5% of the picture wide and at least a
-    pixel.
+    The other draws give 1 to 12 squares, each 1 to 5% of the picture wide and at least
+    a pixel.
     """
     count = rng.integers(1, 13) * rng.integers(0, 2)
     centers = rng.integers(0, size, (12, 2))
@@ -92,7 +92,7 @@ def _strokes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the segments of the strokes: starts and moves [n, 2], widths [n].
 
-    The picture is the unit square. There are about as many as `area` takes.
+    The picture is the unit square. Their number is about enough for `area`.
     """
     shape = (_STROKES, _MAX_VERTICES - 1)
     # A zigzag, as every other angle has its sign flipped, rotated as a whole.
@@ -108,7 +108,7 @@ def _strokes(
     exists = np.arange(2, shape[1] + 2) <= count
     painted = np.where(exists, length * width, 0).ravel()
     before = (painted.cumsum() - painted).reshape(shape)
-    # Half of the paint lands on paint. With less of it the brush swells to a blob.
+    # Half of the paint overlaps. With less paint the brush would grow to a blob.
     is_drawn = exists & (before < 2 * area)
     starts, ends = vertices[:, :-1][is_drawn], vertices[:, 1:][is_drawn]
     return starts, ends - starts, width[is_drawn]
@@ -117,7 +117,7 @@ def _strokes(
 def _distance(
     side: int, starts: np.ndarray, moves: np.ndarray, widths: np.ndarray
 ) -> np.ndarray:
-    """Returns how far each pixel is from a stroke, squared, [side**2]."""
+    """Returns the squared distance of each pixel to a stroke, [side**2]."""
     centers = (np.arange(side) + 0.5) / side
     y, x = (axis.ravel() for axis in np.meshgrid(centers, centers, indexing="ij"))
     # With the point p, start a and move d: |p - a|² and (p - a)·d are linear in these.

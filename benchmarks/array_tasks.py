@@ -1,7 +1,8 @@
-"""The training tasks in numpy and Pillow: what `palette_jax/data/tasks.py` does.
+"""The training tasks in numpy and Pillow, for machines without TensorFlow.
 
-Where there is no TensorFlow; the draws are others, their laws the same. A task is a
-function of a generator and a picture, uint8 [size, size, 3]; it returns `x` and `hole`.
+The random draws differ from `palette_jax/data/tasks.py`, but have the same
+distributions. A task is a function of a generator and a picture, uint8 [size, size, 3];
+it returns `x` and `hole`.
 """
 
 import io
@@ -89,7 +90,7 @@ TASKS: dict[str, Task] = {
 
 
 def compress(picture: Picture, quality: int) -> Picture:
-    """Returns what a JPEG of this quality makes of a picture."""
+    """Returns a picture after JPEG compression of this quality."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
@@ -100,7 +101,7 @@ def _cut_out(hole: UInt8[np.ndarray, "size size 1"], picture: Picture) -> Degrad
 
 
 def _fade(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Takes contrast and colour, and adds a warm tint."""
+    """Reduces contrast and colour, and adds a warm tint."""
     contrast, lift, saturation, tint = rng.uniform(size=4).astype(np.float32)
     gray = image.mean(-1, keepdims=True)
     image = gray + (image - gray) * saturation
@@ -109,7 +110,7 @@ def _fade(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _blur(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Blurs by a normal curve of up to 3% of the picture."""
+    """Blurs by a Gaussian of up to 3% of the picture's size."""
     size = len(image)
     deviation = 0.3 + rng.uniform() * 0.03 * size
     reach = max(round(0.06 * size), 2)
@@ -123,7 +124,7 @@ def _blur(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Adds noise, the same in all channels in part."""
+    """Adds noise, partly equal in all channels."""
     strength, share = rng.uniform(size=2).astype(np.float32)
     gray = rng.standard_normal((*image.shape[:2], 1), np.float32)
     colored = rng.standard_normal(image.shape, np.float32)

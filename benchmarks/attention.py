@@ -1,10 +1,10 @@
-"""Prints how fast self-attention is, by implementation.
+"""Prints the speed of self-attention, by implementation.
 
 python -m benchmarks.attention --dtype=float32
 python -m benchmarks.attention --dtype=bfloat16 --batch_size=64    (on an accelerator)
 
-An implementation that does not run here, as cuDNN's without a GPU, is left out and the
-reason said.
+If an implementation does not run here, such as cuDNN's without a GPU, the program
+prints the reason.
 """
 
 import functools
@@ -24,14 +24,14 @@ _SHAPES = ((32, 8), (16, 16), (8, 16), (32, 6), (16, 8))
 
 
 def explicit(q: Array, k: Array, v: Array) -> Array:
-    """Writes attention out, as it was before there was a function for it."""
+    """Computes attention by explicit products."""
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(logits / math.sqrt(q.shape[-1])).astype(q.dtype)
     return jnp.einsum("bhqk,bkhc->bqhc", weights, v)
 
 
 def pallas_tpu(q: Array, k: Array, v: Array) -> Array:
-    """Calls the flash kernel for TPUs, which wants heads before tokens."""
+    """Calls the flash kernel for TPUs, which has heads before tokens."""
     q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
     scale = 1 / math.sqrt(q.shape[-1])
     return flash_attention.flash_attention(q, k, v, sm_scale=scale).swapaxes(1, 2)
@@ -107,7 +107,7 @@ def main() -> None:
                     count=args.count,
                 )
             except Exception as error:
-                # What an implementation cannot do is one of the findings.
+                # An implementation that does not run here is a result too.
                 missing[name, shape] = str(error).strip().splitlines()[0][:120]
                 continue
             rows.append(row)

@@ -1,12 +1,12 @@
-"""Prints how far few steps of each solver are from the result of many.
+"""Prints the distance of each solver's few-step result to the result of many steps.
 
     python -m benchmarks.convergence --checkpoint=runs/multi --pictures=PHOTOS \
         --task=colorize --steps=8,16
 
-A solver that follows the differential equation has one answer for a given noise; the
-numbers are the root mean square to that of 200 steps of UniPC-3, of 255, over the first
-pictures of a folder by name, by the exponent that their steps are spaced by. The levels
-below those trained on are left out (`trimmed`).
+A solver of the differential equation has one result for a given noise. The numbers are
+the root mean square distance, of 255, to the result of 200 steps of UniPC-3, over the
+first pictures of a folder by name, by the exponent of the steps' spacing. The schedule
+is `trimmed`, without levels below the trained ones.
 """
 
 import argparse

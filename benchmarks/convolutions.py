@@ -1,10 +1,11 @@
-"""Prints how fast the 3x3 convolutions of a network are, forward and their gradients.
+"""Prints the speed of a network's 3x3 convolutions, forward and their gradients.
 
     python -m benchmarks.convolutions --size=tiny
     python -m benchmarks.convolutions --size=paper --dtype=bfloat16    (an accelerator)
 
-Compilers do worst at the gradient of the kernel (openxla/xla#34273): it is also timed
-as nine products of shifted pictures. *Share* is of the rate of large matrix products.
+Compilers are slowest at the gradient of the kernel (openxla/xla#34273), so it is also
+timed as nine products of shifted pictures. *Share* is of the rate of large matrix
+products.
 """
 
 import functools
@@ -20,7 +21,7 @@ from benchmarks import machine, report, sizes
 
 
 class Shape(NamedTuple):
-    """Of a convolution: pixels on a side, channels in and out."""
+    """The shape of a convolution: pixels on a side, channels in and out."""
 
     side: int
     features_in: int
@@ -28,7 +29,7 @@ class Shape(NamedTuple):
 
 
 def shapes(config: ml_collections.ConfigDict) -> list[Shape]:
-    """Returns the shapes of a network: at each level, and into and out of it."""
+    """Returns the shapes of a network: at each level, of the first and last layer."""
     model, size = config.model, config.data.image_size
     side = size // model.patch_size
     widths = [round(model.base_features * m) for m in model.feature_multipliers]

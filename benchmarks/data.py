@@ -1,4 +1,4 @@
-"""Prints how many images per second one CPU core decodes, resizes and degrades.
+"""Prints the images per second that one CPU core decodes, resizes and degrades.
 
 python -m benchmarks.data --size=256 --folder=PHOTOS
 """

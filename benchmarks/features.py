@@ -1,12 +1,12 @@
-"""Prints what a picture's Inception features cost, here and in PyTorch, in one run.
+"""Prints the cost of a picture's Inception features, here and in PyTorch, in one run.
 
 python -m benchmarks.features --cores=2 --torch=OTHER/bin/python
 
-OTHER is an environment with torch, torchvision and pytorch-fid, none of which this
-project needs; without --torch its own figures are printed alone. Both compute all
-features up to 2048 of the same pictures with random weights, batch by batch in turns,
-so that what else the machine does slows both alike. Each line has the median of the
-rounds: seconds that passed, and seconds that the cores worked.
+OTHER is an environment with torch, torchvision and pytorch-fid, which this project does
+not need; without --torch, only our own figures are printed. Both compute all features
+up to 2048 of the same pictures with random weights, batch by batch in turns, so that
+other processes slow both alike. Each line has the medians of the rounds: wall time and
+CPU time.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 Costs = tuple[float, float]
-"""Seconds that passed, and seconds that the cores worked."""
+"""Seconds of wall time and of CPU time."""
 
 
 def measure(function: Callable[[], object]) -> Costs:
-    """Returns what one call costs."""
+    """Returns the cost of one call."""
     start, worked = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - start, time.process_time() - worked
@@ -75,7 +75,7 @@ def make_ours(batch_size: int) -> Callable[[], object]:
 
 
 def answer_with_theirs(batch_size: int) -> None:
-    """Runs PyTorch's network for each line of the input, and prints what it cost."""
+    """Runs PyTorch's network for each line of the input, and prints its cost."""
     torch: Any = importlib.import_module("torch")
     torchvision: Any = importlib.import_module("torchvision")
     inception: Any = importlib.import_module("pytorch_fid.inception")
@@ -94,7 +94,7 @@ def answer_with_theirs(batch_size: int) -> None:
 
 
 class Theirs:
-    """The other process, which works only while it is asked."""
+    """The process of PyTorch, which is idle between requests."""
 
     def __init__(self, python: str, batch_size: int):
         """Starts it."""
@@ -105,7 +105,7 @@ class Theirs:
         print(self._line())
 
     def run(self) -> Costs:
-        """Returns what one batch costs there."""
+        """Returns the cost of one batch in PyTorch."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -140,7 +140,7 @@ def main() -> None:
     for run in runs.values():  # Compiles, and warms up.
         run()
     rounds = [{name: run() for name, run in runs.items()} for _ in range(args.rounds)]
-    print(f"{'ms/picture':12}{'passed':>10}{'worked':>10}")
+    print(f"{'ms/picture':12}{'wall':>10}{'CPU':>10}")
     for name in runs:
         passed, worked = (
             1000

@@ -5,17 +5,17 @@
         --students runs/uncrop4 runs/uncrop8 --num_pictures=64 \
         --config.data.eval_folder=PHOTOS
 
-DDIM with even steps, the best solver with its own spacing, and students of the run;
-above 100 steps the paper's sampling alone: the others have converged by then. Every row
-restores the same pictures with the same noise. The rows are stored in few_steps/ of the
-run, as JSON, each as soon as it is measured. A model of several tasks has a table for
-each; `--config.task=uncrop` selects one.
+The rows are DDIM with even steps, the best solver with its own spacing, and students of
+the run; above 100 steps only the paper's sampling, because the others have converged.
+Every row restores the same pictures with the same noise. Each row is stored at once as
+JSON in few_steps/ of the run. A model of several tasks has a table for each;
+`--config.task=uncrop` selects one.
 
-PSNR is measured over the hole. It prefers a blurred guess to a sharp one; of one sample
-it falls as pictures get sharper, so look at the mean of the samples, and at how far
-they differ. The distance is the root mean square difference, of 255, to the solver's
-own result with many steps. FID-768, the Fréchet distance to the originals, is measured
-where the weights of Inception are in the folder that PALETTE_JAX_WEIGHTS names.
+PSNR is measured over the hole. It prefers a blurred guess to a sharp one; for one
+sample it falls as pictures get sharper, so look at the mean and at the deviation of the
+samples. The distance is the root mean square difference, of 255, to the solver's own
+result with many steps. FID-768, the Fréchet distance to the originals, needs Inception's
+weights in the folder PALETTE_JAX_WEIGHTS.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class Way(NamedTuple):
 
 
 def ways(steps: list[int]) -> Iterator[Way]:
-    """Yields the rows, the fast before the slow."""
+    """Yields the rows, the fast ones first."""
     for count in sorted(steps):
         if count > 100:
             yield Way("ddpm", "paper", count)
@@ -82,7 +82,7 @@ def measure(
     fid: Callable[[Pictures], float] | None = None,
     converged: Pictures | None = None,
 ) -> tuple[dict[str, float], Pictures]:
-    """Restores all batches as the config says.
+    """Restores all batches with the config.
 
     Args:
       config: of the run, with the sampler.
@@ -92,8 +92,8 @@ def measure(
       converged: the results of many steps with the same noise.
 
     Returns:
-      The numbers of a row, and the results, sample by sample. The first call, which
-      compiles, is not among the seconds.
+      The numbers of a row, and the results, sample by sample. The time excludes the
+      first call, which compiles.
     """
     restore = build.make_restore(config, parallel.make_mesh())
     count, seconds, calls = config.sample.num_samples, 0.0, 0
@@ -238,7 +238,7 @@ def _parse(steps: list[str]) -> list[int]:
 
 
 def _trivial(batches: list[Batch]) -> float:
-    """Returns the PSNR of what needs no model."""
+    """Returns the PSNR of the trivial baseline."""
     found = []
     for batch in batches:
         x, y, hole = (batch[name][batch["valid"]] for name in ("x", "y", "hole"))

@@ -1,10 +1,10 @@
-"""Prints how cost grows with the work: batch, cores, folder, picture, evaluation.
+"""Prints the growth of cost with batch, cores, folder, picture and evaluation.
 
     python -m benchmarks.growth
 
-Each row is a process of its own, so that its memory is its own. Needs TensorFlow, which
-reads the folders. The folders have many names of a few pictures (hard links), drawn at
-random. Beside the table charts are written, `growth.html`.
+Each row runs in its own process, to measure its memory. Needs TensorFlow to read the
+folders. The folders have many names of a few random pictures (hard links). The program
+also writes charts, `growth.html`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _CLI = "import sys; from palette_jax.cli import main; sys.exit(main())"
 
 
 class Kind(NamedTuple):
-    """One way in which work grows: what is done, what is counted, and how many."""
+    """A kind of work: its title, its unit, and the sizes."""
 
     title: str
     unit: str
@@ -51,7 +51,7 @@ KINDS = {
 
 
 def draw_picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Returns smooth colours with details, whose JPEG is as large as a photograph's."""
+    """Returns smooth colours with details; its JPEG is as large as a photograph's."""
     image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
@@ -80,7 +80,7 @@ def write_weights(path: pathlib.Path) -> None:
 
 
 def load_batches(folder: str, num_batches: int) -> dict[str, float]:
-    """Returns what the first batch and the next ones of a folder take."""
+    """Returns the times of the first batch and of further batches of a folder."""
     from palette_jax.data import pipeline, sources, tasks
 
     imported = time.perf_counter()
@@ -101,7 +101,7 @@ def load_batches(folder: str, num_batches: int) -> dict[str, float]:
 
 
 def take_steps(batch_size: int) -> dict[str, float]:
-    """Returns what a training step of `tiny` takes."""
+    """Returns the time of a training step of `tiny`."""
     sizes.use_all_cores([sizes.get_config("tiny", batch_size=batch_size)])
     parallel.cache_compilations()
     row: Any = train_step.measure("tiny", batch_size=batch_size, dtype=None, count=3)
@@ -121,12 +121,12 @@ def run_child(command: list[str], folder: str) -> tuple[float, float, float, str
             command, cwd=folder, env=_environment(), stdout=file, stderr=file
         )
         _, status, usage = os.wait4(process.pid, 0)
-    said = output.read_text()
+    output_text = output.read_text()
     if status:
-        raise SystemExit(f"expected {command} to work, got\n{said[-2000:]}")
+        raise SystemExit(f"expected {command} to work, got\n{output_text[-2000:]}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     cpu_seconds = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - start, cpu_seconds, usage.ru_maxrss / unit, said
+    return time.perf_counter() - start, cpu_seconds, usage.ru_maxrss / unit, output_text
 
 
 def _environment() -> dict[str, str]:
@@ -135,7 +135,7 @@ def _environment() -> dict[str, str]:
 
 
 def measure(name: str, count: int, folder: str) -> report.Row:
-    """Makes what a row needs, and measures it in a process of its own."""
+    """Makes the input of a row, and measures it in its own process."""
     here, rng = pathlib.Path(folder), np.random.default_rng(0)
     command = [sys.executable, "-m", "benchmarks.growth"]
     if name == "steps":
@@ -159,14 +159,14 @@ def measure(name: str, count: int, folder: str) -> report.Row:
             command += ["--task=jpeg", "--checkpoint=weights.safetensors"]
         else:
             command += ["--task=colorize"]
-    seconds, cpu_seconds, memory, said = run_child(command, folder)
+    seconds, cpu_seconds, memory, output_text = run_child(command, folder)
     found = {
         "seconds": seconds,
         "rate": count / seconds,
         "cpu_ms": 1e3 * cpu_seconds / count,
     }
     if "benchmarks.growth" in command:
-        found = json.loads(said.strip().splitlines()[-1])
+        found = json.loads(output_text.strip().splitlines()[-1])
     return {
         "what": KINDS[name].title,
         "of": KINDS[name].unit,

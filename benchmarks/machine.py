@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: what it is, and how fast it multiplies."""
+"""The machine of a benchmark: its description and its speed."""
 
 import datetime
 import functools
@@ -23,9 +23,8 @@ class Timing(NamedTuple):
     """Medians over some runs.
 
     Attributes:
-      seconds: by the clock.
-      cpu_seconds: of all threads of this process: what is left to compare by where
-        others use the machine too.
+      seconds: wall time.
+      cpu_seconds: of all threads of this process, for comparisons on a shared machine.
     """
 
     seconds: float
@@ -52,8 +51,8 @@ def median(timings: list[Timing]) -> Timing:
 def matrix_rate(dtype: DTypeLike, *, size: int = 0, seconds: float = 1.0) -> float:
     """Returns the operations per second of large matrix products on all devices.
 
-    The best of what fits into some seconds: measure it in the run whose share of it is
-    to be known, since clocks and neighbours change.
+    Returns the best rate within some seconds. Measure it in the run whose share you
+    need, because clocks and other processes change.
     """
     mesh = parallel.make_mesh()
     size = size or (1024 if jax.default_backend() == "cpu" else 8192)
@@ -84,7 +83,7 @@ def peak_memory() -> int:
 
 
 def describe() -> dict[str, Any]:
-    """Returns what a table has to say of where and when it was made."""
+    """Returns the description of machine, versions and date for a table."""
     device = jax.devices()[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

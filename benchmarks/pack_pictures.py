@@ -1,11 +1,11 @@
-"""Packs the pictures of folders as JPEG bytes in one file, to train from elsewhere.
+"""Packs the pictures of folders as JPEG bytes in one file, to train on other machines.
 
     python -m benchmarks.pack_pictures PHOTOS MORE_PHOTOS --out=pictures.zip
 
 The file is a ZIP archive without compression; `benchmarks.train_from_arrays` trains
-from it where there is no TensorFlow. A JPEG that is upright and small enough is taken
-as it is; all else is shrunk and encoded. What is beyond `--max-mib` is left out, by the
-hash of its name, so that every folder loses the same share.
+from it without TensorFlow. Upright and small JPEGs are copied; other pictures are
+shrunk and encoded. Pictures beyond `--max-mib` are left out by the hash of their name,
+so that every folder loses the same share.
 """
 
 import argparse
@@ -29,10 +29,10 @@ def encode(path: pathlib.Path, short_side: int) -> bytes:
 
     Args:
       path: of a picture that Pillow opens.
-      short_side: the shorter side of larger pictures becomes this long.
+      short_side: of larger pictures after shrinking.
 
     Raises:
-      PictureError: if it cannot be read.
+      PictureError: if the picture cannot be read.
     """
     data = path.read_bytes()
     photo = files.in_colour(files.read(data, name=str(path)))
@@ -57,10 +57,10 @@ def encode(path: pathlib.Path, short_side: int) -> bytes:
 def pack(
     folders: list[pathlib.Path], out: pathlib.Path, *, short_side: int, max_bytes: int
 ) -> list[str]:
-    """Writes the file; returns what was left out, each with the reason.
+    """Writes the file; returns the skipped pictures with the reasons.
 
     Raises:
-      UserError: if there are no pictures, or two of one name.
+      UserError: if there are no pictures, or two with the same name.
     """
     found: dict[str, pathlib.Path] = {}
     for folder in folders:
@@ -91,13 +91,13 @@ def pack(
         if not packed:
             raise UserError(
                 "expected pictures that can be read, got none in"
-                f" {', '.join(map(str, folders))}; give folders of photographs"
+                f" {', '.join(map(str, folders))}; name folders of photographs"
             )
     return left_out
 
 
 def main() -> None:
-    """Writes the file and says what is in it."""
+    """Writes the file and prints its content."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

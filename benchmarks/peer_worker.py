@@ -1,7 +1,7 @@
-"""The other side of `peers`: diffusers' `UNet2DModel`, in PyTorch's own environment.
+"""The process of the peer: diffusers' `UNet2DModel`, in PyTorch's own environment.
 
-Reads commands from standard input, one JSON object a line, and answers each with one.
-It is started by `python -m benchmarks.peers` and imports nothing of this project.
+It reads commands from standard input, one JSON object per line, and answers each with
+one. `python -m benchmarks.peers` starts it; it imports nothing of this project.
 """
 
 import json
@@ -39,7 +39,7 @@ def make_network(spec: dict[str, Any]) -> torch.nn.Module:
 
 
 class Peer:
-    """A network with its optimizer and data, and the steps that are timed."""
+    """A network with its optimizer, its data and the timed steps."""
 
     def __init__(self, spec: dict[str, Any], *, dtype: str, compiled: bool) -> None:
         """Builds everything on the accelerator if there is one."""
@@ -71,7 +71,7 @@ class Peer:
             return self.call(h, levels * 1000).sample.float()
 
     def train_step(self) -> None:
-        """Noise, gradients, clipping, Adam, moving average: what our step does."""
+        """Noise, gradients, clipping, Adam, moving average, as in our step."""
         y, x = self.y.float() / 127.5 - 1, self.x.float() / 127.5 - 1
         gamma = self.levels[:, None, None, None]
         noise = torch.randn_like(y)
@@ -92,7 +92,7 @@ class Peer:
         self.y_t = 0.5 * self.y_t + 0.5 * y_0
 
     def time(self, step: str, count: int) -> dict[str, Any]:
-        """Runs a step so often; returns seconds by the wall and of the CPU."""
+        """Runs a step `count` times; returns wall time and CPU time in seconds."""
         function = getattr(self, f"{step}_step")
         if step == "sample":
             self.network.eval()
@@ -141,7 +141,7 @@ def main() -> None:
             else:
                 answer = peer.time(command["step"], command["count"])
         except Exception as error:
-            # A variant that does not work is one of the findings.
+            # A variant that does not run is a result too.
             answer = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
         print(json.dumps(answer), flush=True)
 

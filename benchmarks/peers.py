@@ -1,9 +1,9 @@
-"""Prints our speed beside that of the network a user would pick instead.
+"""Prints our speed beside that of the peer, `UNet2DModel` of diffusers.
 
-That is `UNet2DModel` of diffusers, in PyTorch, with the same widths, depths, attention
-and batch, on the same devices: its tensors channels-last, compiled by `torch.compile`
-and in bfloat16 where that is faster. Both sides take turns, so that what else the
-machine does falls on both. PyTorch lives in an environment of its own:
+The peer runs in PyTorch with the same widths, depths, attention and batch, on the same
+devices: with channels-last tensors, and with `torch.compile` and bfloat16 if these are
+faster. Both sides take turns, so that other processes slow both alike. PyTorch has its
+own environment:
 
     python -m venv /tmp/peer && /tmp/peer/bin/pip install torch diffusers
     python -m benchmarks.peers --python=/tmp/peer/bin/python --size=tiny
@@ -27,7 +27,7 @@ _SAMPLING_STEPS = 8
 
 
 class Peer:
-    """The process in which PyTorch runs; idle unless asked."""
+    """The process of PyTorch, which is idle between requests."""
 
     def __init__(self, python: str) -> None:
         """Starts the process."""
@@ -39,7 +39,7 @@ class Peer:
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Returns the answer to a command; `error` in it says that it failed."""
+        """Returns the answer to a command; it has `error` after a failure."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
@@ -67,7 +67,7 @@ class Peer:
 
 
 def describe_network(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns what the peer needs to build the same network."""
+    """Returns the settings for the peer to build the same network."""
     model, size = config.model, config.data.image_size
     levels = range(len(model.feature_multipliers))
     return {
@@ -84,10 +84,10 @@ def describe_network(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def pick_variant(
     peer: Peer, spec: dict[str, Any], step: str, variants: list[str]
 ) -> tuple[str, list[str]]:
-    """Leaves the peer at its fastest variant; returns it and what was found of each.
+    """Selects the peer's fastest variant; returns it and a result for each variant.
 
     A variant is a type, and whether the network is compiled: `float32`,
-    `float32+compile`. One that does not run is left out, with the reason.
+    `float32+compile`. If a variant does not run, its result is the reason.
     """
     found, best = [], ("", float("inf"))
     for variant in variants:
@@ -109,7 +109,7 @@ def pick_variant(
 def time_variant(
     peer: Peer, spec: dict[str, Any], step: str, variant: str
 ) -> float | str:
-    """Returns the seconds of a step of a variant, or why it does not run."""
+    """Returns the seconds of a step of a variant, or the reason of its failure."""
     answer = _build(peer, spec, variant)
     if "error" not in answer:
         answer = peer.ask(do="time", step=step, count=3)
@@ -126,7 +126,7 @@ def _build(peer: Peer, spec: dict[str, Any], variant: str) -> dict[str, Any]:
 def take_turns(
     ours: Callable[[], Any], theirs: Callable[[], machine.Timing], rounds: int
 ) -> tuple[machine.Timing, machine.Timing, list[float]]:
-    """Returns the medians of both, and the ratios of the rounds in order of size."""
+    """Returns the medians of both, and the sorted ratios of the rounds."""
     pairs = [(machine.run_once(ours), theirs()) for _ in range(rounds)]
     our_timings, their_timings = (list(side) for side in zip(*pairs, strict=True))
     ratios = [b.seconds / a.seconds for a, b in pairs]
@@ -134,11 +134,11 @@ def take_turns(
 
 
 class Ours(NamedTuple):
-    """Our side of a comparison, compiled as it runs.
+    """Our side of a comparison.
 
     Attributes:
       config: of the network.
-      steps: by name, what runs, how many steps that is, and the operations of one.
+      steps: by name, a function, its number of steps, and the operations of one step.
     """
 
     config: ml_collections.ConfigDict
@@ -206,7 +206,7 @@ def compare(
 
 
 def main() -> None:
-    """Prints two rows for each size; a ratio above 1 says that ours is faster."""
+    """Prints two rows for each size; ours is faster if the ratio is above 1."""
     parser = report.make_parser(__doc__, "peers")
     report.add_network_flags(parser)
     parser.add_argument(
@@ -218,7 +218,7 @@ def main() -> None:
         "--variants",
         nargs="+",
         default=[],
-        help="of the peer, such as bfloat16+compile; the fastest is compared with",
+        help="of the peer, such as bfloat16+compile (default: the fastest)",
     )
     args = parser.parse_args()
     if not args.python:

@@ -1,4 +1,4 @@
-"""What the benchmarks are asked and what they say: flags, a table, JSON."""
+"""Flags and output of the benchmarks: a table and JSON."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def make_parser(doc: str | None, name: str) -> argparse.ArgumentParser:
 
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds what says which network is measured, and how often."""
+    """Adds the flags of the network and of the number of runs."""
     parser.add_argument("--size", choices=sizes.SIZES, nargs="+", default=["tiny"])
     parser.add_argument("--batch_size", type=int, default=0, help="0: of the size")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=None)
@@ -29,7 +29,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """Returns rows, which have the same columns, as a table of Markdown."""
+    """Returns rows with the same columns as a table of Markdown."""
     titles = list(rows[0])
     cells = [titles, *([_text(row[title]) for title in titles] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

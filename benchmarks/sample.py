@@ -1,4 +1,4 @@
-"""Prints how fast pictures are restored, by sampler and number of steps.
+"""Prints the speed of restoration, by sampler and number of steps.
 
 python -m benchmarks.sample --size=tiny --samplers ddpm:50 ddim:25 dpmpp_2m:16
 python -m benchmarks.sample --size=paper --samplers ddpm:1000 dpmpp_2m:25

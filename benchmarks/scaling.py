@@ -1,9 +1,9 @@
-"""Prints what each device holds and sends as devices are added, four images on each.
+"""Prints the memory and communication of each device, with four images on each.
 
 python -m benchmarks.scaling
 
-The devices are made of this machine's CPU, and nothing runs: the figures are those of
-the training step as the compiler lays it out.
+The devices are simulated on this machine's CPU, and nothing runs: the figures come from
+the compiled training step.
 """
 
 import os
@@ -20,7 +20,7 @@ from palette_jax.planning import steps
 from palette_jax.planning.topology import Chip, Topology
 
 IMAGES_PER_DEVICE = 4
-ANY_CHIP = Chip("CPU", 1.0, 1.0, 1.0)  # Its rates are not asked for.
+ANY_CHIP = Chip("CPU", 1.0, 1.0, 1.0)  # Its rates are not used.
 
 
 def compile_for(num_devices: int, fsdp: int) -> steps.Compiled:

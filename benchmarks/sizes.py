@@ -1,4 +1,4 @@
-"""The networks that are measured, with made-up weights and pictures."""
+"""The measured networks, with random weights and pictures."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from palette_jax.training.state import TrainState, make_state
 from palette_jax.types import Params
 
 _Keys = dict[str, Any]
-# A variant of the configs and what differs: `tiny` at 64 pixels; `medium`, a network of
+# A variant of the configs and its changes: `tiny` at 64 pixels; `medium`, a network of
 # 25 million parameters that a CPU can still train; `toy`, for tests of these programs.
 _SIZES: dict[str, tuple[str, _Keys]] = {
     "toy": (
@@ -51,7 +51,7 @@ SIZES = tuple(_SIZES)
 def get_config(
     size: str, *, batch_size: int = 0, dtype: str | None = None, remat: bool = False
 ) -> ml_collections.ConfigDict:
-    """Returns the config of a size; 0 and None leave batch and type as they are."""
+    """Returns the config of a size; 0 and None keep its batch and type."""
     variant, keys = _SIZES[size]
     config = base.get_config(variant)
     for key, value in keys.items():
@@ -66,7 +66,7 @@ def get_config(
 
 
 def use_all_cores(configs: list[ml_collections.ConfigDict]) -> None:
-    """Makes CPU cores devices, as training does; call it before touching a device."""
+    """Makes CPU cores devices, as training does; call before using a device."""
     parallel.use_cpu_cores([config.train.batch_size for config in configs])
 
 
@@ -97,12 +97,12 @@ def draw_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
 
 
 class TrainingStep(NamedTuple):
-    """A compiled step; each run goes on from the one before.
+    """A compiled step; each run continues from the previous state.
 
     Attributes:
-      run: takes the step once, from the bytes of a batch on the host.
+      run: runs the step once, from the bytes of a batch on the host.
       flops: of products and convolutions in the traced program.
-      trace_seconds, compile_seconds: what the step took to be ready.
+      trace_seconds, compile_seconds: time of tracing and compiling.
     """
 
     run: Callable[[], Any]

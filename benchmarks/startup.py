@@ -1,10 +1,10 @@
-"""Prints the seconds from the start of a process to its first step, and of what.
+"""Prints the seconds from the start of a process to its first step, by part.
 
 python -m benchmarks.startup
 
-Each command runs twice with a cache of its own for compiled programs: empty, then warm.
-`main.py` is ready when its log has the line of step 1, which is written while step 2
-runs; without TensorFlow, which reads its pictures, only the step alone is measured.
+Each command runs twice with its own compile cache: empty, then warm. `main.py` is ready
+when its log has the line of step 1, which is written while step 2 runs; it needs
+TensorFlow to read pictures. Without TensorFlow only the step alone is measured.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ _IMPORTS = ("jax", "flax.linen", "optax", "orbax.checkpoint", "tensorflow")
 
 
 def seconds_until(command: list[str], line: str, cache: str) -> tuple[float, float]:
-    """Returns when a command prints a line that holds a text, and its CPU-seconds."""
+    """Returns wall and CPU seconds until a command prints a line with a text."""
     before, start = os.times(), time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -49,7 +49,7 @@ def seconds_until(command: list[str], line: str, cache: str) -> tuple[float, flo
 
 
 def take_first_step(size: str) -> None:
-    """Takes one training step with made-up pictures: what the step alone needs."""
+    """Runs one training step with random pictures, to measure the step alone."""
     from palette_jax import parallel
 
     parallel.cache_compilations()

@@ -10,15 +10,15 @@
 The last command trains a student of four steps, or of --steps, as `palette-jax distill`
 does.
 
-For a machine that is there for minutes only. Workers make the batches in numpy and
-Pillow; the step, the average and the sampler are the project's own. The first eighth of
-the time, a minute at most, measures the pace; then the number of steps is chosen, and
-the learning rate falls to 0 over the last 30% of them. `train.num_steps` and
-`optim.decay_steps` become these, whatever they were.
+This is for a machine that is available only for minutes. Workers make the batches in
+numpy and Pillow; the step, the average and the sampler are the project's own. The first
+eighth of the time, at most a minute, measures the pace. It determines the number of
+steps, and the learning rate falls to 0 over the last 30% of them. These numbers
+override `train.num_steps` and `optim.decay_steps`.
 
-Every eighth of the time, and at the end, the folder gets the averaged weights in
-bfloat16, in parts below 16 MiB, each with its config; `sheet.png`, held-out pictures
-restored; `curve.html`, and `log.json`. Ctrl-C and SIGTERM write them once more.
+Every eighth of the time, and at the end, the program writes the averaged weights in
+bfloat16, in parts below 16 MiB, each with its config; `sheet.png`, restored held-out
+pictures; `curve.html`; and `log.json`. Ctrl-C and SIGTERM write them too.
 """
 
 import argparse
@@ -54,30 +54,30 @@ _DECAY = 0.3  # Of the steps, over which the learning rate falls.
 
 
 class Plan(NamedTuple):
-    """How long a run is, and when its learning rate begins to fall."""
+    """The length of a run, and the start of its decay."""
 
     num_steps: int
     decay_steps: int
 
     def share(self, step: int) -> float:
-        """Returns what is left of the learning rate at a step, counted from 1."""
+        """Returns the factor of the learning rate at a step, counted from 1."""
         return min(1.0, (self.num_steps + 1 - step) / self.decay_steps)
 
 
 def make_plan(step: int, steps_per_second: float, seconds: float) -> Plan:
-    """Returns the plan of a run that has taken `step` steps and has some seconds left.
+    """Returns the plan of a run after `step` steps, with some seconds left.
 
     Args:
-      step: the last one taken.
-      steps_per_second: at which the others will go.
-      seconds: for them.
+      step: the last finished step.
+      steps_per_second: the pace of the remaining steps.
+      seconds: for the remaining steps.
     """
     num_steps = step + max(int(steps_per_second * seconds), 1)
     return Plan(num_steps, min(math.ceil(_DECAY * num_steps), num_steps - step))
 
 
 class Run:
-    """A run: its state, its curve, and what it writes."""
+    """A run: its state, its curve, and its files."""
 
     def __init__(self, config: ml_collections.ConfigDict, pictures: str, out: str):
         """Reads the pictures' names and compiles nothing yet."""
@@ -118,7 +118,7 @@ class Run:
         return lambda state, batch, rate: compiled(state, batch, rate, *self._teacher)
 
     def keep(self, step: int, loss: float | None, seconds: float) -> None:
-        """Writes the weights, the sheet and the curve as they are now."""
+        """Writes the present weights, sheet and curve."""
         total, count = 0.0, 0
         for batch in self._held_out:
             losses, valid = self._loss(
@@ -144,10 +144,10 @@ class Run:
         atomic.write_text(self.out / "curve.html", head + chart)
         log = {**self.about, "machine": machine.describe(), "points": self.points}
         atomic.write_text(self.out / "log.json", json.dumps(log, indent=1))
-        told = f"loss {loss:#.4g}  " if loss is not None else ""
+        loss_text = f"loss {loss:#.4g}  " if loss is not None else ""
         logging.info(
             "step %d  %sheld-out %#.4g  written to %s",
-            *(step, told, point["held_out_loss"], self.out),
+            *(step, loss_text, point["held_out_loss"], self.out),
         )
 
     def _write_weights(self) -> None:
@@ -184,12 +184,12 @@ def _make_step(config: ml_collections.ConfigDict, learning_rate: Any) -> StepFn:
 
 
 def train(run: Run, feed: array_data.Feed, seconds: float, started: float) -> bool:
-    """Trains until the time is over; returns whether it went to its end.
+    """Trains until the time is over; returns whether it finished.
 
     Args:
-      run: what is trained.
+      run: to train.
       feed: its batches.
-      seconds: from `started` to the end, the last files included.
+      seconds: from `started` to the end, including the last files.
       started: by `time.monotonic`.
 
     Raises:
@@ -197,7 +197,7 @@ def train(run: Run, feed: array_data.Feed, seconds: float, started: float) -> bo
     """
     config, stop = run.config, processes.StopFlag()
     with futures.ThreadPoolExecutor(1) as thread:
-        # It compiles what it needs beside the step: a minute less on a GPU.
+        # Compiles the sampler in parallel with the step: saves a minute on a GPU.
         kept = thread.submit(run.keep, 0, None, time.monotonic() - started)
         compiled = run.compile(next(feed))
         kept.result()
@@ -224,7 +224,7 @@ def train(run: Run, feed: array_data.Feed, seconds: float, started: float) -> bo
         pace = (step - since_step) / (time.monotonic() - since)
         cost = _keep(run, step, losses, started)
         since, since_step, pause = time.monotonic(), step, every
-        if plan is None or plan.share(step + 1) == 1.0:  # It may still be moved.
+        if plan is None or plan.share(step + 1) == 1.0:  # The plan may still change.
             left = seconds - (since - started) - 1.5 * cost
             plan = make_plan(step, pace * every / (every + cost), left)
             _tell(run, plan, pace)
@@ -249,7 +249,7 @@ def _tell(run: Run, plan: Plan, pace: float) -> None:
 
 
 def _keep(run: Run, step: int, losses: list[float], started: float) -> float:
-    """Writes everything, with the mean of the losses, and forgets these."""
+    """Writes everything, with the mean of the losses, and clears the losses."""
     start = time.monotonic()
     good = [loss for loss in losses if np.isfinite(loss)]
     losses.clear()
@@ -271,8 +271,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     if not args.teacher:
         if args.steps is not None:
             raise UserError(
-                f"expected --teacher with --steps={args.steps}, which a student takes,"
-                " got none; leave --steps out, or give --teacher in place of --config"
+                f"expected --teacher with --steps={args.steps}, a flag for students,"
+                " got none; leave --steps out, or use --teacher in place of --config"
             )
         return flags.load(args.config)
     teacher = build_restorer.load_config(args.teacher)
@@ -281,7 +281,7 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
 
 
 def main(argv: list[str]) -> int:
-    """Trains; returns 0, or 75 where a signal stopped it."""
+    """Trains; returns 0, or 75 after a signal."""
     started = time.monotonic()
     argv, overrides = flags.split(argv)
     parser = argparse.ArgumentParser(
@@ -306,7 +306,7 @@ def main(argv: list[str]) -> int:
     recipe = array_data.make_recipe(config, args.pictures)
     array_data.split(recipe)
     checked = config.copy_and_resolve_references()
-    checked.data.source = "sample_photos"  # No other pictures are asked for.
+    checked.data.source = "sample_photos"  # The checks need no other pictures.
     build.check(checked)
     parallel.use_cpu_cores([config.train.batch_size, config.eval.batch_size])
     parallel.cache_compilations()
@@ -316,7 +316,7 @@ def main(argv: list[str]) -> int:
         run = Run(config, args.pictures, args.out)
         finished = train(run, feed, 60 * args.minutes, started)
     print("{steps} steps, {pictures_shown:,} pictures shown".format(**run.about))
-    print(f"go on: palette-jax import {run.files[0]} --out=RUN")
+    print(f"next: palette-jax import {run.files[0]} --out=RUN")
     return 0 if finished else processes.EXIT_STOPPED
 
 

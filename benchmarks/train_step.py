@@ -1,4 +1,4 @@
-"""Prints how fast the training step is, and what it takes to be ready.
+"""Prints the speed of the training step, and the time to trace and compile it.
 
 python -m benchmarks.train_step --size=tiny
 python -m benchmarks.train_step --size small paper    (on an accelerator)
@@ -26,9 +26,9 @@ def measure(
       size: of the network.
       batch_size: 0 for that of the size.
       dtype: None for that of the size.
-      count: steps that are timed.
+      count: number of timed steps.
       remat: whether the network is rematerialized.
-      on_compiled: called with what compiling took, before a step is run.
+      on_compiled: called with the times of compiling, before the first step.
     """
     config = sizes.get_config(size, batch_size=batch_size, dtype=dtype, remat=remat)
     step = sizes.training_step(config)
@@ -59,7 +59,7 @@ def main() -> None:
     """Prints a row for each size."""
     parser = report.make_parser(__doc__, "train_step")
     report.add_network_flags(parser)
-    parser.add_argument("--remat", action="store_true", help="compute again, not keep")
+    parser.add_argument("--remat", action="store_true", help="recompute activations")
     args = parser.parse_args()
     sizes.use_all_cores(
         [sizes.get_config(s, batch_size=args.batch_size) for s in args.size]

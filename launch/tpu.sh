@@ -59,7 +59,7 @@ create() { # SECONDS
   local guard spot=()
   [[ ${TPU_SPOT:-1} == 0 ]] || spot=(--spot)
   guard=$(mktemp)
-  # The machine ends itself, in case that nobody watches.
+  # The machine deletes itself, in case `watch` no longer runs.
   cat >"$guard" <<GUARD
 #!/bin/bash
 (sleep $1; until gcloud compute tpus queued-resources delete $TPU_NAME \
@@ -99,8 +99,8 @@ ALIVE='[ -e run.pid ] && grep -q main.py /proc/$(cat run.pid)/cmdline 2>/dev/nul
 run() {
   local flags
   printf -v flags '%q ' "$@"
-  # 75 is a run that was told to stop and has saved: it goes on where it was. The pid
-  # tells a run that a reboot ended from one that goes on.
+  # 75: the run has saved after a stop signal and can be resumed. The pid distinguishes a
+  # run that a reboot ended from a running one.
   local loop="echo \$\$ > run.pid; code=75; while [ \$code = 75 ]; do
     .venv/bin/python main.py $flags; code=\$?; done; echo \$code > run.exit"
   on_workers all "cd palette_jax && if $ALIVE; then
@@ -110,7 +110,7 @@ run() {
     (setsid nohup bash -c $(printf %q "$loop") >run.log 2>&1 </dev/null &)"
 }
 
-answer() { # FORMAT COMMAND... : what the service says; MISSING or UNKNOWN.
+answer() { # FORMAT COMMAND... : prints the answer of the service, MISSING or UNKNOWN.
   local format=$1 said
   shift
   if said=$(gcloud compute tpus "$@" --zone="$TPU_ZONE" --quiet \
@@ -124,7 +124,7 @@ answer() { # FORMAT COMMAND... : what the service says; MISSING or UNKNOWN.
   fi
 }
 
-# The request stays ACTIVE when one host of the machine is taken away: ask for both.
+# The request stays ACTIVE when one host of the machine is preempted, so query both.
 # Prints WAITING, MISSING, LOST, READY, UNHEALTHY or UNKNOWN.
 state() {
   local request node
@@ -148,8 +148,8 @@ state() {
 
 delete() { queued delete "$TPU_NAME" --force; }
 
-# Prints how the run is on the hosts, as one word: none (nothing was started), alive,
-# finished, failed (it ended with an error somewhere, or died with its host), or
+# Prints the state of the run on the hosts as one word: none (nothing was started), alive,
+# finished, failed (it ended with an error on a host, or died with its host), or
 # unreachable.
 progress() {
   local said
@@ -198,7 +198,7 @@ watch() {
       return
       ;;
     READY-*)
-      # A host that was taken away ends the others before the service says so.
+      # A preempted host ends the others before the service reports the preemption.
       ((since)) || since=$now
       if ((now - since >= ${TPU_SETTLE:-300})); then
         since=0 restarts=$((restarts + 1))

@@ -1,4 +1,4 @@
-"""The one way to write a file: never half written under its own name."""
+"""Atomic writing of files, used everywhere in the package."""
 
 import contextlib
 import os
@@ -10,13 +10,13 @@ from etils import epath
 
 @contextlib.contextmanager
 def writing(path: epath.PathLike) -> Iterator[epath.Path]:
-    """Yields a new path in the same folder, whose file then takes the place of `path`.
+    """Yields a new path in the same folder, whose file then replaces `path`.
 
-    Two processes may write the same file: each has a path of its own, and the last one
-    to finish wins. If the block raises, nothing is left.
+    Two processes may write the same file: each has its own path, and the last one to
+    finish wins. If the block raises, no file remains.
 
     Args:
-      path: local, or in a bucket, where a write is whole by itself.
+      path: local, or in a bucket, where every write is atomic.
     """
     path = epath.Path(path)
     if "://" in str(path):
@@ -33,11 +33,11 @@ def writing(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes a file, which is whole or not there."""
+    """Writes a file atomically."""
     with writing(path) as part:
         part.write_bytes(data)
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Writes a text in UTF-8, which is whole or not there."""
+    """Writes a text in UTF-8 atomically."""
     write_bytes(path, text.encode("utf8"))

@@ -13,33 +13,33 @@ from palette_jax import interruptible
 from palette_jax.config import flags
 from palette_jax.errors import UserError
 
-# Subcommand: the module of palette_jax.programs, and what it does. A module has
-# `add_arguments(parser)` and `run(args) -> exit status`; only the one asked for is
-# imported, since some take seconds.
+# Subcommand: the module of palette_jax.programs, and its help. A module has
+# `add_arguments(parser)` and `run(args) -> exit status`. Only the requested module is
+# imported, because some imports take seconds.
 COMMANDS = {
-    "train": ("run", "train a model; the same command again goes on"),
-    "distill": ("distill", "train a student of a run that needs only a few steps"),
+    "train": ("run", "train a model; the same command resumes it"),
+    "distill": ("distill", "train a student of a run that samples in few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
     "evaluate": (
         "evaluate",
-        "judge pictures that any program made, or a run (--workdir)",
+        "measure pictures of any program, or a run (--workdir)",
     ),
-    "compare": ("compare", "say which of two methods is better on the same pictures"),
-    "plan": ("run", "say what a run would take on a machine"),
-    "restore": ("restore", "restore pictures of your own"),
-    "panorama": ("panorama", "extend a picture again and again"),
+    "compare": ("compare", "test which of two methods is better on the same pictures"),
+    "plan": ("run", "print the memory and time of a run on a machine"),
+    "restore": ("restore", "restore your own pictures"),
+    "panorama": ("panorama", "extend a picture several times"),
     "demo": ("demo", "open a page in the browser for your own pictures"),
     "data": ("data_check", "check a folder of pictures before training"),
     "study": ("study", "ask people which of two pictures is from a camera"),
-    "doctor": ("doctor", "check what is installed, the devices, a checkpoint"),
-    "diff": ("diff", "say what differs between two runs"),
+    "doctor": ("doctor", "check the installation, the devices, a checkpoint"),
+    "diff": ("diff", "list the differences between two runs"),
     "verify": ("verify", "repeat the last steps of a run, or a result, bit by bit"),
-    "import": ("import_weights", "turn weights that were trained elsewhere into a run"),
+    "import": ("import_weights", "make a run of weights of other projects"),
     "export": ("export_weights", "write the weights of a run as safetensors"),
 }
 
 
-# What a disk says that is full, or that may not be written to.
+# Errors of a full or read-only disk.
 _DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # As with `| head -1`.
-        # Python would complain once more when it flushes at the exit.
+        # Python would report the error again when it flushes at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises what is wrong with the arguments, to be said in one line."""
+    """Raises errors in the arguments, to print them in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raises `UserError`."""
@@ -91,20 +91,20 @@ class _Parser(argparse.ArgumentParser):
 def _run(argv: list[str], overrides: list[flags.Override]) -> int:
     parser = _Parser(
         prog="palette-jax",
-        description="Image-to-image diffusion: train, restore pictures, judge results.",
+        description="Image-to-image diffusion: train, restore, evaluate.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--version", action="version", version=f"palette-jax {palette_jax.__version__}"
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    asked_for = next((arg for arg in argv if not arg.startswith("-")), None)
+    command = next((arg for arg in argv if not arg.startswith("-")), None)
     program: Any = None
-    for name, (module, what) in COMMANDS.items():
+    for name, (module, about) in COMMANDS.items():
         subparser = subparsers.add_parser(
-            name, help=what, description=f"{what[0].upper()}{what[1:]}."
+            name, help=about, description=f"{about[0].upper()}{about[1:]}."
         )
-        if name == asked_for:
+        if name == command:
             if name == "evaluate" and any(arg.startswith("--workdir") for arg in argv):
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")

@@ -4,9 +4,9 @@
 class UserError(ValueError):
     """An error that the user can fix; the message says how.
 
-    The commands print it in a line, without a trace, and leave with status 1.
+    The commands print it in one line, without a traceback, and exit with status 1.
     """
 
 
 class WeightsError(UserError):
-    """Weights that cannot be read or imported; the message says what was found."""
+    """Weights that cannot be read or imported; the message has the reason."""

@@ -1,7 +1,7 @@
-"""Computations that Ctrl+C ends at once, whatever the device is doing.
+"""Computations that Ctrl+C stops at once, whatever the device is doing.
 
-Python hears of a signal only when the main thread is back from XLA, which may take
-minutes. So the computation has a thread of its own.
+Python handles a signal only when the main thread returns from XLA, which may take
+minutes. So the computation has its own thread.
 """
 
 import os
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def start(function: Callable[[], None]) -> threading.Event:
-    """Starts a computation that may be left behind; the event tells its end."""
-    # `Thread.join` takes a thread for ended that was interrupted while it waited
-    # (before Python 3.13).
+    """Starts a computation that may outlive the call; returns an event of its end."""
+    # Before Python 3.13, `Thread.join` treats a thread as ended if it was interrupted
+    # while it waited.
     ended = threading.Event()
 
     def work() -> None:
@@ -30,14 +30,14 @@ def start(function: Callable[[], None]) -> threading.Event:
             _running.discard(ended)
 
     thread = threading.Thread(target=work, daemon=True, name="computation")
-    # Before the start, in which an interrupt may come while the thread runs already.
+    # Before the start, because an interrupt may come while the thread already runs.
     _running.add(ended)
     thread.start()
     return ended
 
 
 def call(function: Callable[[], T]) -> T:
-    """Returns or raises what a function does; an interrupt is raised without delay."""
+    """Returns a function's result or raises its error, or an interrupt at once."""
     outcome: dict[str, Any] = {}
 
     def work() -> None:
@@ -57,7 +57,7 @@ def call(function: Callable[[], T]) -> T:
 def leave(status: int) -> int:
     """Returns the exit status; ends the process with it if a computation still runs.
 
-    JAX aborts a process that ends in order while it computes.
+    JAX aborts a process that exits normally during a computation.
     """
     if _running:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Devices: one mesh, and where batches and parameters live on it."""
+"""The mesh of devices, and the shardings of batches and parameters."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class MeshError(UserError):
-    """Devices that cannot be arranged as the config asks."""
+    """Devices that do not fit the config."""
 
 
 def make_mesh(
@@ -35,19 +35,18 @@ def make_mesh(
     """Arranges devices as data x fsdp; one device is a mesh of one.
 
     Args:
-      fsdp: how many neighbours share one copy of the parameters, all in one slice. So
-        what goes between slices, over the slower network, is a gradient of each
-        parameter once a step.
-      slices: of TPUs; 0: as many as the devices say.
-      devices: all devices of all hosts, unless given.
+      fsdp: number of devices that share one copy of the parameters, all in one slice.
+        So each step sends only one gradient of each parameter between slices, over the
+        slower network.
+      slices: of TPUs; 0: the number of the devices.
+      devices: the default is all devices of all hosts.
 
     Raises:
-      MeshError: if the devices are of another number of slices, or `fsdp` does not
-        divide the devices of a slice.
+      MeshError: if the devices have another number of slices, or `fsdp` does not divide
+        the devices of a slice.
     """
-    # Slice by slice and host by host, which the ids of a TPU slice are not: so the rows
-    # that a host brings of a batch stay together, and an image has the same place on
-    # any machine.
+    # Ordered by slice and host, unlike the ids of a TPU slice: so the rows of a host's
+    # batch stay together, and an image has the same position on any machine.
     devices = sorted(
         devices or jax.devices(), key=lambda d: (_slice(d), d.process_index, d.id)
     )
@@ -56,7 +55,7 @@ def make_mesh(
     if found not in (1, slices) or len(devices) % slices:
         raise MeshError(
             f"expected parallel.slices to be that of the devices, {len(devices)} in"
-            f" {found} slices, got {slices}; set it to 0, which asks them"
+            f" {found} slices, got {slices}; set it to 0 to read it from the devices"
         )
     if len(devices) // slices % fsdp:
         raise MeshError(
@@ -68,12 +67,12 @@ def make_mesh(
 
 
 def _slice(device: jax.Device) -> int:
-    # Of GPUs it tells hosts apart, over which `fsdp` may go.
+    # For GPUs it numbers hosts, and `fsdp` may span hosts.
     return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding that keeps a whole copy on each device."""
+    """Returns the sharding with a copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -85,13 +84,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def param_shardings(mesh: Mesh, tree: Params) -> Params:
     """Returns a sharding for each leaf: its longest divisible axis over `fsdp`.
 
-    Leaves below `MIN_SHARDED` elements stay whole: to gather one takes longer than what
-    it saves, and more than half of the leaves of a U-Net are that small.
+    Leaves below `MIN_SHARDED` elements are replicated: gathering them takes more time
+    than it saves, and more than half of the leaves of a U-Net are that small.
 
     Args:
       mesh: the devices.
-      tree: parameters, or anything that contains them (their moments, their average),
-        as arrays or shapes; what no axis of divides stays whole.
+      tree: parameters, or a tree that contains them (their moments, their average), as
+        arrays or shapes; leaves without a divisible axis are replicated.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -106,7 +105,7 @@ def param_shardings(mesh: Mesh, tree: Params) -> Params:
 
 
 def with_shardings(shapes: Params, shardings: Params) -> Params:
-    """Returns the shapes with their shardings, as checkpoints are restored to."""
+    """Returns the shapes with their shardings, the target of restored checkpoints."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=sharding
@@ -144,7 +143,7 @@ def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
     """Compiles a training step for a state and global batches of these shardings.
 
     Args:
-      step: of the whole batch, in which XLA finds the communication there has to be.
+      step: of the whole batch; XLA inserts the communication.
       mesh: the devices.
       state_shardings: of each leaf of the state, which is donated.
     """
@@ -160,8 +159,8 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
     """Compiles a training step by `jax.pmap`; it takes the host's share of a batch.
 
     Args:
-      step: of a device's share of the batch, which averages over `PMAP_AXIS` itself.
-      mesh: the devices, each with a whole copy of the state.
+      step: of a device's share of the batch; it averages over `PMAP_AXIS` itself.
+      mesh: the devices, each with a copy of the state.
     """
     devices = list(mesh.devices.flat)
     mapped = jax.pmap(
@@ -186,7 +185,7 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
             name: value.reshape(len(local), -1, *value.shape[1:])
             for name, value in host_batch.items()
         }
-        # With several hosts, pmap takes and returns the copies of this host alone.
+        # With several hosts, pmap takes and returns only the copies of this host.
         state = _relabel(state, on_host)
         nonlocal compiled
         if compiled is None:
@@ -199,7 +198,7 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
 
 
 def _relabel(tree: Any, sharding: NamedSharding) -> Any:
-    """Returns replicated arrays under another sharding, without moving anything."""
+    """Returns replicated arrays with another sharding, without moving data."""
 
     def relabel(array: jax.Array) -> jax.Array:
         copies = [shard.data for shard in array.addressable_shards]
@@ -213,7 +212,7 @@ def gather(host_share: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return host_share
     if host_share.dtype.kind == "U" or host_share.dtype.itemsize == 8:
-        # Devices know no text and no 64 bits, which would be rounded: codes travel.
+        # Devices have no text and would round 64 bits, so this sends codes.
         codes = np.ascontiguousarray(host_share).view(np.uint32)
         joined = np.ascontiguousarray(gather(codes.reshape(len(host_share), -1)))
         return joined.view(host_share.dtype).reshape(-1, *host_share.shape[1:])
@@ -226,7 +225,7 @@ def gather_batch(host_batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def from_host_0(value: float) -> float:
-    """Returns what host 0 says, on every host; for clocks and the like."""
+    """Returns host 0's value on every host, for example of a clock."""
     if jax.process_count() == 1:
         return value
     return float(multihost_utils.broadcast_one_to_all(np.float32(value)))
@@ -236,15 +235,14 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
     """Makes each CPU core a device, as many as divide the batches.
 
     XLA computes a convolution with few channels on one core; split over two devices, a
-    small network trains 1.4 times as fast on two cores. Does nothing to accelerators,
-    nor where the number of devices is set by hand. Call it before anything touches a
-    device.
+    small network trains 1.4 times as fast on two cores. Does nothing for accelerators,
+    or if the number of devices is set by hand. Call it before using a device.
     """
     by_hand = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if by_hand or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     divisor = math.gcd(*batch_sizes)
-    # macOS does not tell which cores a process may use.
+    # macOS does not report the cores of a process.
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
     count = max(n for n in range(1, cores + 1) if divisor % n == 0)
@@ -252,11 +250,11 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
 
 
 def cache_compilations(*, workdir: str | None = None) -> None:
-    """Keeps compiled programs for the next start, unless a place for them is set.
+    """Caches compiled programs for the next start, unless another cache is set.
 
     Args:
-      workdir: of a run on machines that may be taken away, whose homes go with them;
-        local or gs://. Else they are kept in the user's home.
+      workdir: local or gs://, of a run on preemptible machines, whose home folders are
+        lost; the default is the user's home.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")
@@ -267,9 +265,9 @@ def cache_compilations(*, workdir: str | None = None) -> None:
 
 
 def _replace_unreadable_programs() -> None:
-    """Deletes a cached program that cannot be read, so that it is compiled again.
+    """Deletes unreadable cached programs, so that they are compiled again.
 
-    JAX warns of it at every start, and keeps the file.
+    JAX warns about them at every start, and keeps the files.
     """
     # Nothing public knows the file; the versions that setup.py allows have this.
     from jax._src import compilation_cache
@@ -277,7 +275,7 @@ def _replace_unreadable_programs() -> None:
     jax_cache: Any = compilation_cache
     read = jax_cache.get_executable_and_time
     if hasattr(read, "__wrapped__"):
-        return  # Done before.
+        return  # Already done.
 
     @functools.wraps(read)
     def read_or_delete(cache_key: str, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Several processes that train as one: how they join, agree, and end together."""
+"""Several processes that train as one: joining, comparing settings, ending together."""
 
 import contextlib
 import json
@@ -29,11 +29,11 @@ _ANSWER_TIMEOUT = 600
 
 
 class JoinError(UserError):
-    """Flags that do not say where the other processes are."""
+    """Incomplete flags for the other processes."""
 
 
 class Stopped(Exception):
-    """Raised where there is nothing to save when told to stop."""
+    """Raised on a request to stop if there is nothing to save."""
 
 
 def join(
@@ -43,16 +43,16 @@ def join(
     process_id: int | None = None,
     timeout: int = 1800,
 ) -> None:
-    """Joins the other processes of the run; alone, it returns at once.
+    """Joins the other processes of the run; a single process returns at once.
 
-    Call it before anything touches a device. On a TPU slice, under SLURM, Open MPI and
-    on GKE, JAX finds the other processes; elsewhere every process is given the flags.
-    A failure or timeout here ends the process.
+    Call it before using a device. On a TPU slice, under SLURM, Open MPI and on GKE, JAX
+    finds the other processes; elsewhere every process needs the flags. A failure or
+    timeout ends the process.
 
     Args:
       coordinator: `host:port` of the first process, any free port.
-      num_processes: how many there are.
-      process_id: which one this is, counted from 0.
+      num_processes: number of processes.
+      process_id: of this process, counted from 0.
       timeout: seconds to wait for the others.
 
     Raises:
@@ -63,7 +63,7 @@ def join(
         raise JoinError(
             "expected all of --coordinator=HOST:PORT, --num_processes and --process_id,"
             f" got coordinator={coordinator}, num_processes={num_processes} and"
-            f" process_id={process_id}; give all three, or none where JAX finds them"
+            f" process_id={process_id}; set all three, or none where JAX finds them"
         )
     if coordinator is not None:
         if ":" not in coordinator:
@@ -74,7 +74,7 @@ def join(
         logging.info("waiting for %d hosts at %s", num_processes, coordinator)
     elif count := _announced():
         logging.info("waiting for %d hosts", count)
-    # JAX's own timeout aborts the process with a C++ stack; this one comes first.
+    # JAX's own timeout aborts the process with a C++ stack; this one is shorter.
     late = threading.Timer(timeout, _give_up, (timeout, coordinator))
     late.daemon = True
     late.start()
@@ -89,13 +89,13 @@ def join(
         )
     except ValueError as error:
         if coordinator is None and "coordinator_address should be" in str(error):
-            return  # No cluster that JAX knows: a process of its own.
+            return  # No cluster that JAX knows: a single process.
         raise JoinError(f"cannot join the other processes: {error}") from error
     finally:
         late.cancel()
     if jax.process_count() > 1:
         logging.info(
-            "all %d hosts are here, with %d devices; the log is that of host 0",
+            "all %d hosts have joined, with %d devices; this is the log of host 0",
             jax.process_count(),
             jax.device_count(),
         )
@@ -117,7 +117,7 @@ def _give_up(timeout: int, coordinator: str | None) -> None:
 
 
 def are_joined() -> bool:
-    """Returns whether `join` found other processes, or a cluster that has only one."""
+    """Returns whether `join` found a cluster, even with a single process."""
     return jax.distributed.is_initialized()
 
 
@@ -125,10 +125,10 @@ def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
     """Waits until all processes have compared their facts, and raises if any differ.
 
     Processes with different configs or pictures would train different models, or wait
-    for each other without end. Call it before the first collective operation.
+    for each other forever. Call it before the first collective operation.
 
     Args:
-      facts: by name, values that JSON can hold; all processes have the same names.
+      facts: JSON values by name; all processes have the same names.
       timeout: seconds to wait for the other processes.
 
     Raises:
@@ -137,7 +137,7 @@ def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
     count, index = jax.process_count(), jax.process_index()
     if count == 1:
         return
-    from jax._src import distributed  # Nothing public waits with a limit.
+    from jax._src import distributed  # No public function waits with a limit.
 
     client: Any = distributed.global_state.client
     prefix = "palette_jax/facts/"
@@ -164,7 +164,7 @@ def agree(facts: Mapping[str, Any], *, timeout: int = _ANSWER_TIMEOUT) -> None:
 
 
 def _wait_for_readers(client: Any, prefix: str, count: int) -> None:
-    """Waits until the other hosts have read the verdict: they die with host 0."""
+    """Waits until the other hosts have read the result: they die with host 0."""
     for index in range(1, count):
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             client.blocking_key_value_get(f"{prefix}read/{index}", 10_000)
@@ -174,7 +174,7 @@ def _wait_for_readers(client: Any, prefix: str, count: int) -> None:
 def _disagreements(
     client: Any, prefix: str, mine: dict[str, str], count: int, timeout: int
 ) -> list[str]:
-    """Returns what of the other hosts' facts differs from those of host 0."""
+    """Returns the differences of the other hosts' facts from host 0's."""
     wrong = []
     for index in range(1, count):
         try:
@@ -192,15 +192,15 @@ def _disagreements(
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Lets processes end together, well or with an error.
+    """Ends all processes together, with success or with an error.
 
-    A process that fails does so at once: at a regular exit it would wait for the
-    others, which wait for it. They notice, and end with an error as well.
+    A process that fails exits at once: at a regular exit it would wait for the others,
+    which wait for it. They notice, and exit with an error too.
     """
     try:
         yield
         if jax.process_count() > 1:
-            # One may have a table to write for longer than JAX waits at the exit.
+            # A process may still write a table for longer than JAX waits at the exit.
             multihost_utils.sync_global_devices("the end")
     except (Exception, KeyboardInterrupt) as error:
         if not are_joined():
@@ -215,19 +215,19 @@ def together() -> Iterator[None]:
 
 
 class StopFlag:
-    """Handles the signals that ask to stop: the run saves and ends.
+    """Handles stop signals: the run saves and ends.
 
     Schedulers send SIGTERM or SIGUSR1, a lost terminal SIGHUP, Ctrl-C SIGINT; a second
     Ctrl-C ends the process at once. Joined processes stop at the same step, whichever
-    of them got the signal: JAX's own preemption service listens for SIGTERM, or a
-    platform's notice, on each of them.
+    of them received the signal: JAX's own preemption service listens for SIGTERM, or a
+    platform's notice, in each process.
 
     Attributes:
-      is_set: whether to stop, as of the last `poll`.
+      is_set: the result of the last `poll`.
     """
 
     def __init__(self):
-        """Installs the handlers, but not for a signal that is ignored, as by nohup."""
+        """Installs the handlers, except for ignored signals, as under nohup."""
         self.is_set = False
         self._told = False
         self._polls = 0
@@ -239,11 +239,11 @@ class StopFlag:
                 signal.signal(number, self._tell)
 
     def poll(self) -> bool:
-        """Returns whether to stop now; all processes must ask equally often."""
+        """Returns whether to stop now; all processes must call this equally often."""
         self._polls += 1
         if are_joined():
             if multihost_utils.reached_preemption_sync_point(self._polls):
-                logging.warning("told to stop: saving and stopping")
+                logging.warning("stop requested: saving and stopping")
                 self.is_set = True
         else:
             self.is_set = self._told
@@ -261,8 +261,8 @@ class StopFlag:
 
 
 def _announced() -> int | None:
-    """Returns how many processes there are in the cluster that JAX finds itself in."""
-    from jax._src.clusters import ClusterEnv  # Nothing public tells before they meet.
+    """Returns the number of processes in the cluster that JAX detects."""
+    from jax._src.clusters import ClusterEnv  # No public function before joining.
 
     for cluster in ClusterEnv._cluster_types:
         if not cluster.opt_in_only_method and cluster.is_env_present():
@@ -271,7 +271,7 @@ def _announced() -> int | None:
 
 
 def _local_devices() -> list[int] | None:
-    """Returns the GPUs of a node with one task of SLURM: JAX would take the first."""
+    """Returns all GPUs for a single SLURM task on a node; JAX would take the first."""
     tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if visible and re.fullmatch(r"1(\(x\d+\))?", tasks):

@@ -1,9 +1,9 @@
 """Reads tensors from PyTorch's `.pt` and `.pth` files, without PyTorch.
 
-Such a file is a zip archive with a pickle, or, before PyTorch 1.6, pickles one after
-another with the numbers behind them. A pickle may call any function when it is read.
-Here it can only build tensors and dicts: every other name in it is an error before
-anything is called.
+Such a file is a zip archive with a pickle, or, before PyTorch 1.6, a sequence of
+pickles followed by the numbers. A pickle may call any function when it is read. This
+reader only builds tensors and dicts: every other name raises an error before anything
+is called.
 """
 
 import math
@@ -40,8 +40,8 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dict by name; never runs code from the file.
 
     Raises:
-      WeightsError: if the file is cut off, holds other objects than tensors, or is no
-        PyTorch file at all.
+      WeightsError: if the file is truncated, holds other objects than tensors, or is no
+        PyTorch file.
     """
     path = epath.Path(path)
     with path.open("rb") as file:
@@ -61,8 +61,8 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
             raise
         except Exception as error:  # A damaged pickle can raise almost anything.
             raise WeightsError(
-                f"{path}: expected a whole PyTorch file, got one that is cut off or"
-                f" damaged ({type(error).__name__}: {error}); fetch it again"
+                f"{path}: expected a complete PyTorch file, got one that is truncated"
+                f" or damaged ({type(error).__name__}: {error}); download it again"
             ) from error
     return _state_dict(found, str(path))
 
@@ -77,7 +77,7 @@ class _Dict(dict):
     """Replaces OrderedDict, without the attributes that a pickle adds."""
 
     def __setstate__(self, state: Any) -> None:
-        """Drops the versions of modules that PyTorch keeps beside a state dict."""
+        """Drops the module versions that PyTorch stores beside a state dict."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -88,7 +88,7 @@ class _Unpickler(pickle.Unpickler):
         self._path, self._load_storage = path, load_storage
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Returns what may be called, and raises for any other name."""
+        """Returns an allowed class or function; raises for any other name."""
         known = {
             ("collections", "OrderedDict"): _Dict,
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
@@ -100,12 +100,12 @@ class _Unpickler(pickle.Unpickler):
         except KeyError:
             raise WeightsError(
                 f"{self._path}: expected {_SUPPORTED}, got an object of"
-                f" {module_name}.{global_name}, which is not read since that could run"
-                " code; in PyTorch, save model.state_dict() alone"
+                f" {module_name}.{global_name}, which could run code; in PyTorch, save"
+                " only model.state_dict()"
             ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """Returns a storage, which lies in a file of its own in the archive."""
+        """Returns a storage, which has its own file in the archive."""
         return self._load_storage(pid)
 
 
@@ -139,10 +139,9 @@ def _load(archive: zipfile.ZipFile, path: str) -> Any:
 
 
 def _load_old(file: Any, size: int, path: str) -> Any:
-    """Returns what a file of the format before PyTorch 1.6 holds.
+    """Returns the content of a file in the format before PyTorch 1.6.
 
-    Its numbers stand behind the tensors that are views of them, and so are filled in
-    last.
+    The numbers follow the tensors that are views of them, so they are filled in last.
     """
     storages: dict[str, np.ndarray] = {}
 
@@ -201,7 +200,7 @@ def _rebuild_parameter(data: np.ndarray, *_: Any) -> np.ndarray:
 
 
 def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
-    """Returns the tensors, or raises with what the file holds instead.
+    """Returns the tensors, or raises an error that describes the content.
 
     Trainers save them below a key, and wrap networks, which adds a prefix to each name.
     """
@@ -218,18 +217,18 @@ def _state_dict(found: Any, path: str) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"{path}: expected {_SUPPORTED}, got {len(found)} entries, of which these"
             f" are no tensors: {', '.join(map(repr, others[:5]))}"
-            + (f"; in PyTorch, save {inside[0]!r} alone" if inside else "")
+            + (f"; in PyTorch, save only {inside[0]!r}" if inside else "")
         )
     return unwrapped({str(name): value for name, value in found.items()})
 
 
 def unwrapped(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns tensors by the names of the network without PyTorch's wrappers.
+    """Returns tensors by their names without PyTorch's wrappers.
 
-    `DataParallel` and `torch.compile` add a part to the names of what they wrap, which
-    may be the network or a part of it.
+    `DataParallel` and `torch.compile` add a part to the names of the wrapped network or
+    module.
     """
     found = {re.sub(r"(^|(?<=\.))((module|_orig_mod)\.)+", "", n): n for n in state}
     if len(found) < len(state):
-        return dict(state)  # Both are there: it is no wrapper.
+        return dict(state)  # Both names exist, so it is no wrapper.
     return {name: state[theirs] for name, theirs in found.items()}

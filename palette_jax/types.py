@@ -19,15 +19,15 @@ PredictFn = Callable[
 """`predict(x, y_t, gamma) -> y_0`: the clean picture by the network."""
 
 NetworkFn = PredictFn
-"""`network(x, y_t, gamma)`: noise, velocity or picture, as the objective asks for."""
+"""`network(x, y_t, gamma)`: noise, velocity or picture, by the objective."""
 
 
 class Batch(TypedDict):
-    """What a task makes of a picture, and all that the rest of the package sees.
+    """The pictures of a task, the only input of the rest of the package.
 
     Attributes:
       y: the clean picture.
-      x: the degraded picture, what the model is given.
+      x: the degraded picture, the input of the model.
       hole: 1 where `x` has no picture; all 0 for colorization, JPEG and paired data.
     """
 

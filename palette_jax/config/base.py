@@ -1,10 +1,10 @@
 """Every key, with the paper's value where the paper states one.
 
-The other files import this one and change what differs. Sizes are picked by variant:
+The other configs import this one and change some values. The variant sets the size:
 
   paper  256 x 256, batch 1024, a million steps of a network of 553 million parameters:
-         some 7e21 operations, weeks on 100 accelerators. Made for slices of TPUs or
-         GPU clusters; docs/scaling.md says what fits where.
+         some 7e21 operations, weeks on 100 accelerators. For slices of TPUs or GPU
+         clusters; docs/scaling.md lists the memory and time on each.
   small  128 x 128, batch 64, 100,000 steps: one GPU of 24 GB or more, a day or two.
   tiny   32 x 32, a CPU, minutes, photographs that ship with a dependency.
 """
@@ -36,8 +36,8 @@ def _paper() -> ml_collections.ConfigDict:
     config.task = "uncrop"  # A name out of palette_jax/tasks, or multitask.
     config.variant = "paper"
 
-    # Weights of the tasks of `multitask`, need not add up to 1; 0 leaves one out. The
-    # paper mixes three; it does not say in what shares.
+    # Weights of the tasks of `multitask`, with any sum; 0 leaves a task out. The paper
+    # mixes three tasks, in shares that it does not state.
     config.mix = ml_collections.ConfigDict(
         {
             "colorize": 1.0,
@@ -56,8 +56,8 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "validation"
     config.data.folder = ""  # Of pictures, also gs://...
-    config.data.input_folder = ""  # `paired`: what is given.
-    config.data.target_folder = ""  # `paired`: what is wanted.
+    config.data.input_folder = ""  # `paired`: the inputs.
+    config.data.target_folder = ""  # `paired`: the targets.
     # A second source (paper: Places2 beside ImageNet) and its share of the examples.
     config.data.extra_tfds_name = ""
     config.data.extra_folder = ""
@@ -65,15 +65,15 @@ def _paper() -> ml_collections.ConfigDict:
     config.data.eval_folder = ""  # Evaluates on all pictures of a folder instead.
     config.data.eval_list = ""  # File of names, e.g. ctest10k.
     config.data.num_eval = 64  # Held out of a source without an evaluation split.
-    # Pictures are held out whose names have a hash below this bound. A new run chooses
-    # it for num_eval pictures and keeps it, whatever is added to the folder later.
+    # Pictures are held out if the hash of their name is below this bound. A new run
+    # chooses the bound for num_eval pictures and keeps it if the folder changes.
     config.data.held_out_below = 0
     config.data.image_size = 256
     config.data.min_scale = (
         1.0  # Smallest training crop, of the short side; 1: largest.
     )
     config.data.hints = False  # Colorization also learns from a few true colours.
-    config.data.gray = "luma"  # What colorization is given; lightness: L* of Lab.
+    config.data.gray = "luma"  # Input of colorization; lightness: L* of Lab.
     config.data.min_side = 32  # Pixels; smaller pictures are skipped as broken.
     config.data.max_broken_share = 0.01  # Of a source; more stop the run.
 
@@ -82,16 +82,16 @@ def _paper() -> ml_collections.ConfigDict:
     config.model.feature_multipliers = (1, 1, 2, 2, 4, 4)
     config.model.num_res_blocks = 2
     config.model.patch_size = (
-        1  # 2: squares of 2 x 2 pixels as one; a quarter the work.
+        1  # 2: packs 2 x 2 pixels into one; a quarter of the work.
     )
     config.model.attention = "global"  # local, dilated, more_blocks: Table 5; none.
     config.model.attn_resolutions = (32, 16, 8)  # In pixels, not in rates.
     config.model.head_features = 64
-    config.model.num_heads = 0  # The same everywhere; 0: as head_features says.
+    config.model.num_heads = 0  # At all levels; 0: by head_features.
     config.model.dropout = 0.0  # Not stated in the paper; ADM's value at 256.
     config.model.remat = False
     config.model.dtype = "bfloat16"  # Of the computation; parameters are float32.
-    # For weights that were trained elsewhere.
+    # For weights of other projects.
     config.model.resize = "block"  # block, conv or conv_pad_end.
     config.model.conditioning = "scale_shift"  # scale_shift or shift.
     config.model.norm_groups = 32
@@ -100,20 +100,20 @@ def _paper() -> ml_collections.ConfigDict:
     config.model.level_freq_shift = 0
 
     config.diffusion = ml_collections.ConfigDict()
-    # What the network is asked for: denoise, the noise; velocity, of which few steps of
-    # training and sampling make better colours; regress, the picture: the baseline.
+    # The output of the network: denoise, the noise; velocity, which gives better
+    # colours in few steps of training and sampling; regress, the picture: the baseline.
     config.diffusion.objective = "denoise"
     config.diffusion.loss_norm = "l2"  # l1: the ablation of Table 6.
-    # How often each level is trained on: linear, the paper's betas; log_normal, EDM's.
+    # The distribution of trained levels: linear, the paper's betas; log_normal, EDM's.
     config.diffusion.schedule = "linear"
     config.diffusion.num_steps = 2000
     config.diffusion.beta_min = 1e-6
     config.diffusion.beta_max = 0.01
 
-    # A student of a trained run, which needs fewer steps; `palette-jax distill` fills
-    # this in.
+    # A student of a trained run, which samples in few steps; `palette-jax distill` sets
+    # these keys.
     config.distill = ml_collections.ConfigDict()
-    config.distill.teacher = ""  # Its run, or a file of its weights.
+    config.distill.teacher = ""  # The teacher's run, or a file of its weights.
     config.distill.steps = 0  # Of the student; 0: not a student.
     config.distill.teacher_steps = 64  # Of the teacher, a multiple of the student's.
 
@@ -133,17 +133,17 @@ def _paper() -> ml_collections.ConfigDict:
     config.train.num_steps = 1_000_000
     config.train.log_every = 100
     config.train.checkpoint_every = 5000
-    config.train.checkpoint_minutes = 15.0  # Also by the clock; 0: by steps alone.
+    config.train.checkpoint_minutes = 15.0  # Also by the clock; 0: only by steps.
     config.train.keep = 3  # Checkpoints, beside the best by held-out loss.
     config.train.preview_every = 10_000
     config.train.num_previews = 8
 
     config.sample = ml_collections.ConfigDict()
     config.sample.sampler = "ddpm"  # ddpm, ddim, dpmpp_2m, unipc_2 or unipc_3.
-    # Exponent of the steps' spacing: 1 is even, more is denser near the clean end; 0
-    # takes the sampler's own, which for ddpm is 1.
+    # Exponent of the steps' spacing: 1 is even, more is denser near the clean end; 0 is
+    # the sampler's default, 1 for ddpm.
     config.sample.spacing = 0.0
-    config.sample.schedule = "paper"  # trimmed: no step below the levels trained on.
+    config.sample.schedule = "paper"  # trimmed: no step below the trained levels.
     config.sample.num_steps = 1000  # Any number; the schedule keeps its end points.
     config.sample.beta_min = 1e-4
     config.sample.beta_max = 0.09
@@ -165,7 +165,7 @@ def _paper() -> ml_collections.ConfigDict:
 
     config.parallel = ml_collections.ConfigDict()
     config.parallel.fsdp = 1  # Devices that share one copy of the parameters.
-    config.parallel.slices = 0  # Of TPUs; 0: as the devices say. fsdp stays in one.
+    config.parallel.slices = 0  # Of TPUs; 0: from the devices. fsdp stays in one.
     config.parallel.compile = "jit"  # pmap: whole copies on all devices, so fsdp = 1.
     return config
 

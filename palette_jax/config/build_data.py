@@ -13,7 +13,7 @@ from palette_jax.config.values import ConfigError, task_names
 from palette_jax.data import images, mask_file, pipeline, sources, tasks
 from palette_jax.data.tfds_source import tfds
 
-_NAMES = 1000  # Of held-out pictures that a run keeps.
+_NAMES = 1000  # Number of stored names of held-out pictures.
 
 
 def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
@@ -95,7 +95,7 @@ def identity(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _tfds(config: ml_collections.ConfigDict, name: str, split: str) -> sources.Source:
-    """Returns a split of a data set; all hosts call it, and the first indexes it."""
+    """Returns a split of a data set; all hosts call this, and host 0 indexes it."""
     compiled = getattr(jax.config, "jax_compilation_cache_dir", None)
     index_dir = epath.Path(compiled).parent / "index" if compiled else None
     data_dir = config.data.tfds_dir or None
@@ -122,9 +122,9 @@ def _pictures(config: ml_collections.ConfigDict) -> sources.Source:
 
 
 def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
-    """Returns all evaluation pictures, of which a list may name some.
+    """Returns all evaluation pictures, without selecting those of a list.
 
-    What is there to train on is not looked at, where it lies elsewhere.
+    Does not read the training pictures if they are in another place.
     """
     data = config.data
     if data.eval_folder:
@@ -135,7 +135,7 @@ def reference_source(config: ml_collections.ConfigDict) -> sources.Source:
 
 
 def eval_source(config: ml_collections.ConfigDict) -> sources.Source:
-    """Returns the pictures to evaluate on, the first `eval.num_images` if it is set."""
+    """Returns the evaluation pictures, the first `eval.num_images` if it is set."""
     source = _listed(config)
     if not config.eval.num_images:
         return source
@@ -177,8 +177,8 @@ def eval_batches(
 
     Args:
       config: of the model.
-      task: one that it knows.
-      source: other pictures than those of `eval_source`.
+      task: a task of the model.
+      source: in place of `eval_source`.
     """
     source = eval_source(config) if source is None else source
     square, holes = images.center_square, None
@@ -198,9 +198,9 @@ def _official_masks(config: ml_collections.ConfigDict, count: int) -> np.ndarray
     found, listed = mask_file.read(path, share), len(_listed(config))
     if len(found) != listed:
         raise ConfigError(
-            f"expected a mask for each of {listed:,} pictures, since which belongs to"
-            f" which follows from their order, got {len(found):,} in {path}; give"
-            " --config.data.eval_list=ctest10k.txt, the list that they are of"
+            f"expected a mask for each of {listed:,} pictures, in the same order, got"
+            f" {len(found):,} in {path}; add --config.data.eval_list=ctest10k.txt, the"
+            " list of the masks"
         )
     return found[:count]
 
@@ -208,7 +208,7 @@ def _official_masks(config: ml_collections.ConfigDict, count: int) -> np.ndarray
 def held_out_batches(
     config: ml_collections.ConfigDict,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns a few evaluation pictures, degraded as in training, to watch a run."""
+    """Returns a few evaluation pictures, degraded as in training, for previews."""
     source = _listed(config)
     source = source.select(range(min(config.data.num_eval, len(source))))
     return _eval_batches(config, source, _task(config, config.task))

@@ -32,18 +32,18 @@ SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
 def load_weights(
     checkpoint: epath.PathLike,
 ) -> tuple[ml_collections.ConfigDict, Params, int | None]:
-    """Loads the averaged weights of a run, its newest that can be read, or of a file.
+    """Loads the averaged weights of a file, or of a run's newest readable checkpoint.
 
     Args:
-      checkpoint: the folder of a run, or of its checkpoints, or a file that
-        `palette-jax export` wrote.
+      checkpoint: the folder of a run, or of its checkpoints, or a file of `palette-jax
+        export`.
 
     Returns:
-      The config it was trained with, the weights, whole on each device, and their step,
-      which files do not tell.
+      The config of the training, the weights, complete on each device, and their step,
+      None for files.
 
     Raises:
-      UserError: if there are none that can be read.
+      UserError: if there are no readable weights.
     """
     path, config = epath.Path(checkpoint), load_config(checkpoint)
     if path.suffix == ".safetensors":
@@ -53,7 +53,7 @@ def load_weights(
 
 
 def load_config(checkpoint: epath.PathLike) -> ml_collections.ConfigDict:
-    """Returns the config alone of what `load_weights` loads; touches no device."""
+    """Returns only the config of `load_weights`; touches no device."""
     path = epath.Path(checkpoint)
     if path.suffix == ".safetensors":
         return _file_config(path)
@@ -71,12 +71,12 @@ def load_restorer(
 ) -> Restorer:
     """Returns a `Restorer` with the weights that `load_weights` loads.
 
-    What it compiles is kept for the next start, as by the commands.
+    Uses the compile cache, as the commands do.
 
     Args:
-      checkpoint: as of `load_weights`; None for weights that come with the package.
-      task: of those, takes the ones that know the least beside this task; without,
-        those that know the most tasks.
+      checkpoint: as for `load_weights`; None for the weights of the package.
+      task: selects the package's weights with this task and the fewest others; None
+        selects those with the most tasks.
 
     Raises:
       UserError: if there are no such weights.
@@ -90,7 +90,7 @@ def load_restorer(
 
     def make_sampler(steps: Mapping[str, Any]) -> Sampler:
         asked_for = from_dict(config.to_dict())
-        if not config.distill.steps:  # A student's are part of what it learnt.
+        if not config.distill.steps:  # A student has learned its steps.
             asked_for.sample.update(steps)
         return build.make_sampler(asked_for)
 
@@ -116,16 +116,16 @@ def shipped() -> Iterator[tuple[pathlib.Path, list[str]]]:
     for path in sorted(SHIPPED.glob("*.safetensors")):
         try:
             config = _file_config(epath.Path(path))
-        except Exception as error:  # Whatever a damaged file leads to.
+        except Exception as error:  # Damaged files raise any exception.
             raise UserError(
-                f"expected weights in {path}, got a file that is damaged or another's"
-                f" ({error}); install palette_jax again"
+                f"expected weights in {path}, got a damaged or foreign file ({error});"
+                " install palette_jax again"
             ) from error
         yield path, task_names(config)
 
 
 def find_shipped(task: str | None) -> pathlib.Path:
-    """Returns the weights that come with the package and fit a task best.
+    """Returns the package's weights that fit a task best.
 
     Raises:
       UserError: if there are none.
@@ -139,24 +139,24 @@ def find_shipped(task: str | None) -> pathlib.Path:
             return min(fitting, key=lambda entry: len(entry[1]))[0]
     known = ", ".join(sorted({name for _, names in there for name in names}))
     raise UserError(
-        "expected --checkpoint, got none, and the weights that come with palette_jax"
-        f" know {f'{known}, not {task}' if there else 'no task: there are none'}; give"
-        " the folder of a run (its --workdir) or a .safetensors file, or make one with"
-        " `palette-jax import` or by training (main.py)"
+        "expected --checkpoint, got none, and the weights of the package know"
+        f" {f'{known}, not {task}' if there else 'no task: there are none'}; name the"
+        " folder of a run (its --workdir) or a .safetensors file, or make a run with"
+        " `palette-jax import` or `palette-jax train`"
     )
 
 
 def _file_config(path: epath.Path) -> ml_collections.ConfigDict:
     if not path.exists():
         raise UserError(
-            f"expected weights at {path}, got no such file; give the --workdir of a run"
-            " or a file that `palette-jax export` wrote"
+            f"expected weights at {path}, got no such file; name the --workdir of a run"
+            " or a file of `palette-jax export`"
         )
     values = json.loads(read_metadata(path)["config"]) if is_ours(path) else {}
     if "data" not in values:
         raise UserError(
-            f"expected the configuration of a run in {path}, got weights alone; write"
-            " it with `palette-jax export`"
+            f"expected the configuration of a run in {path}, got only weights; write"
+            " the file with `palette-jax export`"
         )
     return from_dict(values)
 
@@ -168,7 +168,7 @@ def _load_file(path: epath.Path, config: ml_collections.ConfigDict) -> Params:
     if wanted != found:
         raise UserError(
             f"expected the network of its configuration in {path}, got weights of"
-            " another; export it again"
+            " another network; export the run again"
         )
     return jax.tree.map(
         lambda leaf, to: jax.device_put(np.asarray(leaf, to.dtype), to.sharding),
@@ -178,7 +178,7 @@ def _load_file(path: epath.Path, config: ml_collections.ConfigDict) -> Params:
 
 
 def _abstract_params(config: ml_collections.ConfigDict) -> Params:
-    """Returns shapes, types and shardings of weights that are whole on each device."""
+    """Returns shapes, types and shardings of weights, replicated on all devices."""
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     whole = parallel.replicated(parallel.make_mesh())
     return parallel.with_shardings(shapes, jax.tree.map(lambda _: whole, shapes))

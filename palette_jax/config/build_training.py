@@ -31,12 +31,10 @@ _LOSSES = {
 def load_teacher(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> tuple[tuple[Params, ...], int]:
-    """Returns the weights of a student's teacher, split over the devices, or nothing.
-
-    Their hash comes with them.
+    """Returns the weights of a student's teacher, split over the devices, and a hash.
 
     Raises:
-      ConfigError: if they are of another network.
+      ConfigError: if the weights are of another network.
     """
     if not config.distill.steps:
         return (), 0
@@ -45,7 +43,7 @@ def load_teacher(
     if wrong:
         raise ConfigError(
             f"expected the network of the teacher {config.distill.teacher}, got"
-            f" another: {'; '.join(wrong)}; a student keeps these"
+            f" another: {'; '.join(wrong)}; a student must have the same values"
         )
     split = jax.device_put(params, parallel.param_shardings(mesh, params))
     return (split,), build_restorer.crc32(params)
@@ -74,13 +72,13 @@ def init_state(
 ) -> TrainState:
     """Returns the state before the first step, drawn or with a teacher's weights."""
     if teacher:
-        # A copy: the step is given the state's buffers to overwrite, and the teacher.
+        # A copy: the step overwrites the state's buffers but needs the teacher's.
         start = jax.jit(
             lambda params: make_state(jax.tree.map(jnp.copy, params), optimizer),
             out_shardings=shardings,
         )
         return start(*teacher)
-    # Compiling hundreds of small draws well takes far longer than running them badly.
+    # Optimizing hundreds of small draws takes far longer than running them unoptimized.
     on_cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 0} if on_cpu else None
     init = jax.jit(
@@ -98,7 +96,7 @@ def compile_step(
     *,
     teacher: tuple[Params, ...] = (),
 ) -> parallel.Step:
-    """Returns the training step; it takes this host's share of a batch."""
+    """Returns the training step, whose batch is this host's share."""
     pmapped = config.parallel.compile == "pmap"
     step = make_step(config, axis_name=parallel.PMAP_AXIS if pmapped else None)
     if pmapped:
@@ -161,9 +159,9 @@ def make_step(
 
     Args:
       config: of the run.
-      optimizer: instead of the one in the config.
+      optimizer: in place of the config's.
       axis_name: of `jax.pmap`.
-      platform: that it will be compiled for, if it is not the present one.
+      platform: the target of the compilation; the default is the present platform.
     """
     loss, schedule = make_loss(config)
     return make_train_step(
@@ -185,8 +183,8 @@ def make_held_out_loss(
 ) -> Callable[..., tuple[Array, Array]]:
     """Returns a function that sums the losses of a batch and counts its pictures.
 
-    It is called with the weights, a batch and, for a student, the teacher's weights. A
-    batch has `id`, which the noise follows from, and `valid` beside `x`, `y`, `hole`.
+    Its arguments are the weights, a batch and, for a student, the teacher's weights. A
+    batch has `id`, which seeds the noise, and `valid` beside `x`, `y`, `hole`.
     """
     loss, schedule = make_loss(config)
     return jax.jit(

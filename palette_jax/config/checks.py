@@ -13,7 +13,7 @@ from palette_jax.restoration.settings import SAMPLERS
 from palette_jax.tasks import TASKS
 from palette_jax.tasks.task import Gray
 
-# Keys by the values that there are.
+# The allowed values of keys.
 NAMES = {
     "task": (*TASKS, "multitask"),
     "data.gray": typing.get_args(Gray),
@@ -40,7 +40,7 @@ NAMES = {
 
 _MASK_SIZE = 256  # Of the official masks.
 
-# Keys by the smallest and the largest value that something can be done with.
+# Keys by their smallest and largest useful value.
 _RANGES = {
     (0, 1): (
         *("data.extra_weight", "data.max_broken_share", "model.dropout", "optim.b1"),
@@ -53,7 +53,7 @@ _RANGES = {
     ),
     (1, 100): ("eval.jpeg_quality",),
     (0, 10): ("sample.spacing",),
-    (0, 2**32 - 1): ("seed",),  # Others would be one of these once more.
+    (0, 2**32 - 1): ("seed",),  # Other values would repeat these.
     (0, math.inf): (
         *("data.held_out_below", "eval.num_images", "model.num_heads"),
         *("optim.clip_norm", "parallel.slices"),
@@ -94,13 +94,13 @@ def _check_masks(config: ml_collections.ConfigDict) -> None:
         return
     if not mask.startswith("free_form_"):
         raise ConfigError(
-            "expected eval.inpaint_mask to say which share of eval.mask_file, got"
+            "expected eval.inpaint_mask to name a share of eval.mask_file, got"
             f" {mask}; take e.g. --config.eval.inpaint_mask=free_form_20_30"
         )
     if size != _MASK_SIZE:
         raise ConfigError(
             f"expected pictures of {_MASK_SIZE} pixels with eval.mask_file, got {size};"
-            ' leave it out by --config.eval.mask_file="", and strokes are drawn'
+            ' draw strokes instead with --config.eval.mask_file=""'
         )
 
 
@@ -155,7 +155,7 @@ def _check_sources(config: ml_collections.ConfigDict) -> None:
         )
     if (config.task == "paired") != (config.data.source == "paired"):
         raise ConfigError(
-            "expected task and data.source to be paired both or neither, got"
+            "expected both task and data.source to be paired, or neither, got"
             f" task={config.task} and data.source={config.data.source}"
         )
     if config.task == "multitask":
@@ -174,7 +174,7 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
     multiple = model.patch_size * 2 ** (levels - 1)
     if size % multiple or size < 1:
         raise ConfigError(
-            f"expected data.image_size to be a multiple of {multiple}, since"
+            f"expected data.image_size to be a multiple of {multiple}, because"
             f" {levels} levels halve it {levels - 1} times (and model.patch_size is"
             f" {model.patch_size}), got {size}; take"
             f" --config.data.image_size={max(round(size / multiple), 1) * multiple}, or"
@@ -274,7 +274,7 @@ def check_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
     if num_devices % slices:
         raise ConfigError(
             f"expected parallel.slices to divide the {num_devices} devices, got"
-            f" {slices}; set it to 0, which asks the devices"
+            f" {slices}; set it to 0 to read it from the devices"
         )
     if fsdp < 1 or num_devices // slices % fsdp:
         raise ConfigError(

@@ -60,8 +60,8 @@ def load(name: str) -> ml_collections.ConfigDict:
 def split(argv: Sequence[str]) -> tuple[list[str], list[Override]]:
     """Returns the arguments without `--config.KEY` flags, and those as overrides.
 
-    A value may follow as an argument of its own; a flag without one sets a key to true,
-    and `--noconfig.KEY` to false. Of a key that is given twice the last one counts.
+    A value may be the next argument; a flag without a value sets a key to true, and
+    `--noconfig.KEY` to false. The last flag of a repeated key counts.
     """
     rest: list[str] = []
     overrides: dict[str, str | None] = {}
@@ -85,7 +85,7 @@ def override(config: ml_collections.ConfigDict, overrides: Sequence[Override]) -
     """Changes keys of a config.
 
     Raises:
-      ConfigError: for a key that the config does not have, or a value of another kind.
+      ConfigError: for an unknown key, or a value of another kind.
     """
     values = dict(flatten(config.to_dict()))
     for key, text in overrides:
@@ -106,7 +106,7 @@ def override(config: ml_collections.ConfigDict, overrides: Sequence[Override]) -
 
 
 def _parse(text: str | None, kind: type) -> Any:
-    """Returns a text as a value of a kind; raises ValueError if it is none."""
+    """Returns the value of a text; raises ValueError for another kind."""
     if kind is bool:
         known = {"true": True, "1": True, "false": False, "0": False}
         word = "true" if text is None else text.lower()
@@ -128,4 +128,4 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text  # The checks say what is wrong with it.
+        return text  # The checks raise an error about it.

@@ -1,7 +1,7 @@
 """The identity of a run: the keys that determine its weights and its results.
 
-Every question of the kind "are these two the same?" is answered here: whether a run may
-be resumed with another config, and whether two numbers may be compared.
+It decides whether a run may be resumed with another config, and whether two numbers may
+be compared.
 """
 
 import hashlib
@@ -13,16 +13,16 @@ import ml_collections
 
 from palette_jax.config.values import ConfigError, flatten, task_names
 
-# Of the groups that say what the weights mean, the keys that change only the cost or
-# the regularization of a step. The state of Muon is none that Adam could go on from.
+# Of the groups that define the meaning of the weights, the keys that change only the
+# cost or the regularization of a step. Adam cannot continue from Muon's state.
 _MEANING = (
     *("model.", "diffusion.", "distill.steps", "distill.teacher_steps"),
     *("data.gray", "data.hints", "data.image_size", "optim.muon"),
 )
 _NOT_MEANING = ("model.dtype", "model.remat", "model.dropout")
 
-# Keys that no result of a given set of weights follows from. Pictures are identified by
-# their names and content, so the folders may move.
+# Keys that do not change the results of given weights. Pictures are identified by their
+# names and content, so the folders may move.
 _NOT_PROTOCOL = (
     "data.eval_folder",
     "data.extra_",
@@ -37,7 +37,7 @@ _NOT_PROTOCOL = (
     "distill.",
     "eval.batch_size",
     "eval.mask_file",  # Its content counts.
-    "eval.protocol",  # What it does to pictures is in their hash.
+    "eval.protocol",  # The hash of pictures covers it.
     "mix.",
     "model.dropout",
     "model.remat",
@@ -49,15 +49,15 @@ _NOT_PROTOCOL = (
 )
 
 
-# Of the code that restores and measures: raise it where numbers change, so that nothing
-# which older code made is taken for new.
+# The version of the code that restores and measures. Raise it if numbers change, so
+# that results of older code are not reused.
 CODE = 3
 
 
 def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns what the weights of a run mean: architecture, objective, schedule, tasks.
+    """Returns the meaning of the weights: architecture, objective, schedule, tasks.
 
-    A run keeps these from its first step to its last.
+    They cannot change during a run.
     """
     values = {
         key: value
@@ -70,8 +70,13 @@ def meaning(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def network(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the part of `meaning` that a student shares with its teacher."""
     values = meaning(config)
-    kept = ("model.", "diffusion.objective", "diffusion.schedule", "data.image_size")
-    return {key: value for key, value in values.items() if key.startswith(kept)}
+    prefixes = (
+        "model.",
+        "diffusion.objective",
+        "diffusion.schedule",
+        "data.image_size",
+    )
+    return {key: value for key, value in values.items() if key.startswith(prefixes)}
 
 
 def protocol(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -98,10 +103,10 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def check_resume(
     before: ml_collections.ConfigDict, now: ml_collections.ConfigDict, place: Any
 ) -> list[str]:
-    """Returns the other changes since a run was started, one line for each key.
+    """Returns the allowed changes since a run was started, one line for each key.
 
     Args:
-      before: the config that its newest checkpoint was made with.
+      before: the config of its newest checkpoint.
       now: the config to resume with.
       place: of the run, for the message.
 
@@ -112,9 +117,9 @@ def check_resume(
     if changed:
         raise ConfigError(
             f"expected the model that {place} was started with, got another:"
-            f" {'; '.join(changed)}; use another --workdir, or the old values; to go on"
-            " from these weights with another task or size, `palette-jax export` them"
-            " and `palette-jax import` the file"
+            f" {'; '.join(changed)}; use another --workdir, or the old values; to"
+            " continue from these weights with another task or size, `palette-jax"
+            " export` them and `palette-jax import` the file"
         )
     flat = [dict(flatten(config.to_dict())) for config in (before, now)]
     return changes(*flat)

@@ -9,7 +9,7 @@ import ml_collections
 from palette_jax.errors import UserError
 from palette_jax.tasks import TASKS
 
-# Keys that older runs do not have, with the value that means what those did.
+# Keys that older runs lack, with the value of their behaviour.
 _ADDED_LATER = {
     "data.eval_folder": "",
     "data.gray": "luma",
@@ -39,7 +39,7 @@ class ConfigError(UserError):
 
 
 def task_names(config: ml_collections.ConfigDict) -> list[str]:
-    """Returns the tasks a model is trained for, and evaluated on one by one."""
+    """Returns the tasks of a model."""
     if config.task != "multitask":
         return [config.task]
     return [name for name in TASKS if config.mix.get(name, 0) > 0]
@@ -55,10 +55,9 @@ def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Turns a config from JSON back into a locked ConfigDict.
+    """Converts a config from JSON to a locked ConfigDict.
 
-    What has been added since the checkpoint was written gets the value that changes
-    nothing.
+    Keys added since the checkpoint was written get the value that changes nothing.
     """
 
     def tuples(value: Any) -> Any:

@@ -1,11 +1,11 @@
-r"""Any task without code: one folder of what is given, one of what is wanted.
+r"""Any task without code: a folder of inputs and a folder of targets.
 
     python main.py --config=configs/paired.py:small --workdir=runs/maps \
       --config.data.input_folder=MAPS --config.data.target_folder=PHOTOS
 
-`MAPS/x/1.png` belongs to `PHOTOS/x/1.jpg`: the same path and stem. Both are cut and
-turned alike; pictures of a pair may differ in size, not in shape. Which
-`data.num_eval` pairs are held out follows from their names.
+`MAPS/x/1.png` belongs to `PHOTOS/x/1.jpg`: the same path and stem. Both are cropped and
+flipped in the same way; pictures of a pair may differ in size, not in aspect. The hash
+of the names selects the `data.num_eval` held-out pairs.
 
 The variants, and the machine that each is meant for:
 

@@ -2,6 +2,6 @@
 
 import tensorflow as tf
 
-# TensorFlow only reads pictures here; it must not take memory on the accelerator.
+# TensorFlow only reads pictures here and must not take memory of the accelerator.
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")

@@ -10,8 +10,8 @@ _SCRATCHES = 4  # At most.
 def old_photo(seed: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
     """Returns a picture faded, blurred, grainy, scratched and compressed.
 
-    Each of the first four happens to three pictures in four, the compression to all,
-    with strengths that are drawn for each picture.
+    Applies each of the first four to three pictures in four, and the compression to
+    all, with random strengths.
 
     Args:
       seed: an integer pair.
@@ -34,7 +34,7 @@ def old_photo(seed: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
 
 
 def _fade(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Takes contrast and colour, and adds a warm tint."""
+    """Reduces contrast and colour, and adds a warm tint."""
     contrast, lift, color, tint = tf.unstack(tf.random.stateless_uniform([4], seed))
     gray = tf.reduce_mean(image, -1, keepdims=True)
     image = gray + (image - gray) * color
@@ -43,7 +43,7 @@ def _fade(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def _blur(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Blurs by a Gaussian of up to 3% of the picture."""
+    """Blurs by a Gaussian of up to 3% of the picture's size."""
     size = image.shape[0]
     deviation = 0.3 + tf.random.stateless_uniform([], seed) * 0.03 * size
     reach = max(round(0.06 * size), 2)
@@ -61,7 +61,7 @@ def _blur(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 
 def _grain(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Adds noise, the same in all channels in part."""
+    """Adds noise, partly equal in all channels."""
     seeds = tf.unstack(tf.random.split(seed, 3))
     strength, share = tf.unstack(tf.random.stateless_uniform([2], seeds[0]))
     gray = tf.random.stateless_normal([*image.shape[:2], 1], seeds[1])

@@ -17,11 +17,11 @@ _ORIENTATION = (
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG, PNG, GIF, WebP or BMP file as uint8 RGB [height, width, 3].
 
-    Gray is repeated, transparency dropped, 16 bits cut to 8; of an animated GIF the
-    first frame is taken, and a JPEG is turned upright. What is none of these, and an
-    animated WebP, is an error.
+    Repeats gray, drops transparency, reduces 16 bits to 8, takes the first frame of an
+    animated GIF, and turns a JPEG upright. Other files, and animated WebP, are an
+    error.
     """
-    # In the order of the branches below; the last one is reached when none matches.
+    # In the order of the branches below; the last branch is for no match.
     signatures = [b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM"]
     matches = [tf.strings.substr(encoded, 0, len(s)) == s for s in signatures]
     kind = tf.argmax(tf.stack([*matches, True]), output_type=tf.int32)
@@ -36,11 +36,11 @@ def random_square(
     """Returns a random square window of an image, resized to `size`.
 
     Args:
-      seed: an integer pair; images of one size get the same window from it.
+      seed: an integer pair; images of one size get the same window for it.
       image: uint8, [height, width, channels].
       size: side of the result, in pixels.
       min_scale: the window's side is uniform in [min_scale, 1] of the short side; 1 is
-        the largest square at a random place, as ColTran and Palette train.
+        the largest square at a random position, as in ColTran and Palette.
     """
     scale, down, right = tf.unstack(tf.random.stateless_uniform([3], seed))
     height, width = tf.shape(image)[0], tf.shape(image)[1]
@@ -66,14 +66,14 @@ def torchvision_square(image: tf.Tensor, size: int) -> tf.Tensor:
     new = size * shape // tf.reduce_min(shape)
     resized = tf.image.resize(image, new, "bilinear", antialias=True)
     resized = tf.saturate_cast(tf.round(resized), tf.uint8)
-    # Half a pixel is rounded to the even one, as Python does.
+    # Rounds half a pixel to even, as Python does.
     top, left = tf.unstack(tf.cast(tf.round((new - size) / 2), tf.int32))
     square = resized[top : top + size, left : left + size]
     return tf.ensure_shape(square, [size, size, 3])
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Returns the image resized by area when it shrinks, else by a bicubic curve."""
+    """Returns the image resized by area to shrink it, else by a bicubic curve."""
     shape = tf.shape(image)
     shrinks = tf.logical_and(shape[0] >= height, shape[1] >= width)
     resized = tf.cond(
@@ -86,7 +86,7 @@ def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def flip(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    """Returns the image mirrored left to right for one half of all seeds."""
+    """Returns the image, mirrored left to right for half of the seeds."""
     mirror = tf.random.stateless_uniform([], seed) < 0.5
     return tf.cond(mirror, lambda: tf.reverse(image, [1]), lambda: image)
 
@@ -114,7 +114,7 @@ def _webp(encoded: tf.Tensor) -> tf.Tensor:
     moves = tf.reduce_any(tf.bitwise.bitwise_and(flags, 2) != 0)
     check = tf.Assert(
         tf.logical_not(tf.logical_and(is_extended, moves)),
-        ["Animated WebP: save its first frame as a file of its own."],
+        ["expected a picture, got an animated WebP; save its first frame"],
     )
     with tf.control_dependencies([check]):
         return tf.io.decode_webp(encoded)[0, ..., :3]
@@ -122,9 +122,10 @@ def _webp(encoded: tf.Tensor) -> tf.Tensor:
 
 def _bmp(encoded: tf.Tensor) -> tf.Tensor:
     bits = tf.io.decode_raw(tf.strings.substr(encoded, 28, 2), tf.uint16)
-    # TensorFlow takes the indices into a palette for gray levels.
+    # TensorFlow reads indices of a palette as gray levels.
     known = tf.reduce_any(bits == tf.constant([24, 32], tf.uint16))
-    check = tf.Assert(known, ["BMP with a palette: save as PNG. Bits a pixel:", bits])
+    message = "expected a BMP without a palette, save it as PNG; got bits per pixel:"
+    check = tf.Assert(known, [message, bits])
     with tf.control_dependencies([check]):
         image = tf.io.decode_bmp(encoded)
     return image[..., :3]
@@ -132,16 +133,16 @@ def _bmp(encoded: tf.Tensor) -> tf.Tensor:
 
 def _unknown(encoded: tf.Tensor) -> tf.Tensor:
     start = tf.strings.substr(encoded, 0, 8)
-    message = "Neither a JPEG, PNG, GIF, WebP nor BMP file. It starts with:"
+    message = "expected a JPEG, PNG, GIF, WebP or BMP file, got one that starts with:"
     with tf.control_dependencies([tf.Assert(False, [message, start])]):
         return tf.zeros([1, 1, 3], tf.uint8)
 
 
 def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation noted in a JPEG file; without one, not 1 to 8."""
+    """Returns the orientation in a JPEG file; a number outside 1 to 8 for none."""
     head = tf.strings.substr(encoded, 0, 4096)
     found = tf.strings.regex_replace(head, _ORIENTATION, r"\1\2", replace_global=False)
-    # Where nothing matched, `found` is the whole head, which starts with 255.
+    # Without a match, `found` is the whole head, which starts with 255.
     return tf.cast(
         tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0], tf.int32
     )

@@ -1,7 +1,7 @@
 """The paper's free-form masks: `imagenet_freeform_masks.npz` and that of Places2.
 
-Published by the authors beside the paper (bit.ly/eval-pix2pix), and read by those who
-compared with it. Nothing is downloaded here.
+Published by the authors beside the paper (bit.ly/eval-pix2pix), and used in later
+comparisons. Nothing is downloaded here.
 """
 
 import io
@@ -13,18 +13,18 @@ from jaxtyping import UInt8
 from palette_jax.errors import UserError
 
 SIZE = 256
-"""Pixels of a side of the masks."""
+"""Width and height of the masks in pixels."""
 
 
 def read(path: epath.PathLike, share: str) -> UInt8[np.ndarray, "n bytes"]:
-    """Returns the masks of a share, a row each with eight pixels a byte; 1 is missing.
+    """Returns the masks of a share, one row each with eight pixels per byte; 1 is hole.
 
     Args:
       path: of the file.
-      share: of the picture that is missing, in percent, such as "20_30".
+      share: of the hole, in percent, such as "20_30".
 
     Raises:
-      UserError: if it is no such file.
+      UserError: if the file does not hold these masks.
     """
     key = f"{share.replace('_', '-')}% freeform"
     try:
@@ -35,7 +35,7 @@ def read(path: epath.PathLike, share: str) -> UInt8[np.ndarray, "n bytes"]:
         raise UserError(
             f"expected the official masks in {path}, got"
             f" {type(error).__name__}: {error}; get the file"
-            " imagenet_freeform_masks.npz, which I2SB's code names, and give its path"
+            " imagenet_freeform_masks.npz, which I2SB's code names, and set its path"
         ) from error
     each = SIZE * SIZE // 8
     if (
@@ -47,6 +47,6 @@ def read(path: epath.PathLike, share: str) -> UInt8[np.ndarray, "n bytes"]:
         found = f"{packed.dtype} {packed.shape}" if packed is not None else str(keys)
         raise UserError(
             f"expected masks of {SIZE} x {SIZE} bits as {key!r} in {path}, got {found};"
-            " give the official file of masks"
+            " name the official file of masks"
         )
     return packed.reshape(-1, each)

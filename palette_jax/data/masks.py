@@ -1,7 +1,7 @@
-"""Holes for inpainting and uncropping: uint8 [height, width, 1], 1 where it is missing.
+"""Holes for inpainting and uncropping: uint8 [height, width, 1], 1 in the hole.
 
-Every function follows the picture's size, so that a hole covers the same share of a
-small picture as of a large one.
+All shapes scale with the picture's size, so that a hole covers the same share of small
+and large pictures.
 """
 
 import math
@@ -43,7 +43,7 @@ def uncrop(side: str, size: int) -> np.ndarray:
         hole[:] = 1
         hole[start : start + known, start : start + known] = 0
     else:
-        raise ValueError(f"Expected a side out of {', '.join(SIDES)}, got {side!r}.")
+        raise ValueError(f"expected a side out of {', '.join(SIDES)}, got {side!r}.")
     return hole
 
 
@@ -81,8 +81,8 @@ def free_form(
 ) -> tf.Tensor:
     """Returns brush strokes whose union has a uniform area within bounds.
 
-    They go where DeepFillv2's do (Yu et al. 2019, Algorithm 1). The brush is then grown
-    until the area is the one drawn, instead of drawing again until it happens to fit.
+    The paths are DeepFillv2's (Yu et al. 2019, Algorithm 1). The brush then grows until
+    the union has the drawn area; no redrawing is needed.
     """
     seed, seed_area = tf.unstack(tf.random.split(seed, 2))
     side = min(size, _GRID)
@@ -101,10 +101,10 @@ def free_form(
 
 
 def hints(seed: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns where colours are hinted at: nowhere for one half of the seeds.
+    """Returns a mask of colour hints, empty for half of the seeds.
 
-    For the others 1 to 12 squares, each 1 to 5% of the picture wide and at least a
-    pixel, as a brush leaves them.
+    The other seeds give 1 to 12 squares, like strokes of a brush, each 1 to 5% of the
+    picture wide and at least a pixel.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
     count = tf.random.stateless_uniform([], seeds[0], 1, 13, tf.int32)
@@ -137,7 +137,7 @@ def _strokes(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the segments of the strokes: starts and moves [n, 2], widths [n].
 
-    The picture is the unit square. There are about as many as `area` takes.
+    The picture is the unit square. Their number is about enough for `area`.
     """
     strokes, segments = _MAX_STROKES, _MAX_VERTICES - 1
     seed, seed_length = tf.unstack(tf.random.split(seed, 2))
@@ -161,7 +161,7 @@ def _strokes(
     width = tf.repeat(width, segments, 1)
     painted = tf.where(exists, length * width, 0)
     before = tf.cumsum(tf.reshape(painted, [-1]), exclusive=True)
-    # Half of the paint lands on paint. With less of it the brush swells to a blob.
+    # Half of the paint overlaps. With less paint the brush would grow to a blob.
     is_drawn = exists & (tf.reshape(before, painted.shape) < 2 * area)
     drawn = tf.where(is_drawn)
     starts = tf.gather_nd(vertices[:, :-1], drawn)
@@ -172,7 +172,7 @@ def _strokes(
 def _distance(
     side: int, starts: tf.Tensor, moves: tf.Tensor, widths: tf.Tensor
 ) -> tf.Tensor:
-    """Returns how far each pixel is from a stroke, in brush widths, [side**2]."""
+    """Returns the distance of each pixel to a stroke, in brush widths, [side**2]."""
     centers = (np.arange(side) + 0.5) / side
     y, x = [axis.ravel() for axis in np.meshgrid(centers, centers, indexing="ij")]
     # With the point p, start a and move d: |p - a|² and (p - a)·d are linear in these.
@@ -188,7 +188,7 @@ def _distance(
     )
     along = tf.concat([tf.zeros_like(weight), moves, -dot(moves, starts)], 1)
     along = tf.matmul(along / squared_length, features)
-    nearest = tf.clip_by_value(along, 0, 1)  # The place on the segment.
+    nearest = tf.clip_by_value(along, 0, 1)  # The position on the segment.
     squared = tf.matmul(to_start, features)
     squared += weight * squared_length * nearest * (nearest - 2 * along)
     return tf.sqrt(tf.maximum(tf.reduce_min(squared, 0), 0))

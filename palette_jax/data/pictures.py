@@ -1,4 +1,4 @@
-"""Loads the pictures of one example, or says why they cannot be loaded."""
+"""Loads the pictures of one example, or returns the reason for a failure."""
 
 import tensorflow as tf
 
@@ -7,10 +7,10 @@ from palette_jax.data.sources import Source
 
 
 def load(encoded: dict[str, tf.Tensor], min_side: int) -> dict[str, tf.Tensor]:
-    """Returns the decoded picture, `x` brought to the size of `y` where it is a pair.
+    """Returns the decoded picture; for a pair, `x` is resized to the size of `y`.
 
-    It fails where a file cannot be decoded, the shorter side is below `min_side`, or
-    `x` and `y` differ in aspect by more than a pixel.
+    Fails if a file cannot be decoded, the shorter side is below `min_side`, or `x` and
+    `y` differ in aspect by more than a pixel.
     """
     picture = {key: images.decode(file) for key, file in encoded.items()}
     y = picture["y"]
@@ -21,7 +21,7 @@ def load(encoded: dict[str, tf.Tensor], min_side: int) -> dict[str, tf.Tensor]:
 
 
 def diagnose(source: Source, index: int, min_side: int) -> str | None:
-    """Returns why a picture fails to load, as text; None if it loads."""
+    """Returns the reason why a picture fails to load; None if it loads."""
     try:
         encoded = source.read(tf.constant(index, tf.int64))
     except tf.errors.OpError as error:
@@ -44,7 +44,7 @@ def diagnose(source: Source, index: int, min_side: int) -> str | None:
 
 
 def _fit(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Returns `x` resized to `y`, which must be the same but for a scale."""
+    """Returns `x` resized to `y`, which must have the same aspect."""
     height, width = tf.unstack(tf.shape(y)[:2])
     x_height, x_width = tf.unstack(tf.shape(x)[:2])
     # Divided by a side of one picture, this is in pixels of a side of the other.

@@ -1,8 +1,8 @@
 """Batches for training and evaluation.
 
-Everything random follows from the seed and the place of an example in the training, or
-in evaluation from the seed and the picture's name. So a run can start at any step, and
-the examples do not depend on how many hosts share them.
+All randomness depends only on the seed and the position of an example in training, or
+on the seed and the picture's name in evaluation. So a run can start at any step, and
+the examples do not depend on the number of hosts.
 """
 
 import zlib
@@ -28,18 +28,18 @@ _READS = 2
 
 
 class BrokenDataError(UserError):
-    """Too many pictures cannot be used."""
+    """Too many broken pictures."""
 
 
 class Batches(Iterator[Batch]):
     """Batches of numpy arrays, and a count of the pictures that were skipped.
 
     Attributes:
-      broken: for the name of each such picture so far on this host, the reason.
+      broken: the reason for each skipped picture of this host, by name.
     """
 
     def __init__(self, batches: Iterator[Batch], broken: dict[str, str]):
-        """Wraps an iterator that adds to `broken` as it goes."""
+        """Wraps an iterator that adds skipped pictures to `broken`."""
         self.broken = broken
         self._batches = batches
 
@@ -65,20 +65,21 @@ def train_batches(
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
     Args:
-      sources: with their weights. One source is reshuffled in each epoch. Of several
-        each example draws one; it then takes what stands at the example's place in the
-        source's own order, so that all its pictures are equally likely.
+      sources: with their weights. One source is reshuffled in each epoch. With several
+        sources, each example draws a source, and takes the picture at the example's
+        position in that source's own order, so that all its pictures are equally
+        likely.
       task: from `tasks`.
       image_size: side of the pictures.
       batch_size: of all hosts together.
-      seed: another one gives another order, other windows and other degradations.
-      start_step: the step whose batch comes first, which costs nothing.
-      host_index: whose share of each batch to return.
-      host_count: how many hosts share a batch.
+      seed: of the order, the windows and the degradations.
+      start_step: the step of the first batch; a later start costs nothing.
+      host_index: the host whose share of each batch is returned.
+      host_count: number of hosts that share a batch.
       min_scale: the smallest side of a window, as a share of the picture's short side.
       min_side: a picture with a shorter side counts as broken.
-      max_broken_share: of the pictures; more broken ones (and more than one) stop the
-        run. A broken picture is replaced by another, and no other example changes.
+      max_broken_share: more broken pictures (and more than one) stop the run. A broken
+        picture is replaced by another one, and no other example changes.
     """
     host_batch_size = _share(batch_size, host_count)
     lengths = tf.constant([len(source) for source, _ in sources], tf.int64)
@@ -149,12 +150,12 @@ def eval_batches(
 ) -> Batches:
     """Returns batches of squares of all pictures, once and in order.
 
-    Beside `x`, `y` and `hole` they have `id` (uint32, from the name alone; it drives
-    the degradation, and is meant to drive the noise of sampling), `name`, and `valid`:
-    false for rows that fill up the last batch and for broken pictures. All hosts get
-    equally many batches. Pictures are cut and resized by `square`. `holes` has a bit
-    for each pixel of each square, which tasks that know holes take in place of their
-    own. For the other arguments see `train_batches`.
+    Beside `x`, `y` and `hole` they have `name`, `id` (uint32, a hash of the name, which
+    seeds the degradation and the noise of sampling), and `valid`: false for rows that
+    pad the last batch and for broken pictures. All hosts get equally many batches.
+    `square` crops and resizes pictures. `holes` has a bit for each pixel of each
+    square; tasks with holes use it in place of their own. For the other arguments see
+    `train_batches`.
     """
     host_batch_size = _share(batch_size, host_count)
     names = np.append(source.names, "")
@@ -214,17 +215,17 @@ class _Account:
         self._sources = sources
         self._min_side = min_side
         self._total = sum(map(len, sources))
-        # In a small set a single one is not yet a reason to stop.
+        # In a small set, a single broken picture does not stop the run.
         self._limit = max(1, int(max_share * self._total))
 
     def add(self, source_index: int, index: int) -> None:
-        """Notes a picture, and fails if there are too many now."""
+        """Records a broken picture, and fails if there are too many."""
         source = self._sources[source_index]
         name = str(source.names[index])
         if name in self.reasons:
             return
         reason = pictures.diagnose(source, index, self._min_side)
-        logging.warning("Left out %s: %s.", name, reason or "it was read only later")
+        logging.warning("skipped %s: %s", name, reason or "it was read only later")
         if reason is None:
             return  # Not broken: the store did not answer.
         self.reasons[name] = reason
@@ -235,8 +236,8 @@ class _Account:
         """Raises an error that names the broken pictures."""
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
         raise BrokenDataError(
-            f"Expected at most {self._limit} broken ones of {self._total} pictures, got"
-            f" {what}; mend or remove them, or allow a larger share:\n"
+            f"expected at most {self._limit} broken ones of {self._total} pictures, got"
+            f" {what}; repair or remove them, or allow a larger share:\n"
             + "\n".join(lines[:20])
         )
 
@@ -247,10 +248,10 @@ def _first_good(
     *,
     exists: bool | tf.Tensor = True,
 ) -> tuple[Picture, tf.Tensor]:
-    """Returns the first picture that loads and the number of attempts that failed.
+    """Returns the first picture that loads and the number of failed attempts.
 
-    Each is tried twice. If all fail, or there is no picture, it is black. A nested
-    dataset is what can catch an error in a graph.
+    Each picture is tried twice. If all fail, or there is no picture, the result is
+    black. A nested dataset is the way to catch errors in a graph.
     """
     reads = tf.data.Dataset.range(attempts * _READS * tf.cast(exists, tf.int64))
     tries = reads.map(lambda n: (load(n // _READS), n // _READS)).ignore_errors()
@@ -266,7 +267,8 @@ def _batched(
 ) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
-    # The examples are what runs in parallel; within one, threads cost more than help.
+    # Examples run in parallel; threads within an example would cost more than they
+    # save.
     options.threading.max_intra_op_parallelism = 1
     dataset = rows.map(example, tf.data.AUTOTUNE).batch(host_batch_size)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
@@ -275,8 +277,8 @@ def _batched(
 def _share(batch_size: int, host_count: int) -> int:
     if batch_size % host_count:
         raise ValueError(
-            f"Expected a batch size that is a multiple of the {host_count} hosts, got"
-            f" {batch_size}."
+            f"expected a batch size that is a multiple of the {host_count} hosts, got"
+            f" {batch_size}"
         )
     return batch_size // host_count
 

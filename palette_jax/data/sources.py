@@ -20,8 +20,8 @@ from palette_jax.pictures import image_list, match, walk
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
-# The colour photographs among the samples of two packages. Left out are the right eye's
-# view of the motorcycle, drawings, and pictures from telescopes and microscopes.
+# The colour photographs among the samples of two packages, without the right eye's view
+# of the motorcycle, drawings, and pictures from telescopes and microscopes.
 _SAMPLES = {
     "skimage": [
         "data/astronaut.png",
@@ -41,13 +41,12 @@ class Source:
 
     Attributes:
       names: unique names, for folders the paths below the folder.
-      read: given the position of a name, as a scalar int64 tensor, returns the encoded
-        files {"y": bytes}, and "x" where pictures come in pairs. Graph operations; it
-        may fail.
-      groups: for each picture what it was cut from, if pictures overlap.
-      file_names: returns what image lists call the pictures, if that is not `names`;
-        it may take long.
-      sizes: returns the bytes of each file, where a listing tells them.
+      read: returns the encoded files {"y": bytes} for the position of a name, a scalar
+        int64 tensor; also "x" for pairs. Consists of graph operations; it may fail.
+      groups: for each picture the photograph it was cut from, if pictures overlap.
+      file_names: returns the names in image lists, if they differ from `names`; may be
+        slow.
+      sizes: returns the bytes of each file, if a listing contains them.
     """
 
     names: np.ndarray
@@ -88,12 +87,12 @@ def sample_photos() -> Source:
     """Returns tiles of seven photographs that come inside installed packages."""
     names, tiles = [], []
     for package, paths in _SAMPLES.items():
-        # Finds the folder without the seconds that importing the package takes.
+        # Finds the folder without importing the package, which takes seconds.
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             raise UserError(
-                f"Expected the package {package}, of which photographs are samples, got"
-                " none; install scikit-image and scikit-learn."
+                f"expected the package {package} with its sample photographs, got none;"
+                " install scikit-image and scikit-learn"
             )
         for path in paths:
             path = pathlib.Path(spec.origin).parent / path
@@ -108,7 +107,7 @@ def sample_photos() -> Source:
 
 
 def _tiles(photo: Image.Image) -> list[tuple[str, bytes]]:
-    """Returns overlapping squares of a photograph: their place and a PNG file."""
+    """Returns overlapping squares of a photograph: their position and a PNG file."""
     columns, rows = (
         np.linspace(0, side - _TILE, (side - _TILE) // _STRIDE + 1).astype(int).tolist()
         for side in photo.size
@@ -138,7 +137,7 @@ def folder(path: str) -> Source:
         )
     if not names:
         raise UserError(
-            f"expected pictures below {path}, got none with an ending out of"
+            f"expected pictures below {path}, got none with an extension out of"
             f" {', '.join(EXTENSIONS)}; {found.summary()}"
         )
     if found.left_out:
@@ -152,7 +151,7 @@ def folder(path: str) -> Source:
     return Source(
         np.array(names),
         lambda index: {"y": tf.io.read_file(prefix + rows[index])},
-        sizes=None if "://" in prefix else sizes,  # A bucket would be asked for each.
+        sizes=None if "://" in prefix else sizes,  # A bucket needs a request for each.
     )
 
 
@@ -174,9 +173,10 @@ def paired(source_folder: str, target_folder: str) -> Source:
             )
     if not stems:
         raise UserError(
-            "Expected pictures that have the same path in both folders, extensions"
-            f" aside, got {len(x)} in {source_folder} ({_first(x_index)}) and {len(y)}"
-            f" in {target_folder} ({_first(y_index)}), none of which match."
+            "expected pictures with the same path in both folders, except for their"
+            f" extensions, got {len(x)} in {source_folder} ({_first(x_index)}) and"
+            f" {len(y)} in {target_folder} ({_first(y_index)}) without a match; rename"
+            " them"
         )
     x = x.select([x_index[stem] for stem in stems])
     y = y.select([y_index[stem] for stem in stems])
@@ -186,7 +186,7 @@ def paired(source_folder: str, target_folder: str) -> Source:
 
 
 def _by_stem(source: Source, path: str) -> dict[str, int]:
-    """Returns the position of each picture by its path without ending."""
+    """Returns the position of each picture by its path without extension."""
     names = source.names.tolist()
     index = {name: i for i, name in enumerate(names)}
     return {stem: index[name] for stem, name in match.by_stem(names, path).items()}
@@ -207,7 +207,7 @@ def restrict(source: Source, list_file: str) -> Source:
 
 
 def checksums(source: Source) -> dict[str, int]:
-    """Returns a CRC-32 of the encoded files of each picture, which are all read."""
+    """Returns a CRC-32 of the encoded files of each picture; reads all files."""
     rows = tf.data.Dataset.range(len(source)).map(source.read, tf.data.AUTOTUNE)
     sums = {}
     for name, files in zip(
@@ -220,26 +220,26 @@ def checksums(source: Source) -> dict[str, int]:
 
 
 def held_out_below(source: Source, num_eval: int) -> int:
-    """Returns the bound of the names' hashes below which `num_eval` pictures lie."""
+    """Returns the bound with `num_eval` name hashes below it."""
     hashes = sorted(_name_hashes(source).tolist())
     return hashes[min(num_eval, len(hashes)) - 1] + 1 if num_eval > 0 else 0
 
 
 def hold_out(source: Source, num_eval: int, *, below: int = 0) -> tuple[Source, Source]:
-    """Returns the sources to train on and to evaluate on, which share no picture.
+    """Returns the disjoint sources for training and for evaluation.
 
-    A picture is held out if the hash of its name is below a bound. A run keeps its
-    bound, so that files which are added or removed never move another picture from
-    training to evaluation. Pictures cut from one photograph have its hash, and of those
-    below the bound at most `num_eval` are evaluated on.
+    A picture is held out if the hash of its name is below a bound. A run stores its
+    bound, so that added or removed files never move another picture from training to
+    evaluation. Pictures cut from one photograph share its hash. At most `num_eval` of
+    the held-out pictures are evaluated.
 
     Args:
       source: all pictures.
-      num_eval: how many pictures the bound is chosen for, where it is not given.
-      below: the bound of a run that was started before.
+      num_eval: number of pictures below the bound of a new run.
+      below: the bound of an existing run; 0 for a new run.
 
     Raises:
-      UserError: if nothing is left to train or to evaluate on.
+      UserError: if no picture is left for training or for evaluation.
     """
     hashes = _name_hashes(source)
     is_held_out = hashes < (below or held_out_below(source, num_eval))
@@ -269,7 +269,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _size(path: str) -> int:
-    """Returns the bytes of a file, -1 for a link to nothing."""
+    """Returns the size of a file in bytes, -1 for a dangling link."""
     try:
         return os.path.getsize(path)
     except OSError:

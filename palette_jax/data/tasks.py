@@ -1,8 +1,8 @@
-"""The tasks: how a clean picture becomes what the model is given.
+"""The tasks: make the model's input from a clean picture.
 
 A task is a function of a seed and a picture, `{"y": uint8 [size, size, 3]}`; a picture
-of a paired source also has its `x`. It returns `x`, `y` and `hole`, all uint8. Nothing
-outside this file knows which task it is.
+of a paired source also has its `x`. It returns `x`, `y` and `hole`, all uint8. The rest
+of the pipeline does not depend on the task.
 """
 
 import functools
@@ -22,12 +22,12 @@ Task = Callable[[tf.Tensor, Picture], Picture]
 def colorize(
     *, gray: Literal["luma", "lightness"] = "luma", hints: bool = False
 ) -> Task:
-    """Returns the task of colouring a gray picture, its one channel repeated.
+    """Returns the task of colouring a gray picture with three equal channels.
 
     Args:
-      gray: how it was made of the colours.
-      hints: lets a few small squares keep their colours in one half of the examples, so
-        that a user can say what colours are.
+      gray: the conversion from colours to gray.
+      hints: whether a few small squares keep their colours in half of the examples, so
+        that a user can set true colours.
     """
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
@@ -45,10 +45,10 @@ def inpaint(*, mask: str = "mixed") -> Task:
     """Returns the task of filling a hole.
 
     Args:
-      mask: "free_form", "rectangles", "center", or "mixed", which is free-form strokes
-        for 60% of the pictures and rectangles for the others, as Palette trains; or
-        strokes of a share in percent, "free_form_10_20", "_20_30" or "_30_40". A
-        picture that comes with its `hole` keeps it.
+      mask: "free_form", "rectangles", "center", or "mixed": free-form strokes for 60%
+        of the pictures and rectangles for the others, as in Palette; or strokes of a
+        share in percent, "free_form_10_20", "_20_30" or "_30_40". A picture with a
+        `hole` keeps it.
     """
     draws = {
         "mixed": _mixed_mask,
@@ -71,14 +71,14 @@ def inpaint(*, mask: str = "mixed") -> Task:
 
 
 def uncrop(*, side: str = "mixed") -> Task:
-    """Returns the task of extending a picture of which one half is there.
+    """Returns the task of extending one half of a picture to the whole.
 
     Args:
       side: where the missing half lies: "left", "right", "top", "bottom" or "all"
         around; "mixed" is all around for one picture in two, else one of the sides.
     """
     sides = masks.SIDES if side == "mixed" else (side,)
-    masks.uncrop(sides[0], 2)  # An unknown side is refused now, not in the graph.
+    masks.uncrop(sides[0], 2)  # Refuses an unknown side before the graph is built.
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
         holes = np.stack([masks.uncrop(s, _size(picture)) for s in sides])
@@ -94,8 +94,8 @@ def uncrop(*, side: str = "mixed") -> Task:
 def jpeg(*, min_quality: int = 5, max_quality: int = 30) -> Task:
     """Returns the task of undoing a JPEG compression.
 
-    The quality is drawn with a probability in proportion to exp(-quality / 10), both
-    bounds included; equal bounds fix it. The bytes are those of Pillow's JPEG.
+    The quality has a probability proportional to exp(-quality / 10), bounds included;
+    equal bounds fix it. The bytes equal Pillow's JPEG.
     """
     if not 1 <= min_quality <= max_quality <= 100:
         raise ValueError(
@@ -129,7 +129,7 @@ def superres() -> Task:
 
 
 def old_photo() -> Task:
-    """Returns the task of mending an old photograph; see `degradations.old_photo`."""
+    """Returns the task of restoring an old photograph; see `degradations.old_photo`."""
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
         return _whole(degradations.old_photo(seed, picture["y"]), picture["y"])
@@ -138,7 +138,7 @@ def old_photo() -> Task:
 
 
 def paired() -> Task:
-    """Returns the task of turning the first picture of a pair into the second."""
+    """Returns the task of converting the first picture of a pair to the second."""
 
     def task(seed: tf.Tensor, picture: Picture) -> Picture:
         del seed

@@ -29,21 +29,21 @@ def tfds(
     The first feature that is an image is the picture. Nothing is downloaded.
 
     Args:
-      name: of the data set, with a config and a version if need be.
-      split: with a slice if wanted, as in "train[:90%]".
-      data_dir: where data sets lie, local or gs://; by default tfds's own folder.
-      index_dir: where the index of TFRecords is kept for the next time, local or
-        gs://. To make it, all files are read.
+      name: of the data set, optionally with a config and a version.
+      split: optionally with a slice, as in "train[:90%]".
+      data_dir: folder of the data sets, local or gs://; by default that of tfds.
+      index_dir: folder of the cached index of TFRecords, local or gs://. Making the
+        index reads all files.
     """
-    import tensorflow_datasets as tfds  # Only who needs it waits for it.
+    import tensorflow_datasets as tfds  # Slow, so imported only if needed.
 
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.info.splits:
         option = f" --data_dir={data_dir}" if data_dir else ""
         raise UserError(
-            f"Expected the data set {name} in {builder.data_path}, got none; prepare it"
-            f" with `tfds build {name}{option}` (its page in the TFDS catalog says what"
-            " is to be downloaded by hand first)."
+            f"expected the data set {name} in {builder.data_path}, got none; prepare it"
+            f" with `tfds build {name}{option}` (its page in the TFDS catalog lists the"
+            " files to download first)"
         )
     features = builder.info.features
     images = [
@@ -53,13 +53,13 @@ def tfds(
     ]
     if not images:
         raise UserError(
-            f"Expected a data set with an image of 8 bits, got {name} with the features"
-            f" {', '.join(features)}."
+            f"expected a data set with an image of 8 bits, got {name} with the features"
+            f" {', '.join(features)}"
         )
     read_record = _record_reader(builder, split, index_dir)
 
     def read_feature(key: str, index: tf.Tensor) -> tf.Tensor:
-        # The other features are not even parsed.
+        # Parses no other feature.
         only = tfds.decode.PartialDecoding({key: True}).extract_features(features)
         decoders = {key: tfds.decode.SkipDecoding()} if key in images else None
         return only.deserialize_example(read_record(index), decoders=decoders)[key]
@@ -94,8 +94,8 @@ def _record_reader(
 
         return read
     raise UserError(
-        f"Expected a data set in the format tfrecord or array_record, got"
-        f" {file_format}; prepare it with `tfds build --file_format=array_record`."
+        f"expected a data set in the format tfrecord or array_record, got"
+        f" {file_format}; prepare it with `tfds build --file_format=array_record`"
     )
 
 
@@ -114,7 +114,7 @@ def _tfrecord_reader(
     offset_rows = tf.constant(np.concatenate(offsets))
 
     def read(index: tf.Tensor) -> tf.Tensor:
-        # The public TFRecordDataset has no argument to start in the middle of a file.
+        # The public TFRecordDataset cannot start in the middle of a file.
         variant = tf.raw_ops.TFRecordDatasetV2(
             filenames=[files[file_rows[index]]],
             compression_type="",
@@ -133,23 +133,23 @@ def _index(shards: list[Any], index_dir: epath.PathLike | None) -> list[np.ndarr
     """Returns the offset of each record, from the stored index if there is one."""
     parts = [(str(s.filename), s.skip, s.take) for s in shards]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-    kept = epath.Path(index_dir) / f"{name}.npz" if index_dir else None
-    if kept and kept.exists():
-        with np.load(io.BytesIO(kept.read_bytes())) as arrays:
+    cache = epath.Path(index_dir) / f"{name}.npz" if index_dir else None
+    if cache and cache.exists():
+        with np.load(io.BytesIO(cache.read_bytes())) as arrays:
             return [arrays[str(i)] for i in range(len(shards))]
     with concurrent.futures.ThreadPoolExecutor(64) as pool:
         offsets = list(pool.map(_record_offsets, shards))
-    if kept:
+    if cache:
         file = io.BytesIO()
         arrays: dict[str, Any] = {str(i): o for i, o in enumerate(offsets)}
         np.savez_compressed(file, **arrays)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(kept, file.getvalue())
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(cache, file.getvalue())
     return offsets
 
 
 def _record_offsets(shard: Any) -> np.ndarray:
-    """Returns where in its file each record of a shard's share in the split starts."""
+    """Returns the file offset of each record of the split in a shard."""
     offsets, position = [], 0
     with epath.Path(shard.filename).open("rb") as file:
         while header := file.read(8):

@@ -1,8 +1,8 @@
 """Multistep consistency distillation (Heek, Hoogeboom, Salimans 2024, Algorithm 1).
 
-The schedule is cut into as many segments as the student will have steps. Within one,
-the student agrees with itself along one DDIM step of the teacher. DDIM over the ends of
-the segments then samples from it.
+The schedule has one segment for each step of the student. Within a segment, the loss
+makes the student agree with itself along one DDIM step of the teacher. Sampling is DDIM
+over the ends of the segments.
 """
 
 from typing import Literal, NamedTuple
@@ -30,15 +30,15 @@ def distillation_loss(
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
     The error is that of the velocity (a weight of SNR + 1), whatever the teacher
-    predicts: the noisiest level, which decides most, has a weight of 1.
+    predicts: so the noisiest level, the most important one, has a weight of 1.
 
     Args:
       keys: one per image.
       student: predicts the picture; the gradient flows through one of its two calls.
       batch: bytes as the data pipeline makes them.
       schedule: the steps of the teacher; a multiple of `num_segments`.
-      teacher: predicts the picture by fixed weights.
-      num_segments: how many steps the student will have.
+      teacher: predicts the picture with fixed weights.
+      num_segments: number of steps of the student.
       norm: of the error.
     """
     key_t, key_hole, key_noise = jax.vmap(

@@ -1,7 +1,7 @@
 """Training objectives: the noise (paper, section 2), the velocity, or the picture.
 
-Each comes with the way from the network's output to the clean picture, which is all
-that a sampler sees.
+Each has a function from the network's output to the clean picture, the only input of
+a sampler.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from palette_jax.types import Batch, NetworkFn
 class NoiseLevel(NamedTuple):
     """A noise level for each image."""
 
-    t: Int[Array, " b"]  # The step it was drawn around; 0 is the cleanest.
+    t: Int[Array, " b"]  # The step of the drawn level; 0 is the cleanest.
     gamma: Float[Array, " b"]
     var: Float[Array, " b"]  # 1 - gamma, to full precision.
 
@@ -65,14 +65,14 @@ def denoising_loss(
 ) -> tuple[Float[Array, " b"], NoiseLevel]:
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
-    Averaging over the mask, and not over the picture, makes a small hole weigh as
-    much as a large one.
+    Averaging over the mask, not over the picture, gives small and large holes the same
+    weight.
 
     Args:
       keys: one per image.
       network: predicts the noise.
       batch: bytes as the data pipeline makes them.
-      schedule: the levels to train on.
+      schedule: the trained levels.
       norm: `l2` is the paper's choice, `l1` its ablation (Table 6).
     """
     drawn = _draw(keys, batch, schedule)
@@ -90,10 +90,10 @@ def velocity_loss(
 ) -> tuple[Float[Array, " b"], NoiseLevel]:
     """Returns the loss of a network that predicts sqrt(gamma) noise - sqrt(var) y.
 
-    That is the noise where the picture is clean, and the picture where all is noise
-    (Salimans & Ho 2022, Appendix D): a network that predicts the noise there decides on
-    the colours of the picture by a small difference, which takes far longer to learn.
-    Arguments and results are those of `denoising_loss`.
+    It is the noise at clean levels, and the negative picture at noisy levels (Salimans
+    & Ho 2022, Appendix D). At noisy levels, the noise determines the picture's colours
+    only by a small difference, which takes far longer to learn. Arguments and results
+    are those of `denoising_loss`.
     """
     drawn = _draw(keys, batch, schedule)
     root_gamma, root_var = (
@@ -114,8 +114,8 @@ def regression_loss(
 ) -> tuple[Float[Array, " b"], NoiseLevel]:
     """Returns the loss of the paper's baseline: the picture in one pass.
 
-    The same network is given nothing of the target, at the noisiest level, and asked
-    for the picture instead of the noise. Arguments and results are those of
+    The same network predicts the picture instead of the noise, at the noisiest level,
+    without any input of the target. Arguments and results are those of
     `denoising_loss`.
     """
     y = process.to_float(batch["y"])
@@ -136,7 +136,7 @@ def picture_from_noise(
     y_t: Float[Array, "b h w c"],
     gamma: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
-    """Returns the clean picture beside the predicted noise."""
+    """Returns the clean picture for a predicted noise."""
     gamma = process.per_image(gamma)
     return (y_t - jnp.sqrt(1 - gamma) * eps) / jnp.sqrt(gamma)
 
@@ -146,10 +146,10 @@ def picture_from_velocity(
     y_t: Float[Array, "b h w c"],
     gamma: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
-    """Returns the clean picture of a predicted velocity, without a division.
+    """Returns the clean picture for a predicted velocity, without a division.
 
-    Where float32 rounds 1 - gamma, near the clean end, the root is off by less than
-    3e-4: of a number that it makes small.
+    Near the clean end, float32 rounds 1 - gamma and changes its root by less than 3e-4,
+    the factor of a small term.
     """
     gamma = process.per_image(gamma)
     return jnp.sqrt(gamma) * y_t - jnp.sqrt(1 - gamma) * velocity
@@ -165,7 +165,7 @@ class _Drawn(NamedTuple):
 
 
 def _draw(keys: Array, batch: Batch, schedule: NoiseSchedule) -> _Drawn:
-    """Draws a level and noise for each image, and what the network is shown."""
+    """Draws a level and noise for each image, and makes the network's input."""
     key_level, key_hole, key_noise = jax.vmap(
         lambda key: jax.random.split(key, 3), out_axes=1
     )(keys)

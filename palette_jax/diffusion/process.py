@@ -11,7 +11,7 @@ def to_float(image: UInt8[Array, "..."]) -> Float[Array, "..."]:
 
 
 def to_bytes(image: Float[Array, "..."]) -> UInt8[Array, "..."]:
-    """Maps [-1, 1] to bytes, clipping what lies outside; inverts `to_float`."""
+    """Maps [-1, 1] to bytes with clipping; the inverse of `to_float`."""
     return jnp.clip(jnp.round((image + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 

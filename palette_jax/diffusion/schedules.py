@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the clean image is left at each step.
+"""Noise schedules: the variance left of the clean image at each step.
 
 `gamma` here is Palette's: the variance left of the clean image, 1 when clean (other
 papers write alpha-bar). It is neither VDM's gamma (a negative log-SNR) nor EDM's.
@@ -59,15 +59,15 @@ def log_normal_schedule(
 ) -> NoiseSchedule:
     """Returns levels whose log-SNR is normal, as EDM trains (Karras et al. 2022).
 
-    With the paper's schedule, a third of the levels trained on have a gamma below 0.01.
+    With the paper's schedule, a third of the trained levels have a gamma below 0.01.
     EDM's numbers, a mean of -1.2 and a deviation of 1.2 of log sigma, are 2.4 and 2.4
-    here; the lower mean leaves more to the levels that decide on colours.
+    here; the lower mean gives more weight to the levels that determine colours.
 
     Args:
       num_steps: quantiles in the table.
       mean: of log(gamma / (1 - gamma)).
       std: of the same.
-      gamma_end: the last level, where sampling may start.
+      gamma_end: the last level, a possible start of sampling.
     """
     normal = statistics.NormalDist(mean, std)
     shares = 1 - np.arange(1, num_steps) / num_steps
@@ -83,21 +83,21 @@ def respace(
     gamma_floor: float = 0.0,
     exponent: float = 1.0,
 ) -> NoiseSchedule:
-    """Walks the curve of a schedule in another number of steps.
+    """Resamples a schedule with another number of steps.
 
-    The table is read as samples of one continuous curve, log gamma over time, which
-    starts clean; step i of N lies at the share (i / N) ** exponent of it. The noisiest
-    level therefore stays where it was however few the steps are: sampling starts from
-    pure noise, and a last gamma that is not near 0 would be told to it wrongly.
+    The table samples one continuous curve, log gamma over time, which starts clean;
+    step i of N is at the share (i / N) ** exponent of the curve. So the noisiest level
+    does not depend on the number of steps: sampling starts from pure noise, which needs
+    a last gamma near 0.
 
     Args:
       schedule: the curve.
-      num_steps: how many steps to walk it in; its own number gives it back.
-      gamma_floor: where the curve ends, if it goes below. Given the smallest gamma of
-        the training schedule, no step is spent on levels the network never saw (532 of
-        the 1000 in the paper's own pair of schedules).
-      exponent: 1 spaces the steps evenly, as the paper's. More puts them nearer to the
-        clean end, so that a solver's last jump, which has order 1, is a short one.
+      num_steps: number of steps; the schedule's own number returns it unchanged.
+      gamma_floor: the end of the curve, if it goes below. With the smallest gamma of
+        the training schedule, no step is at an untrained level (532 of the 1000 in the
+        paper's own pair of schedules).
+      exponent: 1 spaces the steps evenly, as in the paper. Larger values move them to
+        the clean end, so that a solver's last step, which has order 1, is short.
     """
     if num_steps < 1:
         raise ValueError(f"expected num_steps >= 1, got {num_steps}")

@@ -1,7 +1,7 @@
-"""Arrays that are kept batch by batch, so that what was stopped goes on there.
+"""Saves arrays batch by batch, so that a stopped computation can resume.
 
-Host 0 alone writes and reads, and tells the others what is there: their view of a disk
-may be another, and all must do the same.
+Only host 0 reads and writes. It broadcasts which files exist, because all hosts must do
+the same and the others may see another state of the disk.
 """
 
 import io
@@ -17,10 +17,10 @@ from palette_jax import atomic, parallel
 
 
 class BatchFiles:
-    """Arrays by name, a file for each batch.
+    """Arrays by name, with a file for each batch.
 
     Attributes:
-      folder: where they are.
+      folder: of the files.
     """
 
     def __init__(self, folder: epath.Path, count: int):
@@ -29,11 +29,11 @@ class BatchFiles:
         self._count = count
 
     def has(self, index: int) -> bool:
-        """Returns whether a batch is done; all hosts must ask equally often."""
+        """Returns whether a batch is saved; all hosts must call this equally often."""
         return on_host_0(lambda: _is_whole(self._path(index)))
 
     def save(self, index: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps the arrays of a batch: whole or not at all."""
+        """Saves the arrays of a batch atomically."""
         if jax.process_index() == 0:
             file = io.BytesIO()
             # A name may hold a slash in a zip file, where it would be a folder.
@@ -57,19 +57,19 @@ class BatchFiles:
 
 
 def on_host_0(is_so: Callable[[], bool]) -> bool:
-    """Returns on every host what a question is answered with on host 0."""
-    said = jax.process_index() == 0 and is_so()
-    return bool(parallel.from_host_0(float(said)))
+    """Returns host 0's answer on every host."""
+    answer = jax.process_index() == 0 and is_so()
+    return bool(parallel.from_host_0(float(answer)))
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:
-    """Writes a file that is whole or not there, and its folder."""
+    """Writes a file atomically, and creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, content)
 
 
 def _is_whole(path: epath.Path) -> bool:
-    """Returns whether a file of arrays is there and was not cut off."""
+    """Returns whether a file of arrays exists and is complete."""
     if not path.exists():
         return False
     with path.open("rb") as file:

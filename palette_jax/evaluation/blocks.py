@@ -1,4 +1,4 @@
-"""Pieces of a page that needs nothing but a browser: tables and pictures."""
+"""Blocks of an offline HTML page: tables and pictures."""
 
 import base64
 import html
@@ -15,11 +15,11 @@ from palette_jax.evaluation import summary, table
 
 _OF_EACH = 3  # Best, median and worst pictures.
 _SMALL = 64  # Pixels; shown enlarged, without smoothing.
-_MAX_SIDE = 512  # Of a larger picture only the centre is shown, pixel by pixel.
+_MAX_SIDE = 512  # Larger pictures show only their centre, pixel by pixel.
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """Returns a whole page."""
+    """Returns a complete HTML page."""
     style = resources.files(evaluation).joinpath("report.css").read_text()
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -30,11 +30,11 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def results_table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """Returns what was measured, a line for each metric, and the paper's rows apart.
+    """Returns the table with a line for each metric, and a table of the paper's rows.
 
     Args:
-      found: of a task, what table.json holds.
-      protocol: of all its numbers; the pointer on a number shows it whole.
+      found: the content of table.json for a task.
+      protocol: of all numbers; the tooltip of a number shows it.
     """
     rows, intervals = found["rows"], found["intervals"]
     beside = html.escape(
@@ -64,7 +64,7 @@ def results_table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
 
 
 def _main(rows: Mapping[str, Any]) -> str:
-    """Returns the name of the row that a reader looks for."""
+    """Returns the name of the most important row."""
     return "model" if "model" in rows else list(rows)[-1]
 
 
@@ -79,10 +79,10 @@ def _paper_table(expected: Mapping[str, Any] | None) -> str:
     if not expected:
         return ""
     titles = table.titles(list(expected["rows"].values()))
-    told = 'title="the paper, not measured here"'
+    tooltip = 'title="the paper, not measured here"'
     lines = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th>'
-        + "".join(f"<td {told}>{table.number(t, row.get(t))}</td>" for t in titles)
+        + "".join(f"<td {tooltip}>{table.number(t, row.get(t))}</td>" for t in titles)
         + "</tr>"
         for name, row in expected["rows"].items()
     )
@@ -97,11 +97,11 @@ def _paper_table(expected: Mapping[str, Any] | None) -> str:
 def pictures(
     psnr: Mapping[str, float], show: Callable[[str], Mapping[str, np.ndarray]]
 ) -> str:
-    """Returns the best, the median and the worst pictures, or all of a few.
+    """Returns the best, the median and the worst pictures, or all if there are few.
 
     Args:
       psnr: of each name.
-      show: returns the pictures of a name, by what they are.
+      show: returns the pictures of a name, by kind, such as `original`.
     """
     ordered = sorted(psnr, key=psnr.__getitem__)[::-1]
     middle = (len(ordered) - _OF_EACH) // 2
@@ -139,7 +139,7 @@ def _figure(picture: np.ndarray, kind: str, name: str) -> str:
 
 
 def _data_uri(picture: np.ndarray) -> str:
-    """Returns a picture as an address that holds it, with every pixel as it is."""
+    """Returns a picture as a data URI."""
     file = io.BytesIO()
     kind = "png" if picture.shape[1] <= _SMALL else "webp"
     options = {"optimize": True} if kind == "png" else {"lossless": True}
@@ -147,10 +147,10 @@ def _data_uri(picture: np.ndarray) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def plain_table(said: Mapping[str, str]) -> str:
-    """Returns a table of texts, by what they say."""
+def plain_table(texts: Mapping[str, str]) -> str:
+    """Returns a table of names and texts."""
     rows = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(what)}</td></tr>'
-        for name, what in said.items()
+        for name, what in texts.items()
     )
     return f'<table class="plain"><tbody>{rows}</tbody></table>'

@@ -12,9 +12,9 @@ class Difference(NamedTuple):
     """A metric of two methods.
 
     Attributes:
-      first: of the first.
-      second: of the second.
-      interval: of second less first, at 95%; None for metrics of whole sets.
+      first: value of the first method.
+      second: value of the second method.
+      interval: of second minus first, at 95%; None for metrics of whole sets.
       wins: the share of pictures on which the second is better.
     """
 
@@ -24,7 +24,7 @@ class Difference(NamedTuple):
     wins: float | None
 
     def better(self, title: str) -> str:
-        """Returns which is better, A or B, where the interval can tell."""
+        """Returns the better method, A or B, if the interval excludes 0."""
         direction = table.BY_TITLE[title].better
         if self.interval is None or not direction or _spans_0(self.interval):
             return ""
@@ -32,11 +32,11 @@ class Difference(NamedTuple):
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Difference]:
-    """Returns how the results of two evaluations differ, by metric.
+    """Returns the differences of two evaluations, by metric.
 
     Args:
-      first: what a table.json holds of a task.
-      second: of another method, of the same pictures.
+      first: the results of a task in a table.json.
+      second: the same of another method, on the same pictures.
     """
     values = [found["rows"][found["main"]] for found in (first, second)]
     found = {}
@@ -53,7 +53,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Diff
             interval = bootstrap.interval(two - one)
             sign = {"lower": -1, "higher": 1}.get(table.BY_TITLE[title].better)
             known = (two - one)[~np.isnan(two - one)]
-            # Single pictures have no kernel distance, only a part in it.
+            # Single pictures have no kernel distance, only a contribution.
             if sign and not title.startswith("KID"):
                 wins = float((sign * known > 0).mean())
         found[title] = Difference(a, b, interval, wins)

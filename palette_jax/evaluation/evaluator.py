@@ -1,6 +1,6 @@
-"""The one evaluator: from folders of pictures to the rows of a table.
+"""The evaluator: measures folders of pictures and makes the rows of a table.
 
-What it measures is kept batch by batch, so the same call goes on where it was stopped.
+It saves measurements batch by batch, so the same call resumes a stopped evaluation.
 """
 
 import math
@@ -27,15 +27,15 @@ from palette_jax.pictures.image_list import ImageList
 
 
 class Pictures(NamedTuple):
-    """What is evaluated; every mapping has the same names in the same order.
+    """The evaluated pictures; all mappings have the same names in the same order.
 
     Attributes:
-      originals: the pictures as they should be.
-      rows: by the name of a row, such as `sample_0`, its pictures. Of the row `mean`
-        only pixels are compared.
-      masks: white where PSNR is measured; without, everywhere.
-      square: how pictures are cut and resized; None leaves them as they are.
-      listed: the list that chose them, and knows their classes.
+      originals: the target pictures.
+      rows: the pictures of each row, such as `sample_0`. The row `mean` gets only
+        metrics of pixels.
+      masks: white where PSNR is measured; None measures everywhere.
+      square: crops and resizes pictures; None leaves them as they are.
+      listed: the list of the pictures, with their classes.
     """
 
     originals: Files
@@ -46,11 +46,11 @@ class Pictures(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation found; empty but on host 0.
+    """The results of an evaluation; empty except on host 0.
 
     Attributes:
-      rows: `originals` and those of all results.
-      reference: what Fréchet distances refer to, by feature.
+      rows: `originals`, and the rows of all results.
+      reference: the reference statistics of Fréchet distances, by feature.
     """
 
     rows: dict[str, table.Row]
@@ -58,7 +58,7 @@ class Evaluated(NamedTuple):
 
 
 class Folders(NamedTuple):
-    """Where measurements are kept, of the rows and of the originals."""
+    """Folders of saved measurements, of the rows and of the originals."""
 
     rows: epath.Path
     originals: epath.Path
@@ -68,29 +68,29 @@ def evaluate(
     judge: Judge,
     found: Pictures,
     reference: Reference | Mapping[str, frechet.Statistics],
-    kept: Folders,
+    cache: Folders,
     *,
     refuse_gray: Mapping[str, str],
     check_stop: Callable[[], None] = lambda: None,
 ) -> Evaluated:
-    """Measures pictures and makes rows of what is measured.
+    """Measures pictures and returns the rows of the table.
 
     Args:
-      judge: what measures.
+      judge: measures the pictures.
       found: the pictures.
       reference: of Fréchet distances; or its statistics, by feature.
-      kept: where measurements are kept: of these pictures alone.
-      refuse_gray: the rows that must have colours, and where they lie, for the message.
-      check_stop: raises where the program is to stop.
+      cache: folders of saved measurements of exactly these pictures.
+      refuse_gray: folders of the rows that must have colours, for the message.
+      check_stop: raises if the program must stop.
 
     Raises:
-      MetricError: for pictures of which nothing can be said.
+      MetricError: for pictures that cannot be measured.
     """
     everything = {"originals": found.originals}
     originals = _measure(
-        judge, found._replace(rows=everything), kept.originals, check_stop, pairs=False
+        judge, found._replace(rows=everything), cache.originals, check_stop, pairs=False
     )
-    measured = _measure(judge, found, kept.rows, check_stop)
+    measured = _measure(judge, found, cache.rows, check_stop)
     statistics = reference
     if isinstance(reference, Reference):
         if "inception" not in judge.parts:
@@ -122,7 +122,7 @@ def evaluate(
             in_order=bool(found.listed and found.listed.protocol),
         )
 
-    # What samples have in common, such as their diversity, is of a row `model`.
+    # Metrics over all samples, such as diversity, belong to a row `model`.
     all_rows = ("originals", *found.rows, "model")
     return Evaluated({name: row(name) for name in all_rows}, statistics)
 
@@ -135,7 +135,7 @@ def _measure(
     *,
     pairs: bool = True,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what is measured of each picture by part, batch by batch; on host 0."""
+    """Returns the measurements of each picture by part, on host 0; saves each batch."""
     names, size = list(found.originals), batch_size(judge.height, judge.width)
     starts = range(0, len(names), size)
     parts = {
@@ -144,7 +144,7 @@ def _measure(
         if pairs or part not in LPIPS
     }
     for index, start in enumerate(starts):
-        missing = [part for part, kept in parts.items() if not kept.has(index)]
+        missing = [part for part, files in parts.items() if not files.has(index)]
         if not missing:
             continue
         some = names[start : start + size]
@@ -168,13 +168,13 @@ def _measure(
             print(f"{done} {what} measured", flush=True)
     if jax.process_index() != 0:
         return {}
-    return {part: kept.join() for part, kept in parts.items()}
+    return {part: files.join() for part, files in parts.items()}
 
 
 def _on_all_hosts(
     judge: Judge, paths: Sequence[epath.PathLike], square: folders.Square | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Returns pictures that host 0 reads, on every host."""
+    """Returns the pictures on every host; host 0 reads them."""
     if jax.process_count() == 1:
         return folders.load(paths, square)
     loaded = np.zeros((len(paths), judge.height, judge.width, 3), np.uint8)
@@ -183,7 +183,7 @@ def _on_all_hosts(
     return parallel.gather(loaded[None])[0]
 
 
-def tell(
+def task_results(
     judge: Judge,
     rows: Mapping[str, table.Row],
     main: str,
@@ -192,16 +192,16 @@ def tell(
     reference: Mapping[str, Any],
     **protocol: Any,
 ) -> dict[str, Any]:
-    """Returns what a file of results holds of a task.
+    """Returns the results of a task for table.json.
 
     Args:
-      judge: what measured.
-      rows: by their titles.
-      main: the title of the row whose pictures are told one by one.
-      names: of the pictures, in their order.
-      listed: the list that chose them.
-      reference: what Fréchet distances refer to.
-      protocol: the task, its degradation and the size, which the paper's rows are of.
+      judge: measured the pictures.
+      rows: by title.
+      main: the title of the row whose pictures are listed one by one.
+      names: of the pictures, in order.
+      listed: the list of the pictures.
+      reference: a description of the reference of Fréchet distances.
+      protocol: the task, its degradation and the size, to look up the paper's rows.
     """
     expected, why = None, "give --task to see them"
     if protocol["task"]:
@@ -217,7 +217,7 @@ def tell(
         "rows": values,
         "intervals": {title: row.intervals() for title, row in rows.items()},
         "each": {
-            # Not of a class that is not known.
+            # NaN: the class is unknown.
             name: {t: v[index] for t, v in each.items() if not math.isnan(v[index])}
             for index, name in enumerate(names)
         },

@@ -1,4 +1,4 @@
-"""Folders of pictures that any program made: which belongs to which, and their pixels.
+"""Folders of pictures of any program: pairs the files and reads their pixels.
 
 Needs no TensorFlow.
 """
@@ -23,28 +23,28 @@ from palette_jax.pictures.image_list import ImageList
 _THREADS = 8
 
 Square = Callable[[np.ndarray], np.ndarray]
-"""From a picture of any size to a square of the wanted one."""
+"""Converts a picture of any size to a square of a given size."""
 
 
 class Pair(NamedTuple):
-    """A result and the picture that it is compared with."""
+    """A result and its reference picture."""
 
     result: pathlib.Path
     reference: pathlib.Path
 
 
 def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the pictures below a folder by their path in it, without an ending.
+    """Returns the pictures below a folder by their relative path, without extension.
 
     Raises:
-      UserError: if there is none, or two differ only in their ending.
+      UserError: if there is none, or two differ only in their extension.
     """
     if not folder.is_dir():
         raise UserError(f"expected a folder of pictures, got {folder}: no folder")
     found = walk.walk(folder, walk.pillow_endings())
     if not found.names:
         raise UserError(
-            f"expected pictures below {folder}, got none with an ending that Pillow"
+            f"expected pictures below {folder}, got none with an extension that Pillow"
             f" knows, e.g. .jpg and .png; {found.summary()}"
         )
     by_stem = match.by_stem(found.names, folder)
@@ -57,15 +57,15 @@ def pair(
     *,
     names: ImageList | None = None,
 ) -> dict[str, Pair]:
-    """Returns the pairs of the same path, but for the ending, by that path.
+    """Returns the pairs of equal paths, except for the extension, by path.
 
     Args:
       results: a folder.
       reference: a folder.
-      names: the pictures that count; without, both folders must hold the same ones.
+      names: a list of the pictures; without it, both folders must have the same names.
 
     Raises:
-      UserError: naming those without a partner.
+      UserError: naming pictures without a partner.
     """
     of_results, of_reference = pictures(results), pictures(reference)
     if names is not None:
@@ -96,23 +96,25 @@ def pair(
     lonely = sorted(of_results.keys() - of_reference.keys())
     missing = sorted(of_reference.keys() - of_results.keys())
     if lonely or missing:
-        said = []
+        problems = []
         if lonely:
-            said.append(f"{len(lonely)} results without a reference: {some_of(lonely)}")
+            problems.append(
+                f"{len(lonely)} results without a reference: {some_of(lonely)}"
+            )
         if missing:
-            said.append(
+            problems.append(
                 f"{len(missing)} references without a result: {some_of(missing)}"
             )
         raise UserError(
-            f"expected the same names in {results} and {reference}, but for their"
-            f" endings, got {'; '.join(said)}; rename them, or name those that count in"
-            " a file for --list"
+            f"expected the same names in {results} and {reference}, except for their"
+            f" extensions, got {'; '.join(problems)}; rename them, or list the pictures"
+            " to compare in a file for --list"
         )
     return {n: Pair(of_results[n], of_reference[n]) for n in sorted(of_results)}
 
 
 def check_sizes(paths: Sequence[epath.PathLike]) -> tuple[int, int]:
-    """Returns height and width of pictures, of which only the heads are read.
+    """Returns height and width of pictures; reads only the headers.
 
     Raises:
       MetricError: if they differ, naming two.
@@ -163,7 +165,7 @@ def _size(path: epath.PathLike) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             is_turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-    except Exception:  # Of what is no picture `read` says in words what it is.
+    except Exception:  # `read` raises an error with the reason.
         return _pixels(path).shape[:2]
     return (width, height) if is_turned else (height, width)
 

@@ -1,4 +1,4 @@
-"""What a run has shown so far: its evaluated checkpoints, and its log of losses."""
+"""The history of a run: its evaluated checkpoints, and its log of losses."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ _TAGS = ("loss", "held_out_loss", "loss_at_level/")
 def of_task(
     workdir: epath.Path, task: str, results: Mapping[str, Any]
 ) -> dict[int, dict[str, Values]]:
-    """Returns the rows of a task by step, of evaluations that compare with these.
+    """Returns the rows of a task by step, from evaluations with the same settings.
 
     Args:
       workdir: of the run.
-      task: which must have been degraded in the same way.
-      results: of one checkpoint; others count if all but the checkpoint is equal.
+      task: with the same degradation.
+      results: of one checkpoint; other evaluations must differ only in the checkpoint.
     """
     past = {}
     for path in sorted((workdir / "evaluation").glob("step_*/table.json")):
@@ -30,14 +30,14 @@ def of_task(
             if is_like:
                 past[int(other["step"])] = found["rows"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # Of a first version, or damaged: one point less in a plot.
+            continue  # From a first version, or damaged: the plot lacks this point.
     return past or {int(results["step"]): results["tasks"][task]["rows"]}
 
 
 def losses(workdir: epath.Path) -> dict[str, list[tuple[int, float]]]:
-    """Returns the losses that training has logged: steps and values by name.
+    """Returns the logged losses of the training: steps and values by name.
 
-    Where a run went back to an earlier step and on from there, the later value counts.
+    If a run resumed from an earlier step, the later value counts.
     """
     # Takes a second, and TensorFlow's word for where it looks.
     from tensorboard.backend.event_processing import event_file_loader

@@ -1,4 +1,4 @@
-"""The metrics at work: networks where their weights are, and what needs none."""
+"""The judge: computes all metrics whose weights are installed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from palette_jax.pictures.protocols import PROTOCOLS, Protocol
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
-# What is computed without weights.
+# The part that needs no weights.
 PIXELS = "pixels"
 # Of pairs of pictures.
 LPIPS = ("lpips", "lpips_vgg")
@@ -50,23 +50,23 @@ _FILES = {
 }
 _MIN_LPIPS_SIDE = 32
 _NO_CLASSES = (
-    "the classes of the pictures are not known; name the pictures in a list whose lines"
-    " are `NAME LABEL`"
+    "the classes of the pictures are unknown; list the pictures in a file with lines"
+    " `NAME LABEL`"
 )
 
 
 class Judge:
-    """What judges pictures of one size.
+    """Measures pictures of one size.
 
     Attributes:
       height: of the pictures.
       width: of the pictures.
-      protocol: how the networks see them, a key of `PROTOCOLS`.
-      parts: what it measures with: PIXELS, and the networks whose weights are there.
-      weights: of each network, the sha256 of its weights.
-      num_scales: of MS-SSIM; 0 where pictures are too small for any.
-      absent: of each metric that cannot be computed, why.
-      warnings: what is to be known of the numbers.
+      protocol: a key of `PROTOCOLS`, which defines the inputs of the networks.
+      parts: PIXELS, and the networks with installed weights.
+      weights: the sha256 of each network's weights.
+      num_scales: of MS-SSIM; 0 if pictures are too small.
+      absent: the reason for each metric that cannot be computed.
+      warnings: about the numbers.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Judge:
         has_labels: bool,
         protocol: str = "paper",
     ):
-        """Loads the networks that are there.
+        """Loads the networks with installed weights.
 
         Args:
           height: of the pictures.
           width: of the pictures.
-          batch_size: pictures that go through a network at once, on one host.
-          has_labels: whether classes are known, without which there is no accuracy.
+          batch_size: of the networks, on one host.
+          has_labels: whether the classes are known, which accuracy needs.
           protocol: a key of `PROTOCOLS`.
         """
         self.height, self.width, self.protocol = height, width, protocol
@@ -124,7 +124,7 @@ class Judge:
         self.weights = {name: net.sha256 for name, net in self._networks.items()}
 
     def part_name(self, part: str) -> str:
-        """Returns a name of a part that is another one with other weights."""
+        """Returns the name of a part with a hash of its weights."""
         if part not in self.weights:
             return part
         own = {"inception": self._how.clean, "resnet50": self._how.whole}
@@ -143,15 +143,15 @@ class Judge:
         reference: Pictures | None = None,
         mask: UInt8[np.ndarray, "n h w 1"] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Returns what a part says of each picture, as `row/output`.
+        """Returns the outputs of a part for each picture, as `row/output`.
 
-        The work is shared out over the hosts, and every host gets all results.
+        The work is split over the hosts, and every host gets all results.
 
         Args:
           part: one of `parts`.
           rows: pictures by the name of their row, such as `sample_0`.
-          reference: the originals, for what is measured between two pictures.
-          mask: 1 where PSNR is to be measured.
+          reference: the originals, for metrics of pairs.
+          mask: 1 where PSNR is measured.
         """
         names = list(rows)
         arrays = [*rows.values()]
@@ -211,7 +211,7 @@ class Judge:
         return found
 
     def _load(self, name: str, options: dict[str, Any]) -> None:
-        """Loads a network, or notes the metrics that its weights are missing for."""
+        """Loads a network, or records the metrics that lack its weights."""
         try:
             if name == "inception":
                 files = [inception.find()]
@@ -235,14 +235,14 @@ class Judge:
             except weight_files.MissingWeightsError as error:
                 needed = ("FID", "FID-5K", "KID", "IS")
                 self.absent |= dict.fromkeys(needed, str(error))
-            return  # A part of the published file is not that file.
+            return  # A part of the published file has another hash.
         for key, file in zip(_FILES.get(name, (name,)), files, strict=True):
             if warning := weight_files.differs(key, weight_files.sha256(file)):
                 self.warnings.append(warning)
 
 
 def _find_all(*names: str) -> list[epath.Path]:
-    """Returns weight files; of those that are missing, all are named."""
+    """Returns weight files; the error names all missing ones."""
     found, missing = [], []
     for name in names:
         try:
@@ -259,12 +259,12 @@ def _samples(rows: Mapping[str, Pictures]) -> list[Pictures]:
 
 
 def _on_all_hosts(compute: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Gives each host its share of the rows and joins what it makes of them."""
+    """Gives each host its share of the rows and joins the results."""
     count, hosts = len(arrays[0]), jax.process_count()
     if hosts == 1:
         return dict(sorted(compute(*arrays).items()))
     each = -(-count // hosts)
-    # The last shares are filled up with the last row, since shares must be equal.
+    # The last shares are padded with the last row, since shares must be equal.
     rows = np.minimum(np.arange(each) + jax.process_index() * each, count - 1)
     found = compute(*(array[rows] for array in arrays))
     return {k: parallel.gather(found[k])[:count] for k in sorted(found)}

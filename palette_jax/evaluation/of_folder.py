@@ -64,7 +64,7 @@ def evaluate(
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
     about = [size, protocol, judge.height, judge.width, identity.CODE]
     kept = out / "measured"
-    refers_to, told = _reference(reference, statistics, size, judge, found)
+    refers_to, about_reference = _reference(reference, statistics, size, judge, found)
     evaluated = evaluator.evaluate(
         judge,
         found,
@@ -78,20 +78,20 @@ def evaluate(
     )
     if save_statistics:
         _save_statistics(save_statistics, evaluated.reference)
-    title = results.resolve().name  # Reports are shared, and name no places.
+    title = results.resolve().name  # Reports are shared, so they contain no paths.
     rows = {
         summary.ORIGINALS: evaluated.rows["originals"],
         title: evaluated.rows["results"],
     }
     table = {
         "results": title,
-        **evaluator.tell(
+        **evaluator.task_results(
             judge,
             rows,
             title,
             names,
             found.listed,
-            told,
+            about_reference,
             task=task,
             degradation=degradation or {},
             size=size or 0,
@@ -103,7 +103,7 @@ def evaluate(
             pictures_hash=references.pictures_hash(judge, sums[1], size),
             list_file=pathlib.PurePath(list_file or "").name,
             size=size,
-            reference=told,
+            reference=about_reference,
         ),
     }
     write_whole(out / "table.json", json.dumps(table, indent=1).encode())
@@ -174,12 +174,14 @@ def _reference(
     everything = folders.pictures(folder)
     sums = folders.checksums(everything)
     digest = references.pictures_hash(judge, sums, size, seen=True)
-    told = {"pictures": len(everything), "hash": digest}
+    about_reference = {"pictures": len(everything), "hash": digest}
     if len(everything) == len(found.originals):
-        return references.Reference(len(everything), digest), told
+        return references.Reference(len(everything), digest), about_reference
     if found.square is None and "inception" in judge.parts:
         folders.check_sizes(list(everything.values()))
-    return references.folder_reference(judge, everything, found.square, digest), told
+    return references.folder_reference(
+        judge, everything, found.square, digest
+    ), about_reference
 
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:

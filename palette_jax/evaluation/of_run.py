@@ -1,4 +1,4 @@
-"""Judges a run: samples into folders, which the evaluator of folders then judges."""
+"""Evaluates a run: samples into folders, and measures them with the evaluator."""
 
 import json
 from typing import Any
@@ -34,11 +34,11 @@ _COLOUR = ("colourfulness", "a*", "b*")
 def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Restores the evaluation pictures, measures them, and writes tables and a report.
 
-    All that is made is kept at once, so the same command goes on where it was stopped.
+    Everything is saved at once, so the same command resumes a stopped evaluation.
 
     Raises:
-      Stopped: when told to.
-      MetricError: for pictures of which nothing can be said.
+      Stopped: on a request to stop.
+      MetricError: for pictures that cannot be measured.
     """
     evaluation = Evaluation(config, workdir)
     for task in task_names(config):
@@ -54,11 +54,11 @@ class Evaluation:
     """One checkpoint, measured on the evaluation pictures.
 
     Attributes:
-      out: where the results of this checkpoint go.
+      out: folder of the results of this checkpoint.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
-        """Loads the checkpoint and the metrics, and looks at the pictures."""
+        """Loads the checkpoint and the metrics, and checks the pictures."""
         self._config = config
         self._restored = restored = Restored(config, workdir)
         self._root = epath.Path(workdir) / "evaluation"
@@ -99,16 +99,16 @@ class Evaluation:
         if self._config.diffusion.objective == "regress":
             how = "one_pass"
         folder = self.out / task / f"{how}_{identity.digest(settings)}"
-        kept = Folders(folder, self._names, sample.num_samples)
-        self._restored.into_folders(task, kept, self._names)
-        kinds = ["trivial", *kept.samples, *["mean"] * (sample.num_samples > 1)]
+        saved = Folders(folder, self._names, sample.num_samples)
+        self._restored.into_folders(task, saved, self._names)
+        kinds = ["trivial", *saved.samples, *["mean"] * (sample.num_samples > 1)]
         same = identity.digest([self._hash, self._names, identity.CODE])
         evaluated = evaluator.evaluate(
             self._judge,
             evaluator.Pictures(
-                kept.files("original", self._names),
-                {kind: kept.files(kind, self._names) for kind in kinds},
-                kept.files("mask", self._names),
+                saved.files("original", self._names),
+                {kind: saved.files(kind, self._names) for kind in kinds},
+                saved.files("mask", self._names),
                 listed=self._list,
             ),
             self._reference,
@@ -118,15 +118,15 @@ class Evaluation:
         )
         if jax.process_index() == 0:
             write_whole(folder / "settings.json", _json(settings))
-            self._tasks[task] = self._results(task, evaluated.rows, kept)
-            self._write_sheet(task, kept)
+            self._tasks[task] = self._results(task, evaluated.rows, saved)
+            self._write_sheet(task, saved)
             write_whole(self.out / "table.json", _json(self.results()))
-            # Kept where the next evaluation, of other pictures, replaces the table.
+            # Kept when a later evaluation, of other pictures, replaces the table.
             own = self.results() | {"tasks": {task: self._tasks[task]}}
             write_whole(folder / "table.json", _json(own))
 
     def results(self) -> dict[str, Any]:
-        """Returns what table.json holds."""
+        """Returns the content of table.json."""
         size = self._config.data.image_size
         return {
             "step": self._restored.step,
@@ -140,7 +140,7 @@ class Evaluation:
                 pictures_hash=self._hash,
                 list_file=epath.Path(self._config.data.eval_list or "").name,
                 size=size,
-                reference=self._told_reference(),
+                reference=self._about_reference(),
             )
             | summary.statement_of_run(self._config, self._restored.step),
             "absent": self._judge.absent,
@@ -148,7 +148,7 @@ class Evaluation:
         }
 
     def _settings(self, task: str) -> dict[str, Any]:
-        """Returns all that the restored pictures follow from."""
+        """Returns all settings that determine the restored pictures."""
         return {
             "task": task,
             "checkpoint": self._restored.fingerprint,
@@ -161,14 +161,14 @@ class Evaluation:
         }
 
     def _hash_of(self, source: sources.Source, *, seen: bool = False) -> str:
-        """Returns a hash of pictures, as host 0 reads them; elsewhere an empty text."""
+        """Returns a hash of the pictures on host 0; empty on other hosts."""
         if jax.process_index() != 0:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
         return references.pictures_hash(self._judge, sums, size, seen=seen)
 
     def _refers_to(self) -> references.Reference:
-        """Returns what Fréchet distances refer to: all evaluation pictures."""
+        """Returns the reference of Fréchet distances: all evaluation pictures."""
         config, task = self._config, task_names(self._config)[0]
         everything = build_data.reference_source(config)
         if len(everything) == len(self._restored.source):
@@ -182,10 +182,10 @@ class Evaluation:
         return references.Reference(len(everything), digest, batches)
 
     def _results(
-        self, task: str, found: dict[str, table.Row], kept: Folders
+        self, task: str, found: dict[str, table.Row], saved: Folders
     ) -> dict[str, Any]:
-        """Returns what the file of results holds of a task."""
-        config, samples = self._config, [found[name] for name in kept.samples]
+        """Returns the results of a task for table.json."""
+        config, samples = self._config, [found[name] for name in saved.samples]
         mean = table.mean_row(samples)
         rows = {
             summary.ORIGINALS: found["originals"],
@@ -196,13 +196,13 @@ class Evaluation:
             rows[f"mean of {len(samples)} samples"] = found["mean"]
         if task != "colorize":
             rows = {name: row.without(_COLOUR) for name, row in rows.items()}
-        told = evaluator.tell(
+        found_results = evaluator.task_results(
             self._judge,
             rows,
             "model",
-            list(kept.files("original", self._names)),
+            list(saved.files("original", self._names)),
             self._list,
-            self._told_reference(),
+            self._about_reference(),
             task=task,
             degradation=config.eval.to_dict(),
             size=config.data.image_size,
@@ -212,22 +212,23 @@ class Evaluation:
             "trivial_psnr": rows["trivial baseline"].values["PSNR"],
             "model_psnr": rows["model"].values["PSNR"],
             "model_psnr_of_mean": list(rows.values())[-1].values["PSNR"],
-            **told,
+            **found_results,
             "samples": [sample.values for sample in samples],
             "degradation": TASKS[task].degradation(
                 config.eval.to_dict() | {"gray": config.data.gray}
             ),
-            "folder": str(kept.folder.relative_to(self.out)),
+            "folder": str(saved.folder.relative_to(self.out)),
         }
 
-    def _told_reference(self) -> dict[str, Any]:
+    def _about_reference(self) -> dict[str, Any]:
         return {"pictures": self._reference.count, "hash": self._reference.hash}
 
-    def _write_sheet(self, task: str, kept: Folders) -> None:
+    def _write_sheet(self, task: str, saved: Folders) -> None:
         names = self._names[:SHEET_ROWS]
-        kinds = ["given", *kept.samples, "original"]
+        kinds = ["given", *saved.samples, "original"]
         columns = [
-            folders.load(list(kept.files(kind, names).values()), None) for kind in kinds
+            folders.load(list(saved.files(kind, names).values()), None)
+            for kind in kinds
         ]
         rows = [list(row) for row in zip(*columns, strict=True)]
         sheets.save_png(self.out / f"{task}.png", sheets.contact_sheet(rows))

@@ -1,7 +1,7 @@
-"""The paper's own figures, to stand beside measured ones and never among them.
+"""The paper's own figures, shown in a separate table from measured ones.
 
-Saharia et al. 2022 (arXiv 2111.05826), Tables 2, 3, 4, 7 and 8. They are shown only for
-the pictures, the size and the degradation that they are of.
+Saharia et al. 2022 (arXiv 2111.05826), Tables 2, 3, 4, 7 and 8. They are shown only if
+pictures, size and degradation match.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ Values = dict[str, float]
 
 
 class PaperTable(NamedTuple):
-    """What the paper says of a task.
+    """The paper's figures of a task.
 
     Attributes:
       rows: values by the name of the row, in the order of the paper's columns.
       source: the table in the paper.
-      note: where the paper's protocol is another one or does not say.
+      note: differences to the paper's protocol, and what the paper leaves open.
     """
 
     rows: dict[str, Values]
@@ -27,8 +27,8 @@ class PaperTable(NamedTuple):
 
 
 _SIZE = 256
-# Of each list: how many pictures, and how many the paper's FID refers to.
-# Of val5k it does not say to what.
+# For each list: the number of pictures, and of pictures in the reference of the paper's
+# FID, which the paper does not state for val5k.
 PICTURES = {
     "ctest10k": (10_000, 50_000),
     "places10k": (10_950, 36_500),
@@ -53,11 +53,11 @@ _NOTE = (
 
 _SHARES = _CENTER + "; its holes are those of the official file of masks"
 _VAL5K = (
-    "the paper does not say what its FID-5K refers to; that of its originals, 14.68,"
-    " tells that it is other pictures"
+    "the paper does not state the reference of its FID-5K; the FID-5K of its originals,"
+    " 14.68, shows that the reference has other pictures"
 )
 
-# By list, task, and what the config says of the degradation.
+# By list, task, and degradation of the config.
 _TABLES: dict[tuple[str, str, Any], tuple[str, str, dict[str, tuple[float, ...]]]] = {
     ("val5k", "colorize", None): (
         "Table 1",
@@ -170,20 +170,20 @@ def find(
     size: int,
     reference_pictures: int,
 ) -> tuple[PaperTable | None, str]:
-    """Returns the paper's table of the same task and protocol, or why there is none.
+    """Returns the paper's table of the same task and protocol, or the reason for none.
 
     Args:
       task: of the model.
       degradation: `inpaint_mask`, `uncrop_side` and `jpeg_quality`.
       protocol: the name of the list of pictures, empty for other pictures.
-      pictures: how many were evaluated.
+      pictures: number of evaluated pictures.
       size: of the pictures.
-      reference_pictures: how many FID refers to; where they are not the paper's, its
-        FID is left out.
+      reference_pictures: size of FID's reference; the paper's FID is left out if the
+        paper's reference has another size.
     """
     if protocol not in PICTURES:
         return None, (
-            "the pictures are not ctest10k, places10k or val5k, which the paper's are"
+            "the pictures are not ctest10k, places10k or val5k, as in the paper"
         )
     expected, reference = PICTURES[protocol]
     if pictures != expected:
@@ -197,14 +197,14 @@ def find(
         return None, f"the paper has no figures of {what} on {protocol}"
     source, note, rows = _TABLES[protocol, task, value]
     titles = _TITLES[protocol]
-    # Of some rows the paper has FID alone.
+    # Some rows of the paper have only FID.
     table = {name: dict(zip(titles, row, strict=False)) for name, row in rows.items()}
     notes = [note, _NOTE]
     if reference is not None and reference_pictures != reference:
         for values in table.values():
             values.pop("FID", None)
         notes.append(
-            f"its FID is left out: it refers to {reference:,} pictures, and this one to"
+            f"its FID is left out: its reference has {reference:,} pictures, this one"
             f" {reference_pictures:,}"
         )
     return PaperTable(table, source, "; ".join(filter(None, notes))), ""

@@ -1,4 +1,4 @@
-"""Line charts as SVG texts, which need nothing but a browser."""
+"""Line charts as SVG texts."""
 
 import html
 import math
@@ -19,8 +19,8 @@ class Line(NamedTuple):
 
     Attributes:
       name: of the line.
-      points: x and y of each; what is not finite is left out.
-      is_level: whether it is a level to compare with, drawn dashed.
+      points: x and y of each; values that are not finite are left out.
+      is_level: whether it is a constant level for comparison, drawn dashed.
     """
 
     name: str
@@ -32,10 +32,10 @@ def chart(title: str, lines: Sequence[Line], *, x: str, log_y: bool = False) -> 
     """Returns a chart with its legend as HTML.
 
     Args:
-      title: what is drawn.
-      lines: in an order that their colours follow.
-      x: what the horizontal axis is.
-      log_y: whether equal heights are equal factors; values must then be positive.
+      title: of the chart.
+      lines: their order determines their colours.
+      x: the label of the horizontal axis.
+      log_y: whether the vertical axis is logarithmic; values must then be positive.
     """
     lines = [line._replace(points=_drawable(line.points, log_y)) for line in lines]
     lines = [line for line in lines if line.points]
@@ -77,7 +77,7 @@ def _drawable(
     points: Sequence[tuple[int, float]], log_y: bool
 ) -> list[tuple[int, float]]:
     good = [(s, v) for s, v in points if math.isfinite(v) and (v > 0 or not log_y)]
-    every = -(-len(good) // 400) or 1  # More points than pixels show nothing more.
+    every = -(-len(good) // 400) or 1  # More points than pixels are invisible.
     return good[::every]
 
 
@@ -161,7 +161,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Returns the logarithms of round numbers between two bounds, given as such."""
+    """Returns the logarithms of round numbers between two logarithms."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         ticks = [d + math.log10(f) for d in decades for f in factors]

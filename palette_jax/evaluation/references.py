@@ -1,4 +1,4 @@
-"""What Fréchet distances refer to: pictures, a few at a time, and their statistics."""
+"""The reference of Fréchet distances: its pictures and their statistics."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -15,24 +15,24 @@ from palette_jax.evaluation.metrics import frechet
 from palette_jax.pictures.protocols import PROTOCOLS
 
 STATISTICS_FOLDER = "~/.cache/palette_jax/statistics"
-"""Of the pictures that Fréchet distances refer to, by their hash."""
+"""The cache of reference statistics, by the hash of the pictures."""
 
-_CHUNK = 2048  # Pictures of a reference whose statistics are kept at a time.
-_BATCH_PIXELS = 64 * 256 * 256  # Of the pictures that are in memory at once.
+_CHUNK = 2048  # Pictures of a reference whose statistics are saved together.
+_BATCH_PIXELS = 64 * 256 * 256  # Pixels in memory at once.
 _MAX_BATCH = 64
 
 Files = Mapping[str, epath.PathLike]
-"""Of each picture its file."""
+"""The file of each picture, by name."""
 
 
 class Reference(NamedTuple):
-    """What Fréchet distances refer to.
+    """The reference of Fréchet distances.
 
     Attributes:
-      count: how many pictures.
-      hash: of them; on host 0.
-      batches: returns the pictures from a position to another, with their names; None
-        where they are the originals of the evaluated pictures.
+      count: number of pictures.
+      hash: of the pictures; on host 0.
+      batches: returns the pictures between two positions, with their names; None if
+        the reference is the originals of the evaluated pictures.
     """
 
     count: int
@@ -41,20 +41,20 @@ class Reference(NamedTuple):
 
 
 def batch_size(height: int, width: int) -> int:
-    """Returns how many pictures of a size are judged at once."""
+    """Returns the batch size for pictures of a size."""
     return max(1, min(_MAX_BATCH, _BATCH_PIXELS // (height * width)))
 
 
 def pictures_hash(
     judge: Judge, sums: Mapping[str, int], size: int | None, *, seen: bool = False
 ) -> str:
-    """Returns a hash of pictures and how they are cut.
+    """Returns a hash of pictures with crop and resize.
 
     Args:
-      judge: whose protocol counts.
-      sums: of each file.
-      size: that they are resized to, None where they are not.
-      seen: whether the hash is of what Inception makes of them, too.
+      judge: of the protocol.
+      sums: the checksum of each file.
+      size: of the resized pictures; None without resizing.
+      seen: whether the hash also covers the weights and input of Inception.
     """
     how = PROTOCOLS[judge.protocol]
     weights = f"{judge.part_name('inception')} {judge.weights.get('inception')}"
@@ -84,9 +84,9 @@ def folder_reference(
 def statistics_of(
     judge: Judge, reference: Reference, check_stop: Callable[[], None]
 ) -> dict[str, frechet.Statistics]:
-    """Returns the statistics of pictures from the cache, or makes them in chunks.
+    """Returns the statistics of pictures from the cache, or computes them in chunks.
 
-    Host 0 alone gets them.
+    Only host 0 gets them.
     """
     assert reference.batches is not None
     path = epath.Path(STATISTICS_FOLDER).expanduser() / f"{reference.hash}.npz"

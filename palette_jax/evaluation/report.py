@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file, which is read in any browser, without a network."""
+"""Writes an evaluation as one HTML file for any browser, without a network."""
 
 import functools
 import html
@@ -15,7 +15,7 @@ from palette_jax.evaluation import blocks, history, plots, summary, table
 from palette_jax.evaluation.batch_files import write_whole
 
 _HOW_TO_READ = (
-    "Arrows say which way is better. Small numbers are 95% intervals over the pictures."
+    "Arrows show the better direction. Small numbers are 95% intervals over pictures."
 )
 _MAX_SAMPLES = 2  # Shown of each picture.
 
@@ -57,12 +57,12 @@ def write_folder(
     results: Mapping[str, Any],
     show: Callable[[str], Mapping[str, np.ndarray]],
 ) -> epath.Path:
-    """Writes report.html of pictures that another program made; returns its path.
+    """Writes report.html of pictures of another program; returns its path.
 
     Args:
       out: the folder.
-      results: what its table.json holds.
-      show: returns the pictures to show of a name, by what they are.
+      results: the content of its table.json.
+      show: returns the pictures to show of a name, by kind, such as `original`.
     """
     name = f"Evaluation of {results['results']}"
     body = [
@@ -78,11 +78,11 @@ def write_folder(
 
 
 def _summary(results: Mapping[str, Any]) -> str:
-    told = results["protocol"]
+    protocol = results["protocol"]
     return html.escape(
-        f"{told['pictures']} pictures, samples of each: {told['samples']},"
-        f" {told['steps']} steps of {told['sampler']}, seed {told['seed']}, averaged"
-        f" weights. {_HOW_TO_READ}"
+        f"{protocol['pictures']} pictures, samples of each: {protocol['samples']},"
+        f" {protocol['steps']} steps of {protocol['sampler']}, seed {protocol['seed']},"
+        f" averaged weights. {_HOW_TO_READ}"
     )
 
 
@@ -107,7 +107,7 @@ def _task(
 
 
 def _found(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
-    """Returns a table, and what is to be known of it."""
+    """Returns a table with its warnings."""
     return [
         blocks.results_table(found, protocol),
         *(f'<p class="warning">{html.escape(w)}</p>' for w in found["warnings"]),
@@ -122,15 +122,12 @@ def _past(past: Mapping[int, Mapping[str, table.Values]]) -> str:
     """Returns a chart for each metric against the steps of training."""
     if len(past) < 2:
         return (
-            "<p class=soft>One checkpoint of this run has been evaluated like this."
-            " Evaluate again as training goes on to see curves here.</p>"
+            "<p class=soft>Only one checkpoint was evaluated with these settings."
+            " Evaluate later checkpoints to see curves here.</p>"
         )
     newest = past[max(past)]
     charts = [_chart(title, past, newest) for title in table.titles([newest["model"]])]
-    return (
-        "<h3>Against the steps of training</h3>"
-        f'<div class="charts">{"".join(charts)}</div>'
-    )
+    return f'<h3>By training step</h3><div class="charts">{"".join(charts)}</div>'
 
 
 def _chart(
@@ -154,7 +151,7 @@ def _chart(
 
 
 def _stored(folder: epath.Path, name: str) -> dict[str, np.ndarray]:
-    """Returns the pictures that an evaluation kept under a name."""
+    """Returns the saved pictures of a name."""
     samples = sorted(folder.glob("sample_*"), key=lambda p: int(p.name.split("_")[1]))
     kinds = ["given", *(p.name for p in samples[:_MAX_SAMPLES]), "original"]
     shown = {}
@@ -168,7 +165,7 @@ def _stored(folder: epath.Path, name: str) -> dict[str, np.ndarray]:
 def _losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     levels = {tag: points for tag, points in losses.items() if "/" in tag}
     if not levels:
-        return "<p class=soft>There is no log of the training in this folder.</p>"
+        return "<p class=soft>This folder has no log of the training.</p>"
     lines = [
         plots.Line(_level(int(tag.rsplit("/", 1)[1])), points)
         for tag, points in sorted(levels.items(), key=lambda item: item[0])
@@ -183,8 +180,8 @@ def _losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         '<div class="charts">'
         + chart("Loss by noise level", lines)
         + chart("Loss of all levels", whole)
-        + "</div><p class=soft>The noisiest levels decide on colours and shapes, the"
-        " cleanest on texture. The mean of all hides which of them lag behind.</p>"
+        + "</div><p class=soft>The noisiest levels determine colours and shapes, the"
+        " cleanest levels texture. The mean hides levels that lag behind.</p>"
     )
 
 
@@ -194,10 +191,10 @@ def _level(index: int) -> str:
 
 
 def _how(results: Mapping[str, Any], rows: Iterable[table.Values]) -> str:
-    said = summary.statement_lines(results["protocol"])
+    texts = summary.statement_lines(results["protocol"])
     return (
         '<details id="how"><summary>How it was measured</summary>'
-        f"{blocks.plain_table(said)}{_absent(results['absent'])}{_meanings(rows)}"
+        f"{blocks.plain_table(texts)}{_absent(results['absent'])}{_meanings(rows)}"
         "</details>"
     )
 
@@ -208,11 +205,11 @@ def _absent(absent: Mapping[str, str]) -> str:
     reasons: dict[str, list[str]] = {}
     for title, why in absent.items():
         reasons.setdefault(why, []).append(title)
-    said = {", ".join(titles): why for why, titles in reasons.items()}
-    return f"<h3>Absent</h3>{blocks.plain_table(said)}"
+    texts = {", ".join(titles): why for why, titles in reasons.items()}
+    return f"<h3>Absent</h3>{blocks.plain_table(texts)}"
 
 
 def _meanings(rows: Iterable[table.Values]) -> str:
     titles = table.titles(list(rows))
-    said = {title: table.BY_TITLE[title].meaning for title in titles}
-    return f"<h3>The metrics</h3>{blocks.plain_table(said)}"
+    texts = {title: table.BY_TITLE[title].meaning for title in titles}
+    return f"<h3>The metrics</h3>{blocks.plain_table(texts)}"

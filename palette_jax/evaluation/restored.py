@@ -1,4 +1,4 @@
-"""The evaluation pictures, restored by the averaged weights of a run."""
+"""Restores the evaluation pictures with the averaged weights of a run."""
 
 import concurrent.futures
 import io
@@ -25,9 +25,9 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
-    """Returns for each picture's name the name of its results, without an ending.
+    """Returns the name of the results of each picture, without extension.
 
-    Of `1.jpg` and `1.png` the second is `1.png`; `photo/1.2` has no ending to drop.
+    With `1.jpg` and `1.png`, the second is `1.png`; `photo/1.2` has no extension.
     """
     stems: dict[str, str] = {}
     for name in names:
@@ -43,27 +43,27 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
 class Folders:
     """The pictures of a task as PNG files, in a folder for each kind.
 
-    The kinds are `given`, `original`, `mask` (white where the model paints), `trivial`
-    (what needs no model), `sample_0` and so on, and of several samples their `mean`.
+    The kinds are `given`, `original`, `mask` (white at painted pixels), `trivial` (the
+    trivial baseline), `sample_0` and so on, and the `mean` of several samples.
 
     Attributes:
-      folder: where they are.
-      samples: the kinds that are results.
+      folder: of the folders.
+      samples: the kinds of the results.
     """
 
     def __init__(self, folder: epath.Path, names: Sequence[str], num_samples: int):
-        """Opens the folders of the pictures of these names."""
+        """Opens the folders for pictures of these names."""
         self.folder = folder
         self.samples = [f"sample_{index}" for index in range(num_samples)]
         self._files = file_names(names)
 
     def files(self, kind: str, names: Sequence[str]) -> dict[str, epath.Path]:
-        """Returns the files of a kind by the names of the pictures without endings."""
+        """Returns the files of a kind by the pictures' names without extension."""
         stems = [self._files[name] for name in names]
         return {stem: self.folder / kind / f"{stem}.png" for stem in stems}
 
     def has(self, names: Sequence[str]) -> bool:
-        """Returns whether the samples of these are there; all hosts must ask."""
+        """Returns whether the samples of pictures exist; all hosts must call this."""
         return on_host_0(
             lambda: all(
                 path.exists()
@@ -75,7 +75,7 @@ class Folders:
     def save(
         self, batch: Mapping[str, np.ndarray], samples: UInt8[np.ndarray, "n b h w 3"]
     ) -> None:
-        """Keeps a batch; the samples last, since they tell that it is there."""
+        """Saves a batch; the samples last, because `has` checks them."""
         if jax.process_index() != 0:
             return
         hole, names = batch["hole"], batch["name"].tolist()
@@ -96,16 +96,16 @@ class Folders:
 
 
 class Restored:
-    """A checkpoint at work on the evaluation set.
+    """Restores the evaluation pictures with a checkpoint.
 
     Attributes:
-      source: the pictures to evaluate on.
+      source: the evaluation pictures.
       step: of the checkpoint.
-      fingerprint: a hash of its files; empty for those of first versions.
+      fingerprint: a hash of its files; empty for checkpoints of first versions.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
-        """Loads the newest checkpoint, its averaged weights alone."""
+        """Loads only the averaged weights of the newest checkpoint."""
         self._config = config
         self.source = build_data.eval_source(config)
         self._stop = processes.StopFlag()
@@ -120,9 +120,9 @@ class Restored:
         self._restore = build.make_restore(config, mesh)
 
     def look(self, task: str) -> tuple[list[str], Bool[np.ndarray, " n"]]:
-        """Returns the pictures that can be read, and which of them are gray.
+        """Returns the readable pictures, and which of them are gray.
 
-        Hours of sampling do not end with what one look would have told.
+        Checking them first avoids an error after hours of sampling.
         """
         names, gray = [], []
         for batch in build_data.eval_batches(self._config, task, source=self.source):
@@ -136,18 +136,18 @@ class Restored:
         return names, np.concatenate(gray)
 
     def batches(
-        self, task: str, *, kept: Folders | None = None
+        self, task: str, *, saved: Folders | None = None
     ) -> Iterator[tuple[dict[str, Any], UInt8[np.ndarray, "n b h w 3"]]]:
         """Yields each batch of a task without its padding, and its results.
 
-        Every host gets all of them, and host 0 writes what comes of them.
+        Every host gets all batches, and host 0 writes the files.
 
         Args:
-          task: of those that the model knows.
-          kept: where results are; those that are there already are left out.
+          task: a task of the model.
+          saved: the folders of the results; existing results are skipped.
 
         Raises:
-          Stopped: when told to.
+          Stopped: on a request to stop.
         """
         count = 0
         for batch in build_data.eval_batches(self._config, task, source=self.source):
@@ -155,7 +155,7 @@ class Restored:
             valid = np.flatnonzero(whole["valid"])
             whole = {name: value[valid] for name, value in whole.items()}
             count += len(valid)
-            if kept and kept.has(whole["name"].tolist()):
+            if saved and saved.has(whole["name"].tolist()):
                 self.check_stop()
                 continue
             samples = self._samples(batch)[:, valid]
@@ -163,18 +163,18 @@ class Restored:
             yield whole, samples
 
     def into_folders(self, task: str, folders: Folders, names: Sequence[str]) -> None:
-        """Restores the pictures of these names that are not in their folders yet.
+        """Restores the pictures of these names that are not in the folders yet.
 
         Raises:
-          Stopped: when told to.
+          Stopped: on a request to stop.
         """
         if folders.has(names):
             return
-        for batch, samples in self.batches(task, kept=folders):
+        for batch, samples in self.batches(task, saved=folders):
             folders.save(batch, samples)
 
     def check_stop(self) -> None:
-        """Raises `Stopped` when told to stop; all hosts must ask equally often."""
+        """Raises `Stopped` on a request to stop; all hosts must call equally often."""
         if self._stop.poll():
             raise processes.Stopped
 

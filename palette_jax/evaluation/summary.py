@@ -1,4 +1,4 @@
-"""What is said of numbers: how they were made, so that others can make the same."""
+"""Describes how numbers were made, so that others can reproduce them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def statement(
     size: int | None,
     reference: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Returns what all numbers of an evaluation were made with."""
+    """Returns the settings that all numbers of an evaluation depend on."""
     how = PROTOCOLS[judge.protocol]
     return {
         "name": judge.protocol,
@@ -41,7 +41,7 @@ def statement(
 
 
 def statement_of_run(config: ml_collections.ConfigDict, step: int) -> dict[str, Any]:
-    """Returns what the pictures of a run were made with."""
+    """Returns the settings that the pictures of a run depend on."""
     sample = config.sample
     is_one_pass = config.diffusion.objective == "regress"
     return {
@@ -55,43 +55,45 @@ def statement_of_run(config: ml_collections.ConfigDict, step: int) -> dict[str, 
 
 
 def statement_lines(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a statement as texts by what they say."""
+    """Returns the texts of a statement by name."""
     name = values.get("name", "paper")  # Older tables do not name it.
-    said = {"protocol": f"{name} ({PROTOCOLS[name].says})"}
-    said["N"] = f"{values['pictures']} pictures, hash {values['pictures_hash']}"
+    texts = {"protocol": f"{name} ({PROTOCOLS[name].description})"}
+    texts["N"] = f"{values['pictures']} pictures, hash {values['pictures_hash']}"
     if values.get("list"):
-        said["list"] = values["list"]
-    said |= {name: values[name] for name in ("crop", "resize", "quantisation")}
+        texts["list"] = values["list"]
+    texts |= {name: values[name] for name in ("crop", "resize", "quantisation")}
     if "inception" in values["weights"]:
         reference = values["reference"]
         count = f"{reference['pictures']} pictures" if reference["pictures"] else "file"
-        said["FID's reference"] = f"{count}, hash {reference['hash']}"
+        texts["FID's reference"] = f"{count}, hash {reference['hash']}"
     for network, digest in values["weights"].items():
-        said[f"weights of {network}"] = f"sha256 {digest}"
+        texts[f"weights of {network}"] = f"sha256 {digest}"
     if "sampler" in values:
-        said["checkpoint"] = values["checkpoint"]
+        texts["checkpoint"] = values["checkpoint"]
         schedule = f", {values['schedule']} schedule" if values["schedule"] else ""
-        said["sampler"] = f"{values['sampler']}, {values['steps']} steps{schedule}"
-        said["seed"] = f"{values['seed']}; samples of each picture: {values['samples']}"
-    return said
+        texts["sampler"] = f"{values['sampler']}, {values['steps']} steps{schedule}"
+        texts["seed"] = (
+            f"{values['seed']}; samples of each picture: {values['samples']}"
+        )
+    return texts
 
 
 def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:
-    """Returns what is to be known of the numbers of a table."""
-    said = list(judge.warnings)
+    """Returns the warnings about the numbers of a table."""
+    notes = list(judge.warnings)
     titles = table.titles(list(rows.values()))
     if count < table.MIN_PICTURES_FOR_FID and any(t.startswith("FID") for t in titles):
-        said.append(
-            f"FID of {count} pictures is a trend only: it falls with their number, so"
-            " compare it with that of the same pictures alone; publish it of"
-            f" {table.MIN_PICTURES_FOR_FID:,} or more"
+        notes.append(
+            f"FID of {count} pictures is only a trend, because FID falls with their"
+            " number; compare it only with FIDs of the same pictures, and publish FIDs"
+            f" of {table.MIN_PICTURES_FOR_FID:,} or more"
         )
     if "MS-SSIM" in titles and judge.num_scales < structure.MAX_SCALES:
-        said.append(
+        notes.append(
             f"MS-SSIM is over {judge.num_scales} of its {structure.MAX_SCALES} scales,"
-            " since the pictures are small: it compares with no other size's"
+            " because the pictures are small; do not compare it with other sizes"
         )
-    return said
+    return notes
 
 
 def absent_lines(absent: Mapping[str, str]) -> list[str]:
@@ -103,7 +105,7 @@ def absent_lines(absent: Mapping[str, str]) -> list[str]:
 
 
 def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
-    """Returns the lines that end the evaluation of a run in a terminal."""
+    """Returns the lines of a run's evaluation for a terminal."""
     lines: list[str] = []
     for task, found in results["tasks"].items():
         lines += ["", f"{task} ({found['degradation']})"]
@@ -113,12 +115,12 @@ def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
 
 
 def of_folder(results: Mapping[str, Any]) -> list[str]:
-    """Returns the lines that end the evaluation of pictures that any program made."""
+    """Returns the lines of an evaluation of folders for a terminal."""
     return [*_table(results, results["protocol"]), *_how(results)]
 
 
 def _table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
-    """Returns a table, the protocol and the intervals beside it, and warnings."""
+    """Returns a table with its protocol, intervals and warnings."""
     lines = [*table.text(found["rows"], corner=f"protocol {protocol['name']}")]
     lines += [
         f"95% over the pictures, {name}: {', '.join(table.ranges(intervals))}"
@@ -130,16 +132,16 @@ def _table(found: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
 
 
 def _how(results: Mapping[str, Any]) -> list[str]:
-    said = statement_lines(results["protocol"])
+    texts = statement_lines(results["protocol"])
     return [
         "",
         *absent_lines(results["absent"]),
-        *(f"{name}: {what}" for name, what in said.items()),
+        *(f"{name}: {what}" for name, what in texts.items()),
     ]
 
 
 def paper_lines(found: Mapping[str, Any] | None) -> list[str]:
-    """Returns the paper's rows, for a terminal; nothing where there are none."""
+    """Returns the paper's rows for a terminal; empty if there are none."""
     if not found:
         return []
     title = f"the paper's own figures ({found['source']}), not measured here:"

@@ -1,4 +1,4 @@
-"""From what was measured of each picture to the rows of a table."""
+"""Makes the rows of a table from the measurements of each picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from palette_jax.evaluation.metrics import (
 
 Values = dict[str, float]
 Measured = Mapping[str, Mapping[str, np.ndarray]]
-"""By part, the arrays by `row/output`: what `Judge.measure` returns."""
+"""By part, the arrays that `Judge.measure` returns, by `row/output`."""
 
 MIN_PICTURES_FOR_FID = 10_000
 _FID_5K = 5000
@@ -26,22 +26,22 @@ _NO_CLASS = -1
 
 
 class Row(NamedTuple):
-    """What a set of pictures is worth.
+    """The metrics of a set of pictures.
 
     Attributes:
       values: of the whole set, by title.
-      each: by title, of each picture, for the metrics that are means over pictures.
+      each: of each picture, by title, for metrics that are means over pictures.
     """
 
     values: Values
     each: dict[str, np.ndarray]
 
     def joined(self, other: "Row") -> "Row":
-        """Returns the metrics of both."""
+        """Returns the metrics of both rows."""
         return Row(self.values | other.values, self.each | other.each)
 
     def without(self, titles: Sequence[str]) -> "Row":
-        """Returns the metrics but for some."""
+        """Returns the metrics without some titles."""
         return Row(
             {title: v for title, v in self.values.items() if title not in titles},
             {title: v for title, v in self.each.items() if title not in titles},
@@ -54,12 +54,12 @@ class Row(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A column.
+    """A metric.
 
     Attributes:
       title: its name, in tables and in files.
-      digits: behind the point.
-      better: "lower", "higher", or empty where neither is.
+      digits: after the decimal point.
+      better: "lower", "higher", or empty.
       meaning: in a sentence.
     """
 
@@ -71,27 +71,25 @@ class Metric(NamedTuple):
 
 METRICS = (
     Metric("FID", 2, "lower", "Fréchet distance of Inception-v3's 2048-d features"),
-    Metric("FID-5K", 2, "lower", "the same of the first 5,000 pictures alone"),
-    Metric("FID-768", 4, "lower", "the same of its 768-d features; another number"),
-    Metric("FID-192", 4, "lower", "the same of its 192-d features; another number"),
-    Metric("FID-64", 4, "lower", "the same of its 64-d features; another number"),
+    Metric("FID-5K", 2, "lower", "FID of only the first 5,000 pictures"),
+    Metric("FID-768", 4, "lower", "FID of 768-d features; do not compare with FID"),
+    Metric("FID-192", 4, "lower", "FID of 192-d features; do not compare with FID"),
+    Metric("FID-64", 4, "lower", "FID of 64-d features; do not compare with FID"),
     Metric(
         "KID", 5, "lower", "kernel distance of the 2048-d features to the originals'"
     ),
-    Metric("KID-768", 5, "lower", "the same of the 768-d features; another number"),
-    Metric("IS", 1, "higher", "Inception Score, mean of ten parts"),
+    Metric("KID-768", 5, "lower", "KID of 768-d features; do not compare with KID"),
+    Metric("IS", 1, "higher", "Inception Score, mean of ten splits"),
     Metric("CA", 1, "higher", "top-1 accuracy of ResNet-50, in percent"),
-    Metric("PD", 1, "lower", "perceptual distance: of Inception-v1's pooled features"),
+    Metric("PD", 1, "lower", "perceptual distance of Inception-v1's pooled features"),
     Metric("LPIPS", 3, "lower", "learned distance to the original (AlexNet, 0.1)"),
-    Metric("LPIPS-VGG", 3, "lower", "the same distance by VGG-16; another number"),
-    Metric("PSNR", 2, "higher", "dB, over what the model paints"),
+    Metric("LPIPS-VGG", 3, "lower", "LPIPS with VGG-16; do not compare with LPIPS"),
+    Metric("PSNR", 2, "higher", "dB, over the painted pixels"),
     Metric("SSIM", 3, "higher", "structural similarity, over the whole picture"),
-    Metric("MS-SSIM", 3, "higher", "the same over several scales"),
-    Metric(
-        "colourfulness", 1, "", "Hasler and Süsstrunk's M3; as the originals is best"
-    ),
-    Metric("a*", 1, "", "mean of CIE Lab's, of red against green, likewise"),
-    Metric("b*", 1, "", "mean of CIE Lab's, of yellow against blue, likewise"),
+    Metric("MS-SSIM", 3, "higher", "structural similarity over several scales"),
+    Metric("colourfulness", 1, "", "Hasler and Süsstrunk's M3; best is the originals'"),
+    Metric("a*", 1, "", "mean of CIE Lab's a*, red minus green, likewise"),
+    Metric("b*", 1, "", "mean of CIE Lab's b*, yellow minus blue, likewise"),
     Metric(
         "MS-SSIM between samples", 3, "lower", "the first and the others; low: diverse"
     ),
@@ -115,7 +113,7 @@ _MEANS = {
 
 
 def fid_title(feature: str) -> str:
-    """Returns the title of the distance of features, which are named by their size."""
+    """Returns the title of FID of a feature, which is named by its size."""
     return "FID" if feature == "2048" else f"FID-{feature}"
 
 
@@ -144,13 +142,12 @@ def row(
 
     Args:
       name: of the row, such as `sample_0`.
-      measured: of its pictures.
+      measured: measurements of its pictures.
       names: of the pictures, for messages.
-      originals: what was measured of the originals, picture by picture, as the row
+      originals: measurements of the originals, picture by picture, as the row
         `originals`.
-      reference: what the Fréchet distances refer to, by feature; of others there is
-        none.
-      labels: the class of each picture, -1 where it is not known.
+      reference: the reference statistics of Fréchet distances, by feature.
+      labels: the class of each picture, -1 if unknown.
       in_order: whether the order of the pictures is that of a published list.
     """
     values: Values = {}
@@ -173,7 +170,7 @@ def row(
 def _each(
     name: str, measured: Measured, originals: Measured, labels: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Returns by title what the pictures of a row add to it; NaN where that is none."""
+    """Returns the value of each picture of a row by title; NaN for none."""
     each: dict[str, np.ndarray] = {}
     for title, feature in (("KID", "2048"), ("KID-768", "768")):
         found = measured.get("inception", {}).get(f"{name}/{feature}")
@@ -183,7 +180,7 @@ def _each(
             each[title] = (
                 np.zeros(len(found)) if is_same else kernel.pseudo_values(found, target)
             )
-            break  # Of two, the one that is a name in the field.
+            break  # The first of two is the established name.
     logits = measured.get("resnet50", {}).get(f"{name}/logits")
     if logits is not None and labels is not None and (labels != _NO_CLASS).any():
         known = labels != _NO_CLASS
@@ -211,12 +208,12 @@ def mean_row(rows: Sequence[Row]) -> Row:
 
 
 def titles(rows: Sequence[Values]) -> list[str]:
-    """Returns the titles of the metrics that any row has, in their order."""
+    """Returns the titles of all metrics of the rows, in order."""
     return [m.title for m in METRICS if any(m.title in row for row in rows)]
 
 
 def number(title: str, value: float | None) -> str:
-    """Returns a value as it is printed; a dash where there is none."""
+    """Returns a value with its digits; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.{BY_TITLE[title].digits}f}"
@@ -231,7 +228,7 @@ def ranges(intervals: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def text(rows: Mapping[str, Values], *, corner: str = "") -> list[str]:
-    """Returns the lines of a table for a terminal, the first with the titles."""
+    """Returns the lines of a table for a terminal; the first line has the titles."""
     columns = titles(list(rows.values()))
     lines = [[corner, *columns]]
     for name, values in rows.items():

@@ -1,4 +1,4 @@
-"""Imports weights of other projects in any supported layout."""
+"""Imports weights of other projects in all supported layouts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from palette_jax.torch_file import read_torch, unwrapped
 SUPPORTED = (
     "supported are guided-diffusion's U-Net (.pt), Janspiry's Palette"
     " (*_Network.pth, *_Network_ema.pth), a folder of a diffusers UNet2DModel, and"
-    " what `palette-jax export` wrote (.safetensors)"
+    " files of `palette-jax export` (.safetensors)"
 )
 
 
@@ -33,24 +33,24 @@ def import_weights(
     new_attention_order: bool = False,
     noisy_first: bool = False,
 ) -> Imported:
-    """Reads weights of any layout supported.
+    """Reads weights of any supported layout.
 
     Args:
-      path: a file or, of diffusers, a folder.
-      image_size: in pixels, where neither the file nor a published network of that
-        shape says it; of an export of ours, to go on at another size than its own.
+      path: a file, or a folder of diffusers.
+      image_size: in pixels; needed if neither the file nor a published network of that
+        shape determines it. For our own exports, a new size.
       head_features: channels of an attention head, likewise.
-      num_heads: instead of them, where their number is the same everywhere.
+      num_heads: in place of `head_features`, if it is the same at all levels.
       new_attention_order: guided-diffusion's flag of that name.
-      noisy_first: of a diffusers network that knows a source image, whether the noisy
-        picture's channels stand before it.
+      noisy_first: whether the noisy picture's channels precede the source's in a
+        diffusers network with a source image.
 
     Returns:
-      The parameters, what a config of ours has to say of the network (and of how it is
-      sampled from), and a report, key by key.
+      The parameters, the fields of our config for the network and its sampling, and a
+      report for each key.
 
     Raises:
-      WeightsError: if they cannot be taken over; the message says what was found.
+      WeightsError: if the weights cannot be imported; the message names the reason.
     """
     if image_size is not None and image_size < 1:
         raise WeightsError(f"expected an image size of 1 or more, got {image_size}")
@@ -72,9 +72,9 @@ def import_weights(
     except OSError as error:
         raise WeightsError(f"{path}: expected to read weights, got {error}") from error
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
-        # Names of a layout may stand for anything at all in a damaged file.
+        # In a damaged file, the arrays may not fit the names of the layout.
         raise WeightsError(
-            f"{path}: expected weights that fit their names, got"
+            f"{path}: expected arrays that fit their names, got"
             f" {type(error).__name__}: {error}; the file is damaged, or of a variant"
             " that is not supported"
         ) from error
@@ -100,7 +100,7 @@ def _ours(path: epath.Path, image_size: int | None) -> Imported:
     try:
         model, size = config["model"], config["data"]["image_size"]
         if image_size is not None:
-            # Attention stays at the levels that have weights for it.
+            # Attention stays at the levels with attention weights.
             model["attn_resolutions"] = tuple(
                 resolution * image_size // size
                 for resolution in model["attn_resolutions"]
@@ -125,5 +125,5 @@ def _unknown(path: epath.Path, state: Mapping[str, Any]) -> str:
     names = ", ".join(list(state)[:4])
     found = f"{len(state)} tensors: {names}, ..."
     if {"conv_in.weight", "time_embedding.linear_1.weight"} <= state.keys():
-        found += " (those of diffusers: give the folder, with its config.json)"
-    return f"{path}: expected a layout that is supported, got {found}; {SUPPORTED}"
+        found += " (those of diffusers: name the folder with its config.json)"
+    return f"{path}: expected a supported layout, got {found}; {SUPPORTED}"

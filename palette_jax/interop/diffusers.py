@@ -1,7 +1,7 @@
-"""The folder of a diffusers `UNet2DModel`: config.json and safetensors.
+"""The layout of a diffusers `UNet2DModel`: a folder with config.json and safetensors.
 
-Like guided-diffusion's, it is told steps, bridged from gamma through the linear
-schedule of DDPM, and has its first convolution widened if it knows no source image.
+As in guided-diffusion, the network takes steps, which are computed from gamma by DDPM's
+linear schedule, and its first convolution is widened if it has no source image.
 """
 
 import functools
@@ -26,7 +26,7 @@ from palette_jax.torch_file import read_torch, unwrapped
 
 LAYOUT = "diffusers UNet2DModel"
 _FILE = "diffusion_pytorch_model"
-# Names of the layers of attention in files older than diffusers 0.15.
+# Names of attention layers in files older than diffusers 0.15.
 _OLD_NAMES = {
     ".query.": ".to_q.",
     ".key.": ".to_k.",
@@ -38,19 +38,19 @@ _OLD_NAMES = {
 def load_folder(
     folder: epath.PathLike, *, image_size: int | None = None, noisy_first: bool = False
 ) -> Imported:
-    """Converts a folder; of a whole pipeline, its `unet`.
+    """Converts the folder of a network, or of a pipeline with a `unet`.
 
     Args:
       folder: with config.json and the weights.
-      image_size: in pixels, where the config has none.
-      noisy_first: of networks with a source image, whether the noisy picture's channels
-        stand before it.
+      image_size: in pixels, if the config has none.
+      noisy_first: whether the noisy picture's channels precede the source's in networks
+        with a source image.
 
     Raises:
-      WeightsError: if something is missing, or of a kind that is named in the message.
+      WeightsError: if something is missing or unsupported.
     """
     folder = epath.Path(folder)
-    # Pipelines of the first versions have all in one folder.
+    # Pipelines of the first versions have all files in one folder.
     schedules = [
         path
         for path in (folder / "scheduler", folder)
@@ -59,18 +59,18 @@ def load_folder(
     if (folder / "model_index.json").exists() and not schedules:
         raise WeightsError(
             f"expected scheduler/scheduler_config.json in the pipeline {folder}, got"
-            " none: it says what the network predicts; copy the whole pipeline"
+            " none, so the network's prediction is unknown; copy the whole pipeline"
         )
     notes = [
         check_schedule(_read_json(path / "scheduler_config.json")) for path in schedules
-    ] or ["assumed, with no scheduler beside it: predicted noise, the linear schedule"]
+    ] or ["assumed, without a scheduler file: predicted noise, the linear schedule"]
     latent = [name for name in ("vae", "vqvae", "movq") if (folder / name).is_dir()]
     if latent:
         raise WeightsError(
             f"expected a network of pixels in {folder}, got one of latents, with"
-            f" {latent[0]}/ beside it; nothing here decodes them"
+            f" {latent[0]}/ beside it; latents are not supported"
         )
-    for name in ("unet_ema", "unet"):  # The averaged weights, where they are.
+    for name in ("unet_ema", "unet"):  # The averaged weights first.
         if (folder / name).is_dir():
             folder = folder / name
             break
@@ -92,17 +92,17 @@ def convert(
     noisy_first: bool = False,
     notes: Iterable[str] = (),
 ) -> Imported:
-    """Converts a state dict and its config; the options are those of `load_folder`.
+    """Converts a state dict and its config.
 
     Args:
       state: arrays by name.
       config: of the network.
-      image_size: in pixels, where the config has none.
-      noisy_first: whether the noisy picture's channels stand before the source's.
+      image_size: in pixels, if the config has none.
+      noisy_first: whether the noisy picture's channels precede the source's.
       notes: for the report.
 
     Raises:
-      WeightsError: if they do not fit each other, or are of a kind not supported.
+      WeightsError: if state and config do not match, or are unsupported.
     """
     network = read_network(config, image_size)
     state = unwrapped(state)
@@ -117,7 +117,7 @@ def convert(
         order = ("noisy, source", "source, noisy")[not noisy_first]
         notes.append(f"assumed: channels in the order {order} (--noisy-first)")
     if not network.cosines_first:
-        notes.append("sines and cosines of the level swapped")
+        notes.append("swapped the sines and cosines of the level")
     params, report = mapping.convert(
         state,
         _rules(state, network, noisy_first=noisy_first),
@@ -192,7 +192,7 @@ def _attention(ours: str, theirs: str, fields: Mapping[str, Any]) -> Iterator[Ru
 
 
 def _swapped(weight: np.ndarray) -> np.ndarray:
-    """Turns a layer that sees sines first to one that sees cosines first."""
+    """Converts a layer for sines first to a layer for cosines first."""
     return np.roll(weight, weight.shape[1] // 2, axis=1).T
 
 
@@ -203,9 +203,9 @@ def _new_name(key: str) -> str:
 
 
 def _weights(folder: epath.Path) -> dict[str, np.ndarray]:
-    """Reads safetensors, whole or in shards, or the PyTorch file of older models.
+    """Reads safetensors, in one file or in shards, or the PyTorch file of older models.
 
-    Where there is a variant in half precision alone, that one.
+    Reads half precision if there is no other variant.
     """
     for variant in ("", ".fp16"):
         path = folder / f"{_FILE}{variant}.safetensors"
@@ -232,6 +232,6 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{path.parent}: expected a folder that diffusers saved, with {path.name},"
-            f" got none that can be read ({error})"
+            f"{path.parent}: expected a folder of diffusers with {path.name}, got no"
+            f" readable file ({error})"
         ) from error

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
 
-# What our network cannot do otherwise; a key that is missing has this value too.
+# The only supported values, which are also the defaults of missing keys.
 _ONLY = {
     "_class_name": ("UNet2DModel",),
     "act_fn": ("silu", "swish"),
@@ -19,8 +19,8 @@ _ONLY = {
     "time_embedding_dim": (None,),
     "time_embedding_type": ("positional",),
 }
-# Schedulers of a network that predicts the noise of a discrete schedule. They differ in
-# how they sample, which is not taken over.
+# Schedulers of networks that predict the noise of a discrete schedule. Their sampling
+# differs, but is not imported.
 _SCHEDULERS = (
     "DDIMScheduler",
     "DDPMScheduler",
@@ -64,7 +64,7 @@ _DEFAULTS = {
     "up_block_types": (*["AttnUpBlock2D"] * 3, "UpBlock2D"),
     "upsample_type": "conv",
 }
-# Whether a block has attention, and how it resizes; None: as the config says.
+# Whether a block has attention, and how it resizes; None: by the config.
 _DOWN = {
     "DownBlock2D": (False, "conv"),
     "AttnDownBlock2D": (True, None),
@@ -78,25 +78,25 @@ _UP = {
 
 
 class Network(NamedTuple):
-    """The fields of our `UNet`, and what else its rules need."""
+    """The fields of our `UNet`, and further settings for the rules."""
 
     fields: dict[str, Any]
     attends: tuple[bool, ...]  # One per level.
     cosines_first: bool
-    assumed: tuple[str, ...]  # What the config does not say.
+    assumed: tuple[str, ...]  # Settings that the config lacks.
 
 
 def check_schedule(config: Mapping[str, Any]) -> str:
-    """Returns a note on a scheduler's config; a key that is missing has the default.
+    """Returns a note on a scheduler's config; missing keys have their default.
 
     Raises:
-      WeightsError: if it is not that of the steps we bridge to, or has no class.
+      WeightsError: if the schedule is unsupported, or the config has no class.
     """
     if config.get("_class_name") not in _SCHEDULERS:
         raise WeightsError(
             f"expected a scheduler out of {', '.join(_SCHEDULERS)}, got"
-            f" {config.get('_class_name')}: a network for it predicts something else"
-            " than the noise of a discrete schedule"
+            f" {config.get('_class_name')}, whose networks do not predict the noise of"
+            " a discrete schedule"
         )
     _check(config, _SCHEDULE)
     missing = [key for key in _SCHEDULE_SAID if key not in config]
@@ -111,7 +111,7 @@ def read_network(config: Mapping[str, Any], image_size: int | None) -> Network:
     """Returns our network for a config.
 
     Raises:
-      WeightsError: if the config asks for what our network does not do.
+      WeightsError: if the config has unsupported values.
     """
     _check(config, _ONLY)
     get = {**_DEFAULTS, **config}
@@ -167,18 +167,18 @@ def _check(config: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) -> None
     ]
     if wrong:
         raise WeightsError(
-            f"this diffusers model is not supported ({'; '.join(wrong)}); supported is"
-            " an unconditional UNet2DModel that predicts noise"
+            "expected an unconditional diffusers UNet2DModel that predicts noise, got"
+            f" another model ({'; '.join(wrong)})"
         )
 
 
 def _check_middle(get: Mapping[str, Any], attends: Sequence[bool]) -> None:
-    """Raises if attention in the middle differs from that of the levels."""
+    """Raises if attention in the middle differs from attention in the levels."""
     if not get["add_attention"]:
         if any(attends):
             raise WeightsError(
-                "expected attention in the middle, since levels have it, got"
-                " add_attention false"
+                "expected attention in the middle, as in the levels, got add_attention"
+                " false"
             )
         return
     groups = get["attn_norm_num_groups"]
@@ -197,17 +197,17 @@ def _blocks(get: Mapping[str, Any]) -> tuple[tuple[bool, ...], str]:
     others = (set(downs) - _DOWN.keys()) | (set(ups) - _UP.keys())
     if others or not len(downs) == len(ups) == len(get["block_out_channels"]):
         raise WeightsError(
-            f"expected blocks out of {', '.join([*_DOWN, *_UP])}, one a level, got"
-            f" {downs} and {ups}"
+            f"expected blocks out of {', '.join([*_DOWN, *_UP])}, one for each level,"
+            f" got {downs} and {ups}"
         )
     attends = tuple(_DOWN[name][0] for name in downs)
-    # The last level and, on the way up, the first one are not resized.
+    # The last level down and the first level up do not resize.
     how = {_DOWN[name][1] or get["downsample_type"] for name in downs[:-1]}
     how |= {_UP[name][1] or get["upsample_type"] for name in ups[1:]}
     if attends != tuple(_UP[name][0] for name in ups) or len(how) > 1:
         raise WeightsError(
-            "expected the same blocks on the way up as on the way down, and all to"
-            f" resize alike, got {downs} and {ups} with {sorted(how)}"
+            "expected matching down and up blocks, which all resize in the same way,"
+            f" got {downs} and {ups} with {sorted(how)}"
         )
     padding = get["downsample_padding"]
     if how == {"conv"} and padding in (0, 1):

@@ -1,8 +1,8 @@
-"""The U-Net layout of guided-diffusion (Dhariwal & Nichol 2021), to start from.
+"""The U-Net layout of guided-diffusion (Dhariwal & Nichol 2021).
 
-The network has no source image: its first convolution is widened by zeros, so that it
-predicts as before until it is trained on. Its steps come from gamma through the linear
-schedule it was trained with; half of its output, a variance, is dropped.
+The network has no source image: its first convolution is widened by zeros, so that its
+predictions do not change before further training. Its steps are computed from gamma by
+the linear schedule of its training; half of its output, a variance, is dropped.
 """
 
 import functools
@@ -16,7 +16,7 @@ from palette_jax.interop import mapping
 from palette_jax.interop.mapping import Imported, Rule
 
 LAYOUT = "guided-diffusion"
-# Base features and multipliers of what is published, to what shapes do not tell.
+# Base features and multipliers of published networks, to values not in the shapes.
 _PUBLISHED = {
     (256, (1, 1, 2, 2, 4, 4)): {"image_size": 256, "head_features": 64},
     (256, (0.5, 1, 1, 2, 2, 4, 4)): {"image_size": 512, "head_features": 64},
@@ -24,7 +24,7 @@ _PUBLISHED = {
 
 
 def is_layout(state: Mapping[str, np.ndarray]) -> bool:
-    """Tells whether these are the keys of guided-diffusion."""
+    """Returns whether these are the keys of guided-diffusion."""
     return "time_embed.0.weight" in state and "input_blocks.0.0.weight" in state
 
 
@@ -40,13 +40,13 @@ def convert(
 
     Args:
       state: arrays by name.
-      image_size: in pixels; known for published networks only.
+      image_size: in pixels; optional for published networks.
       head_features: channels of an attention head (`num_head_channels` there).
-      num_heads: instead of them, where the number of heads is the same everywhere.
-      new_attention_order: the flag of that name, of the networks trained with it.
+      num_heads: in place of `head_features`, if it is the same at all levels.
+      new_attention_order: guided-diffusion's flag of that name.
 
     Raises:
-      WeightsError: if it is of another layout, class-conditional or a classifier.
+      WeightsError: for another layout, a class-conditional network or a classifier.
     """
     _refuse(state)
     given = options(image_size, head_features, num_heads)
@@ -70,7 +70,7 @@ def convert(
         layout=LAYOUT,
         notes=[
             *notes,
-            "assumed, since the file does not say: steps of the linear schedule, betas"
+            "assumed, because the file lacks it: steps of the linear schedule, betas"
             " from 1e-4 to 0.02",
             *assumed(fields, given),
         ],
@@ -81,7 +81,7 @@ def convert(
 def options(
     image_size: int | None, head_features: int | None, num_heads: int | None
 ) -> dict[str, int]:
-    """Returns those that were given; a number of heads rules out their width."""
+    """Returns the given options; `num_heads` excludes `head_features`."""
     given = {
         "image_size": image_size,
         "head_features": head_features,
@@ -114,7 +114,7 @@ def infer_fields(
     published: Mapping[Any, Mapping[str, Any]],
     given: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Reads the fields of our `UNet` off the shapes, and takes the rest as given."""
+    """Returns the fields of our `UNet` from the shapes and the given options."""
     base = state[f"{embedding}.0.weight"].shape[1]
     num_res_blocks, levels, resize = _levels(state)
     features, attention_levels = [], []
@@ -128,10 +128,10 @@ def infer_fields(
     known = {**published.get((base, multipliers), {}), **given}
     if "image_size" not in known or not known.keys() & {"head_features", "num_heads"}:
         raise WeightsError(
-            "expected the size of pictures and the width of attention heads, which"
-            f" shapes do not tell, got only {dict(given)} for a network of {base}"
-            f" features times {multipliers}, which is none of the published ones;"
-            " give --image-size and --head-features (or --num-heads)"
+            "expected the size of pictures and the width of attention heads, which the"
+            f" shapes do not determine, got only {dict(given)} for an unpublished"
+            f" network of {base} features times {multipliers}; add --image-size and"
+            " --head-features (or --num-heads)"
         )
     size = known["image_size"]
     if size % 2 ** (levels - 1):
@@ -243,17 +243,15 @@ def _refuse(state: Mapping[str, np.ndarray]) -> None:
     if "label_emb.weight" in state:
         raise WeightsError(
             "expected a network without classes, got one conditioned on"
-            f" {state['label_emb.weight'].shape[0]} (label_emb); class conditioning is"
-            " not supported: take an unconditional one, 256x256_diffusion_uncond.pt"
+            f" {state['label_emb.weight'].shape[0]} classes (label_emb); import an"
+            " unconditional network, such as 256x256_diffusion_uncond.pt"
         )
     if not any(key.startswith("output_blocks.") for key in state):
-        raise WeightsError(
-            "expected a U-Net, got one without output_blocks: a classifier"
-        )
+        raise WeightsError("expected a U-Net, got a classifier without output_blocks")
 
 
 def _levels(state: Mapping[str, np.ndarray]) -> tuple[int, int, str]:
-    """Returns the blocks per level, the levels, and how sizes are changed."""
+    """Returns the blocks per level, the levels, and the kind of resizing."""
 
     def numbers(blocks: str) -> set[int]:
         names = [key.split(".") for key in state if key.startswith(blocks)]

@@ -1,10 +1,9 @@
-"""The layout of the unofficial PyTorch Palette by Janspiry, with its behaviour.
+"""The layout and behaviour of the unofficial PyTorch Palette by Janspiry.
 
-Its U-Net is guided-diffusion's with other names, told gamma itself. Its `attn_res`
-are rates of down-sampling, not pixels: where no level has that rate, as in all
-configurations it publishes, only the middle has attention. It samples with the small
-variance and clips its estimates, which the paper does not. Its colorizer is given the
-L* of Lab, where the paper's is given the luma.
+Its U-Net is guided-diffusion's with other names, and takes gamma. Its `attn_res` are
+rates of down-sampling, not pixels: in all its published configurations no level has
+that rate, so only the middle has attention. Unlike the paper, it samples with the small
+variance and clips its estimates, and its colorizer takes the L* of Lab, not the luma.
 """
 
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ _BUFFERS = (
 
 
 def is_layout(state: Mapping[str, np.ndarray]) -> bool:
-    """Tells whether these are the keys of that project."""
+    """Returns whether these are the keys of that project."""
     return any(key.startswith(_PREFIX) for key in state)
 
 
@@ -46,7 +45,7 @@ def convert(
     """Converts a state dict; the arguments are those of `guided_diffusion.convert`.
 
     Raises:
-      WeightsError: if it is of another layout, or of the network named `sr3` there.
+      WeightsError: for another layout, or that project's network `sr3`.
     """
     if f"{_PREFIX}cond_embed.0.weight" not in state:
         raise WeightsError(
@@ -85,8 +84,8 @@ def convert(
         named=lambda key: f"{_PREFIX}{key}",
         ignored={key: "of the schedule" for key in _BUFFERS if key in state},
         notes=[
-            "attention is where the file has it; in published files, the middle",
-            "a colorizer is given L* of Lab, as its own preprocessing makes it"
+            "attention at the levels of the file; in published files, the middle",
+            "a colorizer takes L* of Lab, as in that project's preprocessing"
             " (data.gray=lightness)",
             *guided_diffusion.assumed(fields, given),
         ],
@@ -97,7 +96,7 @@ def convert(
 
 
 def _schedules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, object]]:
-    """Returns how its models are trained, and how the published are sampled from."""
+    """Returns the schedules of training, and of sampling from published models."""
     return {
         "diffusion": _trained_on(np.asarray(state.get("gammas", ()), np.float64)),
         "sample": {
@@ -113,10 +112,10 @@ def _schedules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, object]]:
 
 
 def _trained_on(gammas: np.ndarray) -> dict[str, object]:
-    """Reads the schedule off the buffer of gammas; without one, it is the published.
+    """Returns the schedule from the buffer of gammas, or the published schedule.
 
     Raises:
-      WeightsError: if it is of another form than ours.
+      WeightsError: if the schedule is not linear.
     """
     if not len(gammas):
         return {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01}
@@ -140,9 +139,9 @@ def _trained_on(gammas: np.ndarray) -> dict[str, object]:
     if not found < 1e-3:
         raise WeightsError(
             "expected a linear schedule of betas in the buffer `gammas`, got another"
-            f" of {count} steps; only linear ones are supported"
+            f" schedule of {count} steps; only linear schedules are supported"
         )
-    # The buffer is rounded to float32, and the ends were written with few digits.
+    # The buffer is rounded to float32, and the original ends have few digits.
     for digits in range(1, 13):
         low, high = (float(f"{end:.{digits}g}") for end in ends)
         if deviation(low, high) <= max(2 * found, 1e-7):

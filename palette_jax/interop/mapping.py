@@ -1,4 +1,4 @@
-"""Converts weights key by key, and accounts for every key."""
+"""Converts weights key by key, and reports every key."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from palette_jax.types import Params
 
 
 class Rule(NamedTuple):
-    """How one of our arrays is made of theirs."""
+    """A rule that makes one of our arrays from theirs."""
 
     ours: str  # Such as "down_0_0/conv_in/kernel".
     theirs: tuple[str, ...]
@@ -24,12 +24,12 @@ class Rule(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Accounts for every key of both networks."""
+    """A report on every key of both networks."""
 
     layout: str
-    mapped: dict[str, tuple[str, ...]]  # Our path to the keys it was made of.
+    mapped: dict[str, tuple[str, ...]]  # Our path to the source keys.
     ignored: dict[str, str]  # Their key to the reason.
-    notes: tuple[str, ...] = ()  # What was widened, cut off or turned around.
+    notes: tuple[str, ...] = ()  # On widened, cut and reordered arrays.
 
     def lines(self) -> Iterator[str]:
         """Yields the report, a line for each key."""
@@ -40,7 +40,7 @@ class Report:
         yield from (f"{key} ignored: {why}" for key, why in self.ignored.items())
         yield (
             f"{len(self.mapped)} arrays mapped, {len(self.ignored)} keys ignored,"
-            " none left over on either side"
+            " no unused key on either side"
         )
 
 
@@ -48,7 +48,7 @@ class Imported(NamedTuple):
     """Weights of another project, ready to be saved as a checkpoint."""
 
     params: Params
-    config: dict[str, dict[str, Any]]  # What differs from config/base.py, by group.
+    config: dict[str, dict[str, Any]]  # Differences from config/base.py, by group.
     report: Report
 
 
@@ -120,7 +120,7 @@ def same(fields: Mapping[str, Any]) -> Iterator[Rule]:
 
 
 def channel_notes(in_channels: int, out_channels: int) -> list[str]:
-    """Returns what `conv_in` and `conv_out` do; raises for what they cannot."""
+    """Returns notes on `conv_in` and `conv_out`; raises for unsupported channels."""
     if in_channels not in (3, 6) or out_channels not in (3, 6):
         raise WeightsError(
             "expected a network with 3 channels (a noisy picture) or 6 (and its source)"
@@ -143,7 +143,7 @@ def check_heads(fields: Mapping[str, Any], features: Iterable[int]) -> None:
             raise WeightsError(
                 f"expected attention heads that divide {c} features, got"
                 + (f" {heads} heads" if heads else f" heads of {head_features}")
-                + "; give the ones it was trained with: --head-features or --num-heads"
+                + "; set those of its training with --head-features or --num-heads"
             )
 
 
@@ -164,12 +164,12 @@ def convert(
       rules: one for each of our arrays.
       fields: of our `UNet`.
       layout: its name, for messages.
-      named: what a key is called in the file, where that is something else.
-      ignored: keys to leave, with the reason.
+      named: returns the name in the file for a key.
+      ignored: keys without a rule, with the reason.
       notes: for the report.
 
     Raises:
-      WeightsError: if a key is missing, left over or of a wrong shape.
+      WeightsError: if a key is missing or unused, or has a wrong shape.
     """
     ignored = dict(ignored or {})
     wanted = _shapes(fields)
@@ -187,14 +187,14 @@ def convert(
     used = {key for keys in mapped.values() for key in keys}
     left = [key for key in state if key not in used | ignored.keys()]
     wrong += [f"{named(key)}: left over" for key in left]
-    said = " ".join(wrong)
-    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in said]
+    text = " ".join(wrong)
+    wrong += [f"{ours}: nothing" for ours in wanted.keys() - found if ours not in text]
     if wrong:
         raise WeightsError(
             f"expected the keys of {layout}, one for one, got {len(wrong)} that do not"
             f" fit: {'; '.join(wrong[:6])}"
             + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-            + ". The file is damaged, or of a variant that is not supported"
+            + "; the file is damaged, or of an unsupported variant"
         )
     params = flax.traverse_util.unflatten_dict(found, sep="/")
     called = {ours: tuple(map(named, keys)) for ours, keys in mapped.items()}

@@ -40,7 +40,7 @@ def read_safetensors(
     """Returns the tensors by name, and the file's metadata.
 
     Raises:
-      WeightsError: if the file is cut off, or of another kind.
+      WeightsError: if the file is truncated, or of another kind.
     """
     import safetensors
 
@@ -62,7 +62,7 @@ def read_metadata(path: epath.PathLike) -> dict[str, str]:
     """Returns the metadata, without reading the tensors.
 
     Raises:
-      WeightsError: if the file is cut off, or of another kind.
+      WeightsError: if the file is truncated, or of another kind.
     """
     try:
         with epath.Path(path).open("rb") as file:
@@ -76,8 +76,8 @@ def read_metadata(path: epath.PathLike) -> dict[str, str]:
 
 def _damaged(path: epath.PathLike, error: Exception) -> WeightsError:
     return WeightsError(
-        f"{path}: expected a whole safetensors file, got one that is cut off, damaged"
-        f" or of another kind ({error}); fetch it again"
+        f"{path}: expected a complete safetensors file, got one that is truncated,"
+        f" damaged or of another kind ({error}); download it again"
     )
 
 
@@ -93,14 +93,14 @@ def export_safetensors(
     Args:
       params: the weights.
       path: of the new file.
-      config: the configuration they were trained with; written beside them as JSON, so
-        that `import_weights` of the file needs no other.
+      config: the configuration of their training, stored as JSON in the metadata for
+        `import_weights`.
       dtype: of the numbers in the file.
     """
     import safetensors.numpy
 
     flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
-    # The writer takes the memory as it lies: a transposed view would come out wrong.
+    # The writer copies the memory: a transposed view would be written wrong.
     arrays = {name: np.ascontiguousarray(leaf, dtype) for name, leaf in flat.items()}
     metadata = {"format": _FORMAT, "config": json.dumps(config or {})}
     path = epath.Path(path)
@@ -117,22 +117,22 @@ def export_parts(
 ) -> list[epath.Path]:
     """Writes weights in bfloat16 as files such as `NAME-00001-of-00004.safetensors`.
 
-    `import_safetensors` of any of them reads them all.
+    `import_safetensors` of any part reads all parts.
 
     Args:
       params: the weights.
       path: of the files, before `-00001-of-...`.
-      config: the configuration they were trained with; in each file.
+      config: the configuration of their training; in each file.
       max_bytes: of a file.
 
     Raises:
-      WeightsError: if an array alone is larger than that.
+      WeightsError: if a single array is larger than a file.
     """
     import safetensors.numpy
 
     flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
     metadata = {"format": _FORMAT, "config": json.dumps(config)}
-    # The header names each array with its place; a name takes far less than this.
+    # The header has the name and offset of each array, which need far less than this.
     free = max_bytes - 1024 - len(json.dumps(metadata))
     parts: list[dict[str, np.ndarray]] = [{}]
     used = 0
@@ -153,7 +153,7 @@ def export_parts(
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [_part_name(path.name, i + 1, count) for i in range(count)]
     files = [path.parent / name for name in names]
-    # All are written before the first takes the place of an older one.
+    # All parts are written before the first replaces an older file.
     with contextlib.ExitStack() as stack:
         for file, part in zip(files, parts, strict=True):
             written = stack.enter_context(atomic.writing(file))
@@ -166,17 +166,17 @@ def _part_name(stem: str, index: int, count: int) -> str:
 
 
 def is_ours(path: epath.PathLike) -> bool:
-    """Tells whether `export_safetensors` wrote the file."""
+    """Returns whether `export_safetensors` wrote the file."""
     return read_metadata(path).get("format") == _FORMAT
 
 
 def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
-    """Reads what `export_safetensors` wrote: the weights and the configuration.
+    """Reads the weights and the configuration that `export_safetensors` wrote.
 
-    Of weights in parts, any part stands for all of them.
+    For weights in parts, name any part.
 
     Raises:
-      WeightsError: if a file is damaged or missing, or another program wrote it.
+      WeightsError: if a file is damaged or missing, or from another program.
     """
     tensors: dict[str, np.ndarray] = {}
     metadata: dict[str, str] = {}
@@ -184,8 +184,8 @@ def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
         more, metadata = read_safetensors(part)
         if metadata.get("format") != _FORMAT:
             raise WeightsError(
-                f"{part}: expected a file that `palette-jax export` wrote, got one with"
-                f" the format {metadata.get('format')!r}"
+                f"{part}: expected a file of `palette-jax export`, got one with the"
+                f" format {metadata.get('format')!r}"
             )
         tensors |= more
     params = flax.traverse_util.unflatten_dict(tensors, sep="/")
@@ -193,7 +193,7 @@ def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
 
 
 def _parts(path: epath.Path) -> list[epath.Path]:
-    """Returns a file, or all parts of the weights that it is a part of."""
+    """Returns the file, or all parts if it is one part."""
     match = _PART.fullmatch(path.name)
     if match is None:
         return [path]
@@ -202,7 +202,7 @@ def _parts(path: epath.Path) -> list[epath.Path]:
     missing = [name for name in names if not (path.parent / name).exists()]
     if missing:
         raise WeightsError(
-            f"{path}: expected all {count} parts of the weights beside it, got no"
-            f" {', '.join(missing)}; fetch them too"
+            f"{path}: expected all {count} parts of the weights in its folder, got no"
+            f" {', '.join(missing)}; download them too"
         )
     return [path.parent / name for name in names]

@@ -1,4 +1,4 @@
-"""Compares a network that was imported with outputs which its own code computed."""
+"""Compares an imported network with outputs of its original code."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,25 +13,25 @@ from palette_jax.interop.mapping import Imported
 from palette_jax.models.unet import UNet
 
 FORM = (
-    "an .npz file with x [n, channels, height, width], the network's input as its own"
-    " code takes it, t [n], the steps (or gamma [n]), and out, what it returned"
+    "an .npz file with x [n, channels, height, width], the input of the original code,"
+    " t [n], the steps (or gamma [n]), and out, its output"
 )
-_TOLERANCE = 2e-4  # Of the largest value: the rounding of float32 in another order.
+_TOLERANCE = 2e-4  # Of the largest value, for float32 rounding in another order.
 
 
 def compare(
     imported: Imported, path: epath.PathLike, *, noisy_first: bool = False
 ) -> Iterator[str]:
-    """Yields a line for each output that is equal to rounding.
+    """Yields a line for each output that agrees to rounding.
 
     Args:
       imported: the network.
-      path: of the file, see `FORM`. Several inputs, as of other sizes, are `x_NAME` and
-        `out_NAME`.
-      noisy_first: whether the noisy picture's channels stand before the source's.
+      path: of the file in the format `FORM`. Further inputs, for example of other
+        sizes, are `x_NAME` and `out_NAME`.
+      noisy_first: whether the noisy picture's channels precede the source's.
 
     Raises:
-      WeightsError: if an output differs, or the file is of another form.
+      WeightsError: if an output differs, or the file has another format.
     """
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
@@ -51,10 +51,10 @@ def compare(
         if not error <= _TOLERANCE:
             raise WeightsError(
                 f"expected the outputs {name} of {path} to {_TOLERANCE} of the largest"
-                f" value, got a difference of {error:.2g}; give the heads, the order of"
-                " attention and that of the channels it was trained with"
-                " (--head-features or --num-heads, --new-attention-order,"
-                " --noisy-first), and look for what else was assumed in the notes"
+                f" value, got a difference of {error:.2g}; set the heads, the order of"
+                " attention and the order of channels of its training (--head-features"
+                " or --num-heads, --new-attention-order, --noisy-first), and check the"
+                " other assumptions in the notes"
             )
         yield f"verified: {name} of {path} is equal to {error:.1g} of its largest value"
 
@@ -96,13 +96,13 @@ def _check_shapes(
 def _run(
     imported: Imported, given: np.ndarray, gamma: np.ndarray, *, noisy_first: bool
 ) -> np.ndarray:
-    """Returns what the network makes of inputs, [n, 3, height, width]."""
+    """Returns the outputs of the network, [n, 3, height, width]."""
     model: Mapping[str, Any] = imported.config["model"]
     known = UNet.__dataclass_fields__.keys() - {"dtype"}
     fields = {key: value for key, value in model.items() if key in known}
     network = UNet(**fields, image_size=imported.config["data"]["image_size"])
     images = jnp.asarray(given, jnp.float32).transpose(0, 2, 3, 1)
-    # A network without a source has no weight for one.
+    # A network without a source image has no weights for it.
     source, noisy = jnp.zeros_like(images[..., :3]), images
     if given.shape[1] == 6:
         first, second = jnp.split(images, 2, axis=-1)

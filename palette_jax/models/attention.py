@@ -1,4 +1,4 @@
-"""Attention itself, by the kernel that the device has for it."""
+"""Attention with the best kernel of the device."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ def attend(
 ) -> Float[Array, "b n heads c"]:
     """Returns softmax(q k^T / sqrt(c)) v of each head.
 
-    On a GPU, in 16 bits, by cuDNN's fused kernel, which never writes the n x n weights.
-    On a CPU, in float32, by blocks of queries, once there are more than one block.
-    Elsewhere XLA's. No kernel of Pallas is used on a TPU: `jax.jit` cannot split one
-    over the devices of a mesh, and the flash kernel takes no 8 x 8 pixels.
+    GPUs use cuDNN's fused kernel in 16 bits, which never writes the n x n weights. CPUs
+    use blocks of queries in float32 if there are several blocks. Otherwise XLA computes
+    it. TPUs do not use a Pallas kernel: `jax.jit` cannot split one over the devices of
+    a mesh, and the flash kernel does not support 8 x 8 pixels.
     """
     if q.dtype == jnp.float32 and q.shape[1] > _BLOCK:
         return jax.lax.platform_dependent(q, k, v, cpu=_by_blocks, default=_by_xla)
     fused = (
         q.dtype in _16_BITS
-        and q.shape[-1] % 8 == 0  # What cuDNN asks for.
+        and q.shape[-1] % 8 == 0  # cuDNN's requirement.
         and q.shape[-1] <= 128
         and _has_fused_kernel(jax.local_devices()[0])
     )
@@ -35,7 +35,7 @@ def attend(
 
 
 def _has_fused_kernel(device: Any) -> bool:
-    """Returns whether it is an NVIDIA GPU of the Ampere generation or later."""
+    """Returns whether the device is an NVIDIA GPU of the Ampere generation or later."""
     if "cuda" not in device.client.platform_version.lower():
         return False
     return float(device.compute_capability) >= 8.0
@@ -49,8 +49,8 @@ def _by_xla(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 def _by_blocks(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Returns attention without the n x n weights in memory, as flash attention does.
 
-    A block's weights have the shape (b, heads, keys, queries): XLA's CPU backend then
-    multiplies without a transposed copy, and reduces over keys by whole vectors.
+    A block's weights have the shape (b, heads, keys, queries): so XLA's CPU backend
+    multiplies without a transposed copy, and reduces over keys with full vectors.
     """
     return _forward(q, k, v)[0]
 
@@ -74,7 +74,7 @@ def _forward(
 def _backward(
     saved: tuple[jax.Array, ...], d_out: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the gradients; the weights are computed again from the rows' sums."""
+    """Returns the gradients; recomputes the weights from the sums of the rows."""
     q, k, v, out, log_sums = saved
     scale = q.shape[-1] ** -0.5
     # The softmax's gradient subtracts each row's mean of d_weights under the weights.

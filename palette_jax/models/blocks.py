@@ -35,7 +35,7 @@ def _downsample_by_reshaping(h: Array) -> Array:
 
 
 def _downsample_by_convolution(h: Array) -> Array:
-    # A TPU would write what it reshapes in float32, padded.
+    # A TPU would write the reshaped array in float32, padded.
     c = h.shape[-1]
     kernel = jnp.broadcast_to(0.25 * jnp.eye(c, dtype=h.dtype), (2, 2, c, c))
     return jax.lax.conv_general_dilated(
@@ -51,7 +51,7 @@ def _downsample_by_convolution(h: Array) -> Array:
 def pixel_unshuffle(
     h: Float[Array, "b h w c"], size: int
 ) -> Float[Array, "b h//{size} w//{size} c*{size}**2"]:
-    """Makes one pixel of each square of size x size pixels, with all their channels."""
+    """Packs each square of size x size pixels into the channels of one pixel."""
     b, height, width, c = h.shape
     h = h.reshape(b, height // size, size, width // size, size, c)
     return h.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // size, width // size, -1)
@@ -60,7 +60,7 @@ def pixel_unshuffle(
 def pixel_shuffle(
     h: Float[Array, "b h w c"], size: int
 ) -> Float[Array, "b h*{size} w*{size} c//{size}**2"]:
-    """Makes a square of size x size pixels of each pixel; undoes `pixel_unshuffle`."""
+    """Unpacks each pixel to size x size pixels; the inverse of `pixel_unshuffle`."""
     b, height, width, _ = h.shape
     h = h.reshape(b, height, width, size, size, -1)
     return h.transpose(0, 1, 3, 2, 4, 5).reshape(b, height * size, width * size, -1)
@@ -87,8 +87,8 @@ class Resize(nn.Module):
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, the second scaled and shifted by the noise level.
 
-    `conv_out` starts at zero, so a new block passes its input through unchanged (or
-    resized: BigGAN's up- and down-sampling sits between norm and convolution).
+    `conv_out` starts at zero, so a new block returns its input (or resizes it: BigGAN's
+    up- and down-sampling is between norm and convolution).
     """
 
     features: int
@@ -105,7 +105,7 @@ class ResBlock(nn.Module):
         level_emb: Float[Array, "b emb"],
         deterministic: bool = True,
     ) -> Float[Array, "b h2 w2 c_out"]:
-        """Returns the new features; dropout needs a `dropout` key if not turned off."""
+        """Returns the new features; dropout, unless off, needs a `dropout` key."""
         conv = functools.partial(Conv, self.features, dtype=self.dtype)
         resize = {"up": upsample, "down": downsample, None: lambda h: h}[self.resize]
         skip = resize(h)
@@ -131,7 +131,7 @@ class ResBlock(nn.Module):
 
 
 class DilatedBlock(nn.Module):
-    """A 3x3 convolution with holes, told the noise level; starts as the identity."""
+    """A dilated 3x3 convolution with the noise level; starts as the identity."""
 
     dilation: int
     norm: Callable[..., nn.Module] = GroupNorm
@@ -158,12 +158,12 @@ class DilatedBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over all pixels, added to its input; starts as the identity.
 
-    With `blocks_per_side`, a pixel attends to those of its own block only: 2 cuts the
-    picture into four blocks that do not overlap.
+    With `blocks_per_side`, a pixel attends only to pixels of its own block: 2 cuts the
+    picture into four disjoint blocks.
     """
 
     head_features: int = 64
-    num_heads: int = 0  # The same everywhere; 0: as `head_features` says.
+    num_heads: int = 0  # At all levels; 0: by `head_features`.
     blocks_per_side: int = 1
     norm: Callable[..., nn.Module] = GroupNorm
     dtype: DTypeLike = jnp.float32
@@ -187,10 +187,9 @@ def _cut(h: Float[Array, "b h w c"], side: int) -> Float[Array, "blocks hw c"]:
     b, height, width, c = h.shape
     if height % side or width % side:
         raise ValueError(
-            f"expected a height and width that {side} divides, to cut into {side} x"
-            f" {side} blocks, got {height} x {width}; take a picture whose size is a"
-            f" multiple of {side} times the smallest level's stride, or"
-            " model.attention=global"
+            f"expected a height and width divisible by {side}, for {side} x {side}"
+            f" blocks, got {height} x {width}; use a picture whose size is a multiple"
+            f" of {side} times the smallest level's stride, or model.attention=global"
         )
     h = h.reshape(b, side, height // side, side, width // side, c)
     return jnp.moveaxis(h, 3, 2).reshape(b * side**2, -1, c)
@@ -199,7 +198,7 @@ def _cut(h: Float[Array, "b h w c"], side: int) -> Float[Array, "blocks hw c"]:
 def _join(
     tokens: Float[Array, "blocks hw c"], side: int, height: int, width: int
 ) -> Float[Array, "b h w c"]:
-    """Puts the blocks back in their places."""
+    """Joins the blocks; the inverse of `_cut`."""
     c = tokens.shape[-1]
     h = tokens.reshape(-1, side, side, height // side, width // side, c)
     return jnp.moveaxis(h, 2, 3).reshape(-1, height, width, c)

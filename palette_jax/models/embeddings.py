@@ -11,14 +11,14 @@ from jaxtyping import Array, Float
 
 from palette_jax.models.layers import Dense
 
-_MAX_LOG_SNR = 15.0  # Beyond what float32 keeps of a gamma near 1.
+_MAX_LOG_SNR = 15.0  # Beyond the precision of float32 for a gamma near 1.
 
 
 def log_snr_position(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
     """Maps gamma to 0 (clean) .. 1000 (noise), evenly in log-SNR.
 
-    Gamma itself would crowd half of the levels trained on into the last thousandth of
-    its range. The sinusoids were made for positions up to 1000 (Vaswani et al. 2017).
+    Gamma itself would crowd half of the trained levels into the last thousandth of its
+    range. The sinusoids were designed for positions up to 1000 (Vaswani et al. 2017).
     """
     log_snr = jnp.log(gamma) - jnp.log1p(-gamma)
     log_snr = jnp.clip(log_snr, -_MAX_LOG_SNR, _MAX_LOG_SNR)
@@ -26,7 +26,7 @@ def log_snr_position(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
 
 
 def step_position(gamma: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Maps gamma to the step, 0 to 999, at which ADM's linear schedule has it.
+    """Maps gamma to its step, 0 to 999, in ADM's linear schedule.
 
     For weights trained with steps (Ho et al. 2020: betas from 1e-4 to 0.02).
     """
@@ -42,9 +42,9 @@ def sinusoids(
 
     Args:
       position: of each picture.
-      features: how many, half of them cosines.
-      freq_shift: 1 makes the last period 20000 pi exactly, as in Ho et al. (2020); with
-        0 it is one place further on.
+      features: number of features, half of them cosines.
+      freq_shift: 1 makes the last period exactly 20000 pi, as in Ho et al. (2020); with
+        0 that period would be the next one.
     """
     half = features // 2
     frequency = np.exp(-np.log(10000.0) * np.arange(half) / (half - freq_shift))
@@ -55,8 +55,9 @@ def sinusoids(
 class LevelEmbedding(nn.Module):
     """Embeds gamma: sinusoids, then two dense layers, as ADM embeds its step.
 
-    `position` is what the sinusoids see: `log_snr`, ours; `step`, that of ADM's linear
-    schedule; or `gamma` itself, which moves few of them, but has weights trained on it.
+    `position` is the argument of the sinusoids: `log_snr`, our default; `step`, of
+    ADM's linear schedule; or `gamma`, which varies few of them, for weights trained
+    with it.
     """
 
     base_features: int

@@ -1,7 +1,7 @@
-"""Convolutions and products, with weights named and shaped as those of Flax.
+"""Convolutions and linear layers, with the names and shapes of Flax's weights.
 
-Unlike Flax's, they sum the gradient of a bias in float32, whatever the type of the
-computation: a sum over all pixels in bfloat16 stops at 256 of equal summands.
+Unlike Flax's, they always sum the gradient of a bias in float32: in bfloat16 a sum of
+equal terms over all pixels stops growing at 256 terms.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def add_bias(h: Float[Array, "b *n c"], bias: Float[Array, "..."]) -> Array:
-    """Adds a float32 bias to features of any type; its gradient is summed in float32.
+    """Adds a float32 bias to features of any type; sums its gradient in float32.
 
     Args:
       h: the features.
-      bias: of a shape that broadcasts to theirs.
+      bias: with a shape that broadcasts to `h`.
     """
     # Broadcast first, cast after: backward, the cast comes before the sum.
     return h + jnp.broadcast_to(bias, h.shape).astype(h.dtype)
@@ -48,8 +48,8 @@ class Dense(nn.Module):
 class HeadProjections(nn.Module):
     """Queries, keys and values of attention, with the weights of one linear layer.
 
-    Its columns are head by head, and in each the three kinds, as in ADM. They are put
-    in the order of the kinds, so that no features have to be moved.
+    Its columns are ordered by head, then by kind, as in ADM. The weights are reordered
+    by kind, so that no features have to be moved.
     """
 
     heads: int
@@ -74,7 +74,7 @@ class HeadProjections(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A 1x1 convolution, with the weights of one, as the matrix product that it is.
+    """A 1x1 convolution, with its weights, computed as a matrix product.
 
     On a CPU, XLA's convolution takes 1.2 to 1.6 times as long.
     """
@@ -84,7 +84,7 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "b h w c_in"]) -> Float[Array, "b h w c_out"]:
-        """Returns the features of each pixel, made of those of the same pixel."""
+        """Returns the new features of each pixel."""
         shape = (1, 1, h.shape[-1], self.features)
         kernel = self.param("kernel", kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -147,10 +147,10 @@ def _convolve_upsampled(h: Array, kernel: Array) -> Array:
 
 
 def _convolve_between(h: Array, kernel: Array) -> Array:
-    """Does the same without the large picture, by 4 of its 9 products.
+    """Convolves the upsampled picture without making it, with 4 of the 9 products.
 
-    Repeated pixels are those of a picture with zeros between them, each spread over a
-    square of four: so the kernel is spread instead, and a TPU leaves out the zeros.
+    Repeating pixels equals inserting zeros and then spreading each pixel over a square
+    of four. This spreads the kernel instead, and a TPU skips the zeros.
     """
     padded = jnp.pad(kernel, ((1, 1), (1, 1), (0, 0), (0, 0)))
     rows = padded[:-1] + padded[1:]

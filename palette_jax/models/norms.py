@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _Affines = tuple[Array, Array, Array, Array]
-"""Gain and bias of the layer, scale and shift of each picture; 1 c or b c or none."""
+"""Gain and bias of the layer, scale and shift of each picture; `1 c`, `b c` or None."""
 
 
 class GroupNorm(nn.Module):
-    """Normalises groups of channels; computes in float32, whatever the input's type.
+    """Normalises groups of channels; computes in float32 for any input type.
 
-    Where 32 does not divide the channels, as in very small networks, it takes the
-    largest power of two below it that does.
+    If 32 does not divide the channels, as in very small networks, the number of groups
+    is the largest smaller power of two that does.
     """
 
     groups: int = 32
@@ -38,7 +38,7 @@ class GroupNorm(nn.Module):
           h: the features.
           scale: of each picture's channels.
           shift: the same.
-          silu: applies the SiLU to the result.
+          silu: whether to apply SiLU to the result.
         """
         groups = math.gcd(self.groups, h.shape[-1])
         gain, bias = _Affine(name="norm")(h.shape[-1])
@@ -46,9 +46,9 @@ class GroupNorm(nn.Module):
         return _norm(h, affine, groups, self.epsilon, silu)
 
 
-# All that is done to a channel of a picture comes to one factor and one summand: one
-# pass over the features to find them and one to apply them. Written out in turn, with
-# gradients, it takes three to five times as long on a CPU.
+# The whole operation on a channel of a picture is one factor and one summand: one pass
+# over the features computes them and one applies them. Separate operations, with their
+# gradients, take three to five times as long on a CPU.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _norm(h: Array, affine: _Affines, groups: int, epsilon: float, silu: bool) -> Array:
     return _norm_forward(h, affine, groups, epsilon, silu)[0]
@@ -59,7 +59,7 @@ def _norm_forward(
 ) -> tuple[Array, Any]:
     pixels = tuple(range(1, h.ndim - 1))
     # Squares of numbers around 0 lose no digits to a large mean. In 16 bits the numbers
-    # themselves have lost more; and without it, a TPU sums while it still convolves.
+    # have lost more digits themselves; without the pivot a TPU sums while it convolves.
     pivot = jnp.zeros((len(h), h.shape[-1]), jnp.float32)
     if h.dtype == jnp.float32:
         pivot = _first_of_groups(h, groups)
@@ -72,9 +72,9 @@ def _norm_forward(
 
 
 def _norm_backward(
-    groups: int, epsilon: float, silu: bool, kept: Any, cotangent: Array
+    groups: int, epsilon: float, silu: bool, residuals: Any, cotangent: Array
 ) -> tuple[Array, _Affines]:
-    h, pivot, moments, affine = kept
+    h, pivot, moments, affine = residuals
     pixels = tuple(range(1, h.ndim - 1))
     line, pull_back = jax.vjp(
         lambda moments, affine: _line(moments, affine, groups, epsilon),
@@ -94,8 +94,8 @@ def _norm_backward(
     centered, inner = of_line(h, cotangent)
     sums = (centered * inner).sum(pixels), inner.sum(pixels)
     (d_mean, d_square), d_affine = pull_back(sums)
-    # Computed again from what is stored in the type of `h`: kept, it would be written
-    # and read in float32. Without the barrier XLA finds that both are the same.
+    # Recomputed from the residuals in the type of `h`: stored, it would be written and
+    # read in float32. Without the barrier XLA would merge both computations.
     centered, inner = of_line(*jax.lax.optimization_barrier((h, cotangent)))
     count = math.prod(h.shape[1:-1])
     d_h = inner * jnp.expand_dims(line[0], pixels)

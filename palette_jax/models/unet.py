@@ -1,4 +1,4 @@
-"""The U-Net of ADM (Dhariwal & Nichol 2021), told the source image by its channels."""
+"""The U-Net of ADM (Dhariwal & Nichol 2021), with the source image as an input."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -23,27 +23,28 @@ _Attend = Callable[[Array, int, str, int, int], Array]
 class UNet(nn.Module):
     """Predicts the noise in `y_t` from the source `x` and the noise level.
 
-    The defaults are the paper's 256x256 network: ADM's class-conditional one without
+    The defaults are the paper's 256x256 network: ADM's class-conditional network
+    without
     classes and with the source concatenated to its input, 552,814,083 parameters.
 
-    `attention` is the study of the paper's Table 5. It prints 552, 552, 624 and 603
-    million parameters for the first four, digits cut off, and no structure; of the
-    simple ones that were counted, these come out so (552.8, 552.8, 624.9, 603.1):
+    `attention` is the study of the paper's Table 5. The table prints 552, 552, 624 and
+    603 million parameters (truncated) for the first four values but no structure. The
+    following simple structures have these counts (552.8, 552.8, 624.9, 603.1):
 
       global       every pixel attends to every other.
-      local        the four quarters of the picture, each for itself.
-      dilated      a single dilated convolution in a block of its own in place of each
-                   attention, with dilations 2, 4, 8. The middle keeps its attention.
+      local        attention within each quarter of the picture.
+      dilated      a block with a single dilated convolution replaces each attention,
+                   with dilations 2, 4, 8. The middle keeps its attention.
       more_blocks  residual blocks: six at the largest of `attn_resolutions`, two at the
                    next, one at each other. The middle keeps its attention. (Doubling
                    the blocks on the way down gives 601.0 million.)
-      none         no attention, in the middle neither. Not in the paper.
+      none         no attention, also not in the middle. Not in the paper.
 
-    With a `patch_size` of 2, the first level sees squares of 2 x 2 pixels as one pixel
-    with four times the channels: a quarter of the work at the largest size, for small
+    With a `patch_size` of 2, the first level packs 2 x 2 pixels into one pixel with
+    four times the channels: a quarter of the work at the largest size, for small
     networks. Not in the paper.
 
-    The last five fields are for weights that were trained elsewhere.
+    The last five fields are for weights of other projects.
     """
 
     base_features: int = 256
@@ -51,12 +52,12 @@ class UNet(nn.Module):
     num_res_blocks: int = 2  # Per level; one more on the way up.
     attention: Literal["global", "local", "dilated", "more_blocks", "none"] = "global"
     attn_resolutions: Sequence[int] = (32, 16, 8)  # Sizes in pixels at `image_size`.
-    image_size: int = 256  # Where `attn_resolutions` are counted from.
+    image_size: int = 256  # The reference of `attn_resolutions`.
     patch_size: int = 1  # Side of the squares of pixels that become one.
     head_features: int = 64
-    num_heads: int = 0  # The same everywhere; 0: as `head_features` says.
+    num_heads: int = 0  # At all levels; 0: by `head_features`.
     dropout: float = 0.0
-    remat: bool = False  # Computes each block twice instead of keeping its insides.
+    remat: bool = False  # Computes each block twice instead of storing its activations.
     dtype: DTypeLike = jnp.float32  # Of the computation; parameters stay float32.
     # Between levels: residual blocks or plain convolutions (`blocks.Resize`).
     resize: Literal["block", "conv", "conv_pad_end"] = "block"
@@ -76,7 +77,7 @@ class UNet(nn.Module):
     ) -> Float[Array, "b h w c"]:
         """Returns the predicted noise in float32.
 
-        Height and width may differ from `image_size` and each other, but have to be
+        Height and width may differ from `image_size` and from each other, but must be
         multiples of patch_size * 2 ** (levels - 1).
         """
         embed = LevelEmbedding(
@@ -138,7 +139,7 @@ class UNet(nn.Module):
         return blocks.pixel_shuffle(h, self.patch_size).astype(jnp.float32)
 
     def _attend(self, level_emb: Array, deterministic: bool) -> _Attend:
-        """Returns what follows a residual block where attention is configured."""
+        """Returns the function that follows a residual block at attention levels."""
         sizes = sorted(self.attn_resolutions, reverse=True)
 
         def attend(h: Array, level: int, way: str, i: int, count: int) -> Array:

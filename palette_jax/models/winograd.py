@@ -1,7 +1,7 @@
-"""3x3 convolutions whose kernel's gradient takes a quarter of the products on a CPU.
+"""3x3 convolutions with a kernel gradient by Winograd, with a quarter of the products.
 
-XLA computes that gradient on a CPU at 15 to 70 GFLOP/s where the convolution itself
-runs at 80 to 150. Other devices compile what they compiled before.
+On a CPU, XLA computes that gradient at 15 to 70 GFLOP/s and the convolution itself at
+80 to 150. Other devices keep XLA's gradient.
 """
 
 import functools
@@ -31,8 +31,8 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 _OUTPUT = np.concatenate([_OUTPUT, [[0, 1, -1, 8, -8, 1]]])
 
 
-# Products of one tap in a picture: below 8 x 8 pixels with 64 features there is nothing
-# to gain, and each shape takes a second to compile.
+# Products of one tap in a picture: below 8 x 8 pixels with 64 features there is no
+# gain, and each shape takes a second to compile.
 _SMALL = 2**18
 
 
@@ -109,7 +109,7 @@ def _squares(h: Array) -> Float[Array, "b m 6 n 6 c"]:
 
 
 def _transform(matrix: np.ndarray, array: Array, rows: int, columns: int) -> Array:
-    """Returns matrix @ array @ matrix.T over two axes, which come to the front."""
+    """Returns matrix @ array @ matrix.T over two axes, moved to the front."""
     array = _combine(matrix, array, columns)
     # Fused with the next pass, each entry would be computed six times, in a program
     # that takes seconds to compile.
@@ -118,9 +118,9 @@ def _transform(matrix: np.ndarray, array: Array, rows: int, columns: int) -> Arr
 
 
 def _combine(matrix: np.ndarray, array: Array, axis: int) -> Array:
-    """Returns matrix @ array over one axis, which comes to the front.
+    """Returns matrix @ array over one axis, moved to the front.
 
-    The few entries are written out: a product with a matrix of 6 x 6 would move the
+    Sums the entries one by one: a matrix product with 6 x 6 entries would move the
     array twice, and most entries are 0 or 1.
     """
     parts = [

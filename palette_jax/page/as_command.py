@@ -1,4 +1,4 @@
-"""The `palette-jax restore` that does what a visitor did on the page."""
+"""The `palette-jax restore` command that repeats a computation of the page."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ def as_command(name: str, settings: Settings, about: Mapping[str, Any]) -> str:
     """Returns the command that writes the same file.
 
     Args:
-      name: of the photo.
+      name: the photo's file name.
       settings: of one result.
-      about: what the result holds: names of checkpoint, mask and hints.
+      about: the metadata of the result: names of checkpoint, mask and hints.
     """
     given = {
         "task": settings.task,

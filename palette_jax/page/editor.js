@@ -1,6 +1,6 @@
-// The picture with its mask and its edges. Gradio gives `element`, which holds
-// editor.html, `props`, and `upload`, which sends a file; `trigger` tells the server of
-// it, whose answer arrives as `props.value`. The page asks `window.paletteEditor`.
+// The editor of the picture, its mask and its edges. Gradio provides `element`, which
+// contains editor.html, `props`, and `upload`, which sends a file. `trigger` notifies the
+// server, whose answer arrives as `props.value`. The page reads `window.paletteEditor`.
 const find = (selector) => element.querySelector(selector);
 const root = find(".editor"), stage = find(".stage"), canvas = find("canvas");
 const context = canvas.getContext("2d");
@@ -10,16 +10,16 @@ const sides = Object.fromEntries(
 
 let task = props.task;
 let photo = null;       // {name, width, height, image}: `image` may be smaller.
-let mask = null, hints = null;  // Of makeLayer.
+let mask = null, hints = null;  // Layers of makeLayer.
 let tool = "brush", stroke = null, pointer = null;
 let dragged = null;     // The edge: {side, from, before, layout}.
 let zoom = 1, pan = { x: 0, y: 0 };
-let asked = 0;          // Counts what was sent, to know an answer to something older.
-let sending = null;     // The photo that was sent last: {file, name}.
-let sent = null;        // The photo that is shown.
-let layers = null;      // What is painted on the photo that was sent: {mask, hints, …}.
-const earlier = [];     // What results took the place of: {sent, mask, hints}.
-let together = [], number = 0;  // The pictures that were dropped, and which is open.
+let asked = 0;          // Number of requests, to recognize answers to older ones.
+let sending = null;     // The photo of the last request: {file, name}.
+let sent = null;        // The shown photo.
+let layers = null;      // The layers of the photo in `sending`: {mask, hints, …}.
+const earlier = [];     // The photos that results replaced: {sent, mask, hints}.
+let together = [], number = 0;  // The dropped pictures, and the index of the open one.
 let reloads = false;    // Whether the page may be left without a question.
 
 const say = (text, wrong = false) => {
@@ -28,12 +28,12 @@ const say = (text, wrong = false) => {
 };
 const extended = (side) => Math.min(Math.max(Number(sides[side].value) || 0, 0), 400) / 100;
 const share = (side) => task === "uncrop" ? extended(side) : 0;
-// What the brush paints on, if the task has one.
+// The layer that the brush paints on, if the task has one.
 const layer = () => task === "inpaint" ? mask
   : task === "colorize" && props.hints ? hints : null;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// Where the whole, which is the picture with its extension, is on the canvas.
+// The position on the canvas of the picture with its extension.
 function layout() {
   const left = share("left") * photo.width, top = share("top") * photo.height;
   const width = photo.width * (1 + share("right")) + left;
@@ -119,7 +119,7 @@ const actions = {
   clear: () => change({ kind: "clear" }),
   invert: () => change({ kind: "invert" }),
   "load-mask": () => photo ? find(".mask-file").click()
-    : say("Open the picture first, then its mask.", true),
+    : say("expected a picture, got none; open the picture first, then its mask", true),
   "save-mask": () => saveDrawing("mask", () => mask.picture()),
   "save-hints": () => saveDrawing("hints", () => hints.colours()),
   previous: () => openNumber(number - 1),
@@ -132,7 +132,7 @@ const actions = {
   "zoom-out": () => zoomAt(1 / 1.5, stage.clientWidth / 2, stage.clientHeight / 2),
 };
 
-// Keeps what is at (x, y) of the canvas where it is.
+// Zooms around the point (x, y) of the canvas.
 function zoomAt(factor, x, y) {
   const now = clamp(zoom * factor, 1, 16), ratio = now / zoom;
   const middle = { x: stage.clientWidth / 2, y: stage.clientHeight / 2 };
@@ -142,20 +142,20 @@ function zoomAt(factor, x, y) {
   draw();
 }
 
-// Under the name that the copied command gives it.
+// Saves under the name that the copied command expects.
 function saveDrawing(kind, encoded) {
-  if (!photo) return say("Open a picture first.", true);
+  if (!photo) return say("expected a picture, got none; open a picture first", true);
   const link = document.createElement("a");
   link.href = encoded();
   link.download = `${photo.name.replace(/\.[^.]*$/, "")}_${kind}.png`;
   link.click();
 }
 
-// Opens the first of some pictures, or of what is in folders.
+// Opens the first of several pictures.
 function openAll(files) {
   together = files;
   if (files.length) openNumber(0);
-  else say("There is no picture in it.", true);
+  else say("expected a picture, got none; open another folder or file", true);
 }
 function openNumber(wanted) {
   number = clamp(wanted, 0, together.length - 1);
@@ -163,7 +163,7 @@ function openNumber(wanted) {
   find(".place").textContent = `${number + 1} of ${together.length}`;
   sendWith({ file: together[number], name: together[number].name || "pasted.png" }, null);
 }
-// Sends a photo with what was painted on it already, and the photos before it.
+// Sends a photo with its painted layers, and the photos before it.
 function sendWith(photo, painted, before = []) {
   sending = photo;
   layers = painted && { ...painted, before };
@@ -173,11 +173,11 @@ function sendWith(photo, painted, before = []) {
 async function send(file, name, kind) {
   const megabytes = props.max_bytes / 1e6;
   if (file.size > props.max_bytes)
-    return say(`${name} has ${Math.ceil(file.size / 1e6)} MB; at most ${megabytes} are taken.`, true);
+    return say(`${name}: expected at most ${megabytes} MB, got ${Math.ceil(file.size / 1e6)} MB`, true);
   const number = ++asked;
   say(`Sending ${name}…`);
   try {
-    // A name that nobody else sends at the same time; the server keeps the true one.
+    // A unique name; the server keeps the true name.
     const { path } = await upload(new File([file], `${Date.now()}${Math.random()}`));
     trigger("upload", { upload: path, name, kind, number });
   } catch (error) {
@@ -199,7 +199,7 @@ async function answered(answer) {
   }
   photo = { ...answer, image };
   sent = sending;
-  // Layers of another size would be of another picture.
+  // Layers of another size belong to another picture.
   const fits = layers && layers.mask.canvas.width === photo.width
     && layers.mask.canvas.height === photo.height;
   mask = fits ? layers.mask : makeLayer(photo.width, photo.height);
@@ -245,15 +245,15 @@ window.paletteEditor = {
     draw();
   },
   openAll,
-  // The mask stays where the new picture has the same size.
+  // The mask stays if the new picture has the same size.
   goOn: (file, name) => sendWith({ file, name }, { mask, hints },
     [...earlier, { sent, mask, hints }]),
-  // A server that was started again knows neither the picture nor the page.
+  // A restarted server knows neither the picture nor the page.
   reload: async () => {
-    await keep();
+    await saveForReload();
     reloads = true;
     location.reload();
   },
 };
 window.paletteEditor.task(task);
-takeUp();
+restoreAfterReload();

@@ -1,5 +1,5 @@
 // Mouse, pen, fingers and keys. Part of editor.js.
-const touches = new Map();  // Pointers that are down, to where each is.
+const touches = new Map();  // Pressed pointers, with their positions.
 let pinch = null, moving = null, spaceIsDown = false;
 
 const onCanvas = (event) => {
@@ -35,7 +35,7 @@ canvas.addEventListener("pointerdown", (event) => {
   stage.focus({ preventScroll: true });
   canvas.setPointerCapture(event.pointerId);
   touches.set(event.pointerId, onCanvas(event));
-  if (touches.size === 2) {  // Two fingers zoom; the first has not meant to paint.
+  if (touches.size === 2) {  // Two fingers zoom: undo the stroke of the first.
     if (stroke) layer().forget();
     stroke = dragged = null;
     pinch = pinched();
@@ -105,12 +105,12 @@ stage.addEventListener("wheel", (event) => {
   zoomAt(Math.exp(-event.deltaY / 200), x, y);
 }, { passive: false });
 
-// What is in a file system's entry; without hidden files, and only once.
+// The files of an entry of the file system, without hidden files, each once.
 async function filesOf(entry) {
   if (entry.name.startsWith(".") || entry.name === "@eaDir") return [];
   if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
   const reader = entry.createReader(), entries = [];
-  for (;;) {  // A browser gives a hundred at a time.
+  for (;;) {  // A browser returns a hundred at a time.
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) break;
     entries.push(...some);
@@ -118,7 +118,7 @@ async function filesOf(entry) {
   entries.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
   return (await Promise.all(entries.map(filesOf))).flat();
 }
-// Not all browsers know the type of all pictures that the server reads.
+// Browsers do not know all picture types that the server reads.
 const isPicture = (file) => file.type.startsWith("image/")
   || /\.(avif|hei[cf]|jp2|p[bgnp]m|tga|tiff?|webp)$/i.test(file.name);
 
@@ -129,9 +129,9 @@ async function dropped(transfer) {
     const all = await Promise.all(entries.filter(Boolean).map(filesOf));
     openAll(all.flat().filter(isPicture));
   } else if (files.length) openAll(files);
-  else say("This is no file: save the picture first, then drop it here.", true);
+  else say("expected a file, got none; save the picture first, then drop it here", true);
 }
-// A file that misses the frame would else replace the page.
+// Otherwise a file dropped outside of the frame would replace the page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"])
   document.addEventListener(name, (event) => {
     event.preventDefault();

@@ -1,4 +1,4 @@
-"""Who may ask the server of the page, and how much it stores."""
+"""Access control and storage quota of the page's server."""
 
 import fcntl
 import ipaddress
@@ -18,11 +18,10 @@ _PREFIX, _LOCK = "palette_jax_", "server.lock"
 
 
 class Guard:
-    """Middleware that refuses foreign sites, and uploads beyond a quota.
+    """Middleware that refuses requests of other sites, and uploads beyond a quota.
 
-    A site that a browser has open may send requests to addresses of this computer. It
-    gives itself away by its name: in `Host` if its name was pointed here, else in
-    `Origin`.
+    Any site in the browser can send requests to addresses of this computer. Its name is
+    in `Host` if its name resolves to this computer, else in `Origin`.
     """
 
     def __init__(
@@ -35,12 +34,12 @@ class Guard:
         max_bytes: int,
         max_total_bytes: int,
     ):
-        """Serves any IP address, this computer's name, and those that are allowed.
+        """Accepts IP addresses, this computer's name, and the allowed names.
 
         Args:
-          app: that is guarded.
-          host: the address that it listens at.
-          allowed: names under which others reach it, through a web server in front.
+          app: the guarded application.
+          host: the address that the server listens at.
+          allowed: host names of a web server in front.
           folder: of all files.
           max_bytes: of one request.
           max_total_bytes: of all files.
@@ -50,7 +49,7 @@ class Guard:
         self._names = {"localhost", own, f"{own}.local", host.lower()}
         self._allowed = set(map(str.lower, allowed))
         self._max_bytes, self._max_total_bytes = max_bytes, max_total_bytes
-        self._arriving = 0  # Bytes of requests that are not whole yet.
+        self._arriving = 0  # Bytes of unfinished requests.
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers a request, or passes it on."""
@@ -69,14 +68,14 @@ class Guard:
             self._arriving -= length
 
     def refusal(self, scope: Any) -> PlainTextResponse | None:
-        """Returns the answer to a request that is not served."""
+        """Returns the error response to a refused request."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
             return PlainTextResponse(
                 "expected the address of this computer as Host, got another name; open"
-                " the address that palette-jax demo printed, or start it with"
-                " --allow-host=NAME",
+                " the address that palette-jax demo printed, or start palette-jax demo"
+                " with --allow-host=NAME",
                 403,
             )
         if origin is not None and not self._is_same(origin, host):
@@ -111,7 +110,7 @@ class Guard:
         return True
 
     def _is_same(self, origin: str, host: str) -> bool:
-        """Whether a page is ours; a web server in front may have another name."""
+        """Whether a page is ours; a web server in front may use another name."""
         netloc = origin.partition("://")[2].lower()
         return netloc == host.lower() or _name(netloc) in self._allowed
 
@@ -130,7 +129,7 @@ class Folder:
         """Deletes folders of servers that were killed, and makes a new one."""
         _sweep(pathlib.Path(tempfile.gettempdir()))
         self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Locked before it has its name, so that no other server takes it for old.
+        # Locked before it gets its name: else another server could delete it as old.
         self._lock = (self.path / "new").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(self.path / "new", self.path / _LOCK)
@@ -148,7 +147,7 @@ class Folder:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches what listens at an address."""
+    """Whether only this computer can connect to an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -159,7 +158,7 @@ def lan_address() -> str:
     """Returns this computer's address on its network, or else its name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # Sends nothing. The address is of no computer (RFC 5737).
+            # Sends nothing. No computer has this address (RFC 5737).
             probe.connect(("192.0.2.1", 9))
         except OSError:
             return socket.gethostname()
@@ -167,7 +166,7 @@ def lan_address() -> str:
 
 
 def _sweep(parent: pathlib.Path) -> None:
-    """Deletes this user's folders whose server is dead, and so holds no lock."""
+    """Deletes this user's folders of dead servers, which hold no lock."""
     for folder in parent.glob(f"{_PREFIX}*"):
         try:
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():

@@ -7,7 +7,7 @@ function makeLayer(width, height) {
   canvas.width = before.width = width;
   canvas.height = before.height = height;
   const context = canvas.getContext("2d"), beforeContext = before.getContext("2d");
-  let edits = [], undone = [];  // In order; undo takes the last away.
+  let edits = [], undone = [];  // In order; undo removes the last.
 
   function stroke({ erase, radius, points, color }, from = 0) {
     context.strokeStyle = color ?? COLOR;
@@ -15,7 +15,7 @@ function makeLayer(width, height) {
     context.lineCap = context.lineJoin = "round";
     context.lineWidth = 2 * radius;
     context.beginPath();
-    context.moveTo(points[from].x - 1e-3, points[from].y);  // Else one point is nothing.
+    context.moveTo(points[from].x - 1e-3, points[from].y);  // Else one point draws nothing.
     for (const point of points.slice(from)) context.lineTo(point.x, point.y);
     context.stroke();
   }
@@ -42,22 +42,22 @@ function makeLayer(width, height) {
   }
   return {
     canvas,
-    // A stroke that is being drawn: only what was added to it.
+    // An unfinished stroke: draws only the new points.
     extend(edit) {
       stroke(edit, Math.max(edit.points.length - 2, 0));
     },
-    forget: () => copy(context, before),  // The stroke that is being drawn.
+    forget: () => copy(context, before),  // Removes the unfinished stroke.
     add(edit) {
       edits.push(edit);
       undone = [];
-      copy(context, before);  // Soft edges would add up where a stroke was drawn in parts.
+      copy(context, before);  // Soft edges would add up if a stroke were drawn in parts.
       apply(edit);
       copy(beforeContext, canvas);
     },
     undo() { if (edits.length) { undone.push(edits.pop()); replay(); } },
     redo() { if (undone.length) { edits.push(undone.pop()); replay(); } },
     isEmpty: () => !context.getImageData(0, 0, width, height).data.some(Boolean),
-    // Colours, opaque where they are true.
+    // The hints, opaque at the true colours.
     colours() {
       const drawn = context.getImageData(0, 0, width, height);
       for (let i = 3; i < drawn.data.length; i += 4)
@@ -67,7 +67,7 @@ function makeLayer(width, height) {
       target.getContext("2d").putImageData(drawn, 0, 0);
       return target.toDataURL("image/png");
     },
-    // White is filled in, black is kept, as everywhere else.
+    // White is filled in, black is kept.
     picture() {
       const drawn = context.getImageData(0, 0, width, height);
       const pixels = new Uint32Array(drawn.data.buffer);

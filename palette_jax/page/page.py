@@ -1,4 +1,4 @@
-"""The page: a picture, what to do with it, and what came of it."""
+"""The page: the picture, the task, the settings and the result."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from palette_jax.errors import UserError
 from palette_jax.page import work
 from palette_jax.page.guard import Guard
-from palette_jax.page.visitors import Limits, Visitors, WaitingQueue
+from palette_jax.page.sessions import Limits, Sessions, WaitingQueue
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.settings import QUALITY_PRESETS, SAMPLERS, Settings
 from palette_jax.tasks import TASKS
@@ -20,7 +20,7 @@ from palette_jax.tasks import TASKS
 _SAMPLERS = [("of the quality", ""), *((name, name) for name in SAMPLERS)]
 _LARGE = [
     ("as fits the task", "auto"),
-    ("restore a small copy, enlarge what is new", "shrink"),
+    ("restore a small copy, enlarge the new part", "shrink"),
     ("in tiles, at full size", "tiles"),
 ]
 # The fields of the settings, in the order of the inputs.
@@ -41,42 +41,44 @@ _START = """(_, ...rest) => {
 }"""
 
 
-def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Blocks:
+def make_page(restorer: Restorer, limits: Limits, sessions: Sessions) -> gr.Blocks:
     """Lays the page out; `launch` it with `launch_options`."""
     waiting = WaitingQueue(limits.max_waiting)
 
     def take(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        visitor = visitors.of(request)
+        session = sessions.of(request)
         sent = (event.upload, event.name, limits)
         try:
             if event.kind == "mask":
-                answer = visitor.take_mask(*sent)
+                answer = session.take_mask(*sent)
             else:
-                answer = visitor.take(*sent, image_size=restorer.image_size)
+                answer = session.take(*sent, image_size=restorer.image_size)
         except UserError as error:
             answer = {"error": str(error)}
-        except Exception:  # Of broken files that Pillow did not see to be such.
+        except Exception:  # Of broken files that Pillow did not recognize as broken.
             logging.exception("A picture could not be read.")
-            answer = {"error": "This file cannot be read: save it as PNG or JPEG."}
+            answer = {
+                "error": "expected a picture, got a broken file; save it as PNG or JPEG"
+            }
         return {**answer, "number": event.number, "kind": event.kind}
 
     def run(request: gr.Request, drawn: Any, *choices: Any) -> Iterator[dict]:
         chosen = dict(zip(_CHOICES, choices, strict=True))
-        # Fields that were left empty.
+        # Empty fields.
         chosen |= {name: chosen[name] or None for name in ("sampler", "num_steps")}
         chosen |= {
             "seed": chosen["seed"] or 0,
             "num_samples": chosen["num_samples"] or 1,
         }
         yield from work.run(
-            restorer, limits, waiting, visitors.of(request), drawn, chosen
+            restorer, limits, waiting, sessions.of(request), drawn, chosen
         )
 
     def cancel(request: gr.Request) -> None:
-        visitors.of(request).stop.set()
+        sessions.of(request).stop.set()
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    # Uploads that were never opened; the visitors' own files are deleted by them.
+    # For uploads that were never opened; sessions delete their own files.
     age = (limits.keep_seconds // 6 or 1, limits.keep_seconds)
     with gr.Blocks(title="palette_jax", delete_cache=age) as page:
         gr.HTML(_heading(restorer), elem_id="heading", apply_default_css=False)
@@ -85,13 +87,13 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                 task = gr.Radio(
                     [(TASKS[name].title, name) for name in restorer.task_names],
                     value=restorer.task_names[0],
-                    label="What to do",
+                    label="Task",
                     elem_id="task",
                 )
                 editor = _own(
                     "editor",
                     "mask.js",
-                    "keep.js",
+                    "reload.js",
                     "editor.js",
                     "gestures.js",
                     task=restorer.task_names[0],
@@ -107,9 +109,9 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                 result = _own("result", "result.js")
                 if "weights" in restorer.about:
                     _card()
-        page.unload(visitors.leave)
+        page.unload(sessions.leave)
         editor.upload(take, None, [editor], **private, concurrency_limit=2)
-        # The queue of work.py says who waits, and can be left.
+        # work.py has its own queue, which shows positions and can be left.
         start.click(
             run,
             [editor, *choices],
@@ -119,7 +121,7 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
             **private,
         ).then(None, js="() => window.paletteResult.settle()")
         stop.click(cancel, queue=False, **private)
-        # In the browser: it is known before the next click.
+        # In the browser, so that the number changes before the next click.
         results = {name: _num_samples(name, limits) for name in restorer.task_names}
         task.change(
             None,
@@ -134,19 +136,19 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
 def launch_options(
     limits: Limits, *, host: str, allowed: Sequence[str]
 ) -> dict[str, Any]:
-    """Returns what `Blocks.launch` takes: no fonts from elsewhere, no large files.
+    """Returns arguments of `Blocks.launch`: no external fonts, no large files.
 
     Args:
       limits: of the host.
-      host: the address that it listens at.
-      allowed: names of a web server in front.
+      host: the address that the server listens at.
+      allowed: host names of a web server in front.
     """
     guarded = Middleware(
         Guard,
         host=host,
         allowed=allowed,
         folder=gr.utils.get_upload_folder(),
-        # A mask goes with other things, and in a longer code.
+        # A request holds the mask beside other fields, and in base64, which is longer.
         max_bytes=2 * limits.max_bytes,
         max_total_bytes=limits.max_total_bytes,
     )
@@ -173,8 +175,8 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
         (f"{name}, {steps['num_steps']} steps", name)
         for name, steps in QUALITY_PRESETS.items()
     ]
-    if restorer.student_steps:  # It knows no others.
-        presets = [(f"{restorer.student_steps} steps, as it was distilled for", "fast")]
+    if restorer.student_steps:  # A student has one number of steps.
+        presets = [(f"{restorer.student_steps} steps, as distilled", "fast")]
     quality = gr.Radio(
         presets,
         value=Settings.quality,
@@ -201,7 +203,7 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
             num_steps = gr.Number(
                 0,
                 precision=0,
-                label="Steps, 0: of the quality",
+                label="Steps, 0: those of the quality",
                 min_width=120,
                 elem_id="num_steps",
             )
@@ -220,16 +222,14 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
 
 
 def _num_samples(task: str, limits: Limits) -> int:
-    """Returns how many results to choose from: several of what is a guess."""
+    """Returns the default number of results, several for tasks with guesses."""
     guesses = TASKS[task].shrinks or TASKS[task].needs_mask or TASKS[task].extends
     return min(4, limits.max_samples) if guesses else 1
 
 
 def _card() -> None:
-    """Says beside the result what to expect of the weights of the package."""
-    title = (
-        "A small network that has seen few pictures: what it does well, and what not"
-    )
+    """Shows the strengths and weaknesses of the package's weights beside the result."""
+    title = "A small network, trained on few pictures: its strengths and weaknesses"
     with gr.Accordion(title, open=False, elem_id="card"):
         text = resources.files("palette_jax").joinpath("weights", "README.md")
         gr.Markdown(text.read_text("utf8"))
@@ -244,15 +244,15 @@ def _heading(restorer: Restorer) -> str:
         for name in restorer.task_names
     )
     return (
-        "<h1>palette_jax</h1><p>Open a picture, choose what to do, and run. The network"
-        f" was trained to {', '.join(names)}, on pictures of {size} x {size} pixels."
-        " Pictures stay on the computer that serves this page, and are deleted when you"
-        f" close it.</p><ul>{sentences}</ul>"
+        "<h1>palette_jax</h1><p>Open a picture, choose a task, and run. The network was"
+        f" trained to {', '.join(names)}, on pictures of {size} x {size} pixels."
+        " Your pictures stay on the computer that serves this page, which deletes them"
+        f" when you close the page.</p><ul>{sentences}</ul>"
     )
 
 
 def _own(name: str, *scripts: str, **props: Any) -> gr.HTML:
-    """Returns a part of the page that is drawn by our own files."""
+    """Returns a component of the page from our own HTML and JavaScript files."""
     return gr.HTML(
         html_template=_asset(f"{name}.html"),
         js_on_load="\n".join(map(_asset, scripts)),

@@ -1,22 +1,22 @@
-// What came of it: how far it is, a comparison, and the files. The page tells it by
-// `window.paletteResult` and gradio, as `props.value`, a dict of work.py.
+// The result: progress, a comparison, and the files. Its states are dicts of work.py,
+// which arrive by `window.paletteResult` and as gradio's `props.value`.
 const find = (selector) => element.querySelector(selector);
 const compare = find(".compare");
 let done = null;        // The last dict with results.
-let chosen = 0;         // Which of them is shown.
+let chosen = 0;         // The index of the shown result.
 
-// Relative, so that the page may lie below any address.
+// Relative, so that the page works below any address.
 const address = (path) =>
   "gradio_api/file=" + path.split("/").map(encodeURIComponent).join("/");
 
-// Gradio waits for ever for a server that was killed, and when one is back it loads the
-// page again: here that is done when the picture is kept.
+// Gradio waits forever for a killed server, and reloads the page when a server is back.
+// Here the page reloads only after the picture is saved.
 const ask = window.fetch.bind(window);
 const isIdentity = (url) => String(url?.url ?? url).endsWith("/app_id");
 window.fetch = (url, ...options) => isIdentity(url)
   ? Promise.reject(new Error("result.js asks for it")) : ask(url, ...options);
-let serverId = null;    // Which one gave the page.
-let gone = false;       // Whether it does not answer.
+let serverId = null;    // The server that sent the page.
+let gone = false;       // Whether the server does not answer.
 async function identity() {
   try {
     const signal = AbortSignal.timeout(5000);
@@ -29,8 +29,8 @@ async function watchServer() {
   serverId ??= now;
   if (now === null && !gone) {
     gone = true;
-    show({ state: "failed", text: "The server does not answer. The picture and what you"
-      + " painted are still here: leave this page open, and start the server again." });
+    show({ state: "failed", text: "The server does not answer. This page still has the"
+      + " picture and the mask: leave it open, and start the server again." });
   } else if (now !== null && now !== serverId) {
     return window.paletteEditor.reload().catch((error) => show({ state: "failed",
       text: `The server was started again: save your mask, then load this page again. ${error}` }));
@@ -44,7 +44,7 @@ watchServer();
 
 function show(news) {
   const busy = news.state === "running" || news.state === "waiting";
-  // On a small window the result is far below.
+  // In a small window the result is far below.
   if (busy && !document.body.classList.contains("palette-busy"))
     element.scrollIntoView({ block: "nearest", behavior: "smooth" });
   document.body.classList.toggle("palette-busy", busy);
@@ -73,7 +73,7 @@ function show(news) {
 function choose(index) {
   chosen = index;
   const { name, path } = done.results[index];
-  // The same name may hold another picture by now.
+  // The file may have changed under the same name.
   const fresh = `?${done.time}`;
   find(".after").src = address(path) + fresh;
   find(".before").src = address(done.before) + fresh;
@@ -107,10 +107,10 @@ function choose(index) {
     }));
 }
 
-let scale = null;       // Pixels of the screen for one of the result; null: all is shown.
+let scale = null;       // Screen pixels for each pixel of the result; null: fit to frame.
 function enlarge(factor) {
   const frame = find(".frame"), { naturalWidth, naturalHeight } = find(".after");
-  // What is in the middle of the frame, as shares of the picture.
+  // The centre of the frame, as shares of the picture.
   const x = scale === null ? 0.5 : (frame.scrollLeft + frame.clientWidth / 2
     - compare.offsetLeft) / compare.offsetWidth;
   const y = scale === null ? 0.5 : (frame.scrollTop + frame.clientHeight / 2
@@ -141,7 +141,7 @@ find(".doubt").onclick = () => {
   find(".doubt").classList.toggle("active", hidden);
 };
 
-// Also where a browser has no clipboard for pages without TLS.
+// Also works in browsers without a clipboard for pages without TLS.
 find(".copy").onclick = async () => {
   const shown = find(".command");
   shown.textContent = done.results[chosen].command;
@@ -179,7 +179,7 @@ watch("value", () => { if (props.value) show(props.value); });
 
 window.paletteResult = {
   show,
-  // The server has ended, whatever it said.
+  // The server has ended the computation, whatever its last state was.
   settle: () => document.body.classList.contains("palette-busy")
     && show({ state: "failed", text: "The server did not answer: try again." }),
 };

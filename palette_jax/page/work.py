@@ -1,7 +1,7 @@
-"""A computation for a visitor: checked, watched, stopped, and its files handed over.
+"""Runs a computation for a session: checks, queue, progress, cancelling and results.
 
-What the page shows is a dict that result.js draws; its `state` is waiting, running,
-done, stopped or failed.
+The page shows dicts, which result.js draws; their `state` is waiting, running, done,
+stopped or failed.
 """
 
 import base64
@@ -21,8 +21,8 @@ from jaxtyping import UInt8
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
-from palette_jax.page import handover
-from palette_jax.page.visitors import Limits, Visitor, WaitingQueue, inline
+from palette_jax.page import results
+from palette_jax.page.sessions import Limits, Session, WaitingQueue, inline
 from palette_jax.pictures import files
 from palette_jax.restoration import masks
 from palette_jax.restoration.progress import Progress, Stopped
@@ -31,7 +31,7 @@ from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides
 
-_POLL = 0.25  # Seconds after which it is seen that a computation is to stop.
+_POLL = 0.25  # Seconds between checks of the stop flag.
 _PREVIEWS_A_SECOND = 3
 _PREVIEW_SIZE = 512
 
@@ -40,24 +40,24 @@ def run(
     restorer: Restorer,
     limits: Limits,
     waiting: WaitingQueue,
-    visitor: Visitor,
+    session: Session,
     drawn: dict[str, Any] | None,
     choices: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    """Yields what the page shows while a picture is restored, and at last the files.
+    """Yields the states of a restoration for the page; the last one has the files.
 
     Args:
       restorer: the network.
       limits: of the host.
-      waiting: the queue of those who wait for the device.
-      visitor: who asks.
-      drawn: what was drawn onto the picture, as `paletteEditor.value()` says it.
+      waiting: the queue for the device.
+      session: of the page.
+      drawn: mask, hints and edges, the value of `paletteEditor.value()`.
       choices: fields of `Settings`.
     """
-    visitor.stop.set()  # Whatever else this page has asked for.
-    stop = visitor.stop = threading.Event()
+    session.stop.set()  # Any earlier computation of this page.
+    stop = session.stop = threading.Event()
     try:
-        job = _job(restorer, limits, visitor, drawn or {}, choices)
+        job = _job(restorer, limits, session, drawn or {}, choices)
         place = waiting.join()
         ended = None
         try:
@@ -67,33 +67,33 @@ def run(
                     return
                 who = "one other is" if ahead == 1 else f"{ahead} others are"
                 yield {"state": "waiting", "text": f"Waiting: {who} in front of you."}
-            text = "Preparing. The first picture of a size takes longer."
+            text = "Preparing. The first picture of each size takes longer."
             yield {"state": "running", "text": text}
             news: queue.Queue[Any] = queue.Queue()
             compute = functools.partial(
-                _compute, restorer, job, visitor, stop, limits, news
+                _compute, restorer, job, session, stop, limits, news
             )
             leave = functools.partial(waiting.leave, place)
             ended = interruptible.start(lambda: compute(leave=leave))
-            visitor.ended = ended
+            session.ended = ended
             yield from _watch(news, stop, limits)
         finally:
-            if ended is None:  # Else it leaves the queue when it has ended.
+            if ended is None:  # Else the computation leaves the queue at its end.
                 waiting.leave(place)
     except UserError as error:
         yield {"state": "failed", "text": str(error)}
     except Exception as error:
         logging.exception("A restoration failed.")
-        text = "The server failed. Its log says why; another picture may work."
+        text = "the server failed; see its log for the reason, or try another picture"
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            text = "The picture needs more memory than there is: take a smaller one."
+            text = "the picture needs more memory than available; take a smaller one"
         yield {"state": "failed", "text": text}
     finally:
         stop.set()
 
 
 class _Job(NamedTuple):
-    """What is restored, and what its files say of themselves."""
+    """The inputs of a restoration, and the metadata of its files."""
 
     photo: files.Photo
     settings: Settings
@@ -105,16 +105,16 @@ class _Job(NamedTuple):
 def _job(
     restorer: Restorer,
     limits: Limits,
-    visitor: Visitor,
+    session: Session,
     drawn: dict[str, Any],
     choices: dict[str, Any],
 ) -> _Job:
-    """Returns what a visitor asks for.
+    """Returns the checked inputs of a session.
 
     Raises:
-      UserError: if it is not whole, or more than the host can afford.
+      UserError: if inputs are missing or exceed the limits.
     """
-    photo = visitor.photo(limits)
+    photo = session.photo(limits)
     settings = _settings(photo, drawn, choices, limits, restorer.image_size)
     mask = hints = hole = None
     if TASKS[settings.task].needs_mask:
@@ -122,7 +122,7 @@ def _job(
         hole = _hole(photo, _read(mask, limits))
     if settings.task == "colorize" and drawn.get("hints"):
         hints = _drawing(photo, drawn, "hints")
-    about = made_from(visitor.path.read_bytes(), mask=mask, hints=hints)
+    about = made_from(session.path.read_bytes(), mask=mask, hints=hints)
     strokes = None if hints is None else _read(hints, limits)
     return _Job(photo, settings, hole, strokes, about)
 
@@ -130,14 +130,14 @@ def _job(
 def _compute(
     restorer: Restorer,
     job: _Job,
-    visitor: Visitor,
+    session: Session,
     stop: threading.Event,
     limits: Limits,
     news: queue.Queue[Any],
     *,
     leave: Callable[[], None],
 ) -> None:
-    """Restores a picture, and puts what the page shows, or an error, into `news`."""
+    """Restores a picture, and puts states of the page, or an error, into `news`."""
     began = time.monotonic()
     first, next_preview = None, 0.0
 
@@ -147,7 +147,7 @@ def _compute(
         first = first or (now, progress.done)  # Compiling is over.
         if now >= next_preview:
             news.put(_step(progress, now - first[0], progress.done - first[1]))
-            # A preview of a large picture takes a while, too.
+            # A preview of a large picture is slow too.
             took = time.monotonic() - now
             next_preview = now + max(1 / _PREVIEWS_A_SECOND, 5 * took)
         return not stop.is_set()
@@ -161,24 +161,24 @@ def _compute(
             max_tiles=limits.max_tiles,
             on_progress=on_progress,
         )
-        news.put(handover.write(result, job.about, began, visitor.folder, stop))
+        news.put(results.write(result, job.about, began, session.folder, stop))
     except Stopped:
-        pass  # The page was told when it asked for it.
+        pass  # The page shows it already.
     except BaseException as error:
         news.put(error)
     finally:
-        if visitor.has_left:  # And something was written since.
-            shutil.rmtree(visitor.folder, ignore_errors=True)
+        if session.has_left:  # Files may have been written since.
+            shutil.rmtree(session.folder, ignore_errors=True)
         leave()
 
 
 def _watch(
     news: queue.Queue[Any], stop: threading.Event, limits: Limits
 ) -> Iterator[dict[str, Any]]:
-    """Yields news until the last, or until the computation is to stop.
+    """Yields news until the last, or until the stop flag or the time limit.
 
-    It stops as soon as the device has computed what it was given, which may take a
-    while; the page does not wait for that, but whoever is next in the queue does.
+    The device still finishes the tiles that it has begun. The page does not wait for
+    them, but the next computation in the queue does.
     """
     deadline = time.monotonic() + limits.max_seconds
     try:
@@ -194,10 +194,10 @@ def _watch(
                 yield {"state": "stopped", "text": "Stopped."}
                 return
             if time.monotonic() > deadline:
-                text = f"Stopped after {limits.max_seconds:.0f} s, the longest that is"
-                yield {"state": "stopped", "text": f"{text} allowed here."}
+                text = f"Stopped after {limits.max_seconds:.0f} s, the time limit."
+                yield {"state": "stopped", "text": text}
                 return
-    finally:  # Also when the visitor has gone.
+    finally:  # Also when the page was closed.
         stop.set()
 
 
@@ -205,7 +205,7 @@ def _step(progress: Progress, seconds: float, steps: float | int) -> dict[str, A
     text = f"Step {int(progress.done)} of {progress.total}"
     if steps:
         left = seconds / steps * (progress.total - progress.done)
-        text += f", about {handover.in_words(left)} left"
+        text += f", about {results.in_words(left)} left"
     return {
         "state": "running",
         "text": text,
@@ -221,30 +221,33 @@ def _settings(
     limits: Limits,
     image_size: int,
 ) -> Settings:
-    """Returns the settings, if the host can afford them.
+    """Returns the settings.
 
     Raises:
-      UserError: if it cannot.
+      UserError: if they exceed the limits.
     """
     extend = Sides()
     if choices["task"] == "uncrop":
-        asked_for = drawn.get("extend") or {}
-        extend = Sides(**{s: float(asked_for.get(s, 0)) for s in Sides._fields})
+        edges = drawn.get("extend") or {}
+        extend = Sides(**{s: float(edges.get(s, 0)) for s in Sides._fields})
         if not any(extend):
-            raise UserError("No side is extended: drag an edge of the picture outward.")
+            raise UserError(
+                "expected a side to extend, got none; drag an edge of the picture"
+                " outward"
+            )
     settings = Settings(**choices, extend=extend)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))
     scale = TASKS[settings.task].scale
     height, width = scale * height, scale * width
-    for asked, most, what in (
+    for value, most, unit in (
         (height * width, limits.max_pixels, "pixels in the result"),
         (settings.num_samples, limits.max_samples, "results"),
         (settings.steps["num_steps"], limits.max_steps, "steps"),
     ):
-        if asked > most:
-            raise UserError(f"expected at most {most:,} {what}, got {asked:,}")
+        if value > most:
+            raise UserError(f"expected at most {most:,} {unit}, got {value:,}")
     limits.check_size(height, width, image_size)
     return settings
 
@@ -253,21 +256,20 @@ def _hole(photo: files.Photo, mask: files.Photo) -> UInt8[np.ndarray, "h w 1"]:
     hole, _ = masks.to_hole(mask, photo.pixels.shape)
     if not hole.any():
         raise UserError(
-            "Nothing is painted yet: paint over what is to be replaced, then run."
+            "expected a painted mask, got none; paint over the part to replace, then"
+            " run"
         )
     return hole
 
 
 def _drawing(photo: files.Photo, drawn: dict[str, Any], kind: str) -> tuple[str, bytes]:
-    """Returns name and content of the mask or the hints that the browser sent.
+    """Returns name and content of the mask or the hints from the browser.
 
-    They are those of the file that the browser saves.
+    They equal the file that the browser saves.
     """
     _, _, encoded = str(drawn.get(kind) or "").partition(",")
     if not encoded:
-        raise UserError(
-            f"expected a {kind}, got none; paint over what is to be replaced"
-        )
+        raise UserError(f"expected a {kind}, got none; paint over the part to replace")
     name = f"{pathlib.Path(photo.name).stem}_{kind}.png"
     return name, base64.b64decode(encoded)
 

@@ -1,6 +1,6 @@
-"""A user's picture from its file to sRGB bytes, and the result back to a file.
+"""Reads a user's picture from a file to sRGB bytes, and writes the result to a file.
 
-Everything that Pillow opens is read. What cannot be kept is said in a warning.
+Reads everything that Pillow opens. Warnings name the properties that are lost.
 """
 
 import dataclasses
@@ -23,30 +23,30 @@ from palette_jax.pictures import modes
 
 MAX_PIXELS = 100_000_000
 
-_KEY = "palette_jax"  # Of the settings, among the texts of a PNG file.
+_KEY = "palette_jax"  # The name of the settings among the texts of a PNG file.
 _MAX_JPEG_EXIF = 65_000  # Bytes; more do not fit into one segment of the file.
 
 
 class PictureError(UserError):
-    """A picture that cannot be read or written; the message says why."""
+    """A picture that cannot be read or written; the message has the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A picture upright and in three channels, and what its file said beside it.
+    """An upright picture in three channels, with the metadata of its file.
 
     Attributes:
-      pixels: the picture; where its file has a profile, in that profile's colours.
-      alpha: the opacity, None where the file has none.
-      is_gray: whether the file holds one channel.
-      deep: its values where that channel has 16 bits.
-      icc_profile: what the bytes mean as colours, None for sRGB.
-      exif: date, camera and so on, without the rotation, which is carried out.
-      format: of the file, as Pillow calls it.
+      pixels: the picture, in the colours of the file's profile.
+      alpha: the opacity, None if the file has none.
+      is_gray: whether the file has one channel.
+      deep: the values of a single channel with 16 bits, else None.
+      icc_profile: the colour profile, None for sRGB.
+      exif: date, camera and so on, without the rotation, which is applied.
+      format: of the file, by Pillow's name.
       name: of the file, for messages.
-      warnings: what was changed on reading.
-      dpi: pixels an inch, across and down, where the file says so.
-      gamma: see `modes.gamma_of`; None for sRGB, or where a profile says it.
+      warnings: conversions on reading.
+      dpi: pixels per inch, across and down, if the file has them.
+      gamma: see `modes.gamma_of`; None for sRGB, or with a profile.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -73,10 +73,10 @@ def read(
     Args:
       source: a path, the bytes of a file, or an open file.
       name: for messages; by default the path's.
-      max_pixels: a larger one is refused before it is decoded.
+      max_pixels: a larger picture is refused before it is decoded.
 
     Raises:
-      PictureError: if it is no picture, a broken one, or too large.
+      PictureError: if the file is no picture, broken, or too large.
     """
     if name is None:
         is_path = isinstance(source, str | os.PathLike)
@@ -94,26 +94,26 @@ def read(
         ) from error
     except Image.UnidentifiedImageError as error:
         raise PictureError(
-            f"{name}: expected a picture that Pillow reads, got something else; save it"
+            f"{name}: expected a picture that Pillow reads, got another file; save it"
             " as PNG or JPEG"
         ) from error
     except FileNotFoundError as error:
         raise PictureError(f"{name}: there is no such file") from error
-    except Exception as error:  # Pillow raises whatever a broken file leads it to.
+    except Exception as error:  # Broken files make Pillow raise any exception.
         raise PictureError(
-            f"{name}: expected a whole picture, got a broken or unreadable file"
+            f"{name}: expected a complete picture, got a broken or unreadable file"
             f" ({error})"
         ) from error
 
 
 def as_photo(source: Any) -> Photo:
-    """Returns a photo of what a caller has: a path, a Pillow image, an array, a photo.
+    """Returns a photo from a path, a Pillow image, an array or a photo.
 
     Arrays are [height, width], or with 1, 3 or 4 channels, of which the fourth is the
     opacity; of bytes, or of other numbers in a range that `modes.to_8_bits` finds.
 
     Raises:
-      PictureError: if it is none of these, or cannot be read.
+      PictureError: for any other source, or if it cannot be read.
     """
     if isinstance(source, Photo):
         pixels = np.asarray(source.pixels)
@@ -139,16 +139,16 @@ def as_photo(source: Any) -> Photo:
             "expected a picture as a path, a Pillow image or an array [height, width,"
             f" 3], got {type(source).__name__} of shape {array.shape}"
         )
-    said: list[str] = []
+    notes: list[str] = []
     try:
-        values = modes.to_8_bits(array.reshape(*array.shape[:2], channels), said)
+        values = modes.to_8_bits(array.reshape(*array.shape[:2], channels), notes)
     except (TypeError, ValueError) as error:
         raise PictureError(f"the picture: {error}") from error
     return Photo(
         np.repeat(values, 3, -1) if channels == 1 else values[..., :3].copy(),
         values[..., 3].copy() if channels == 4 else None,
         is_gray=channels == 1,
-        warnings=tuple(said),
+        warnings=tuple(notes),
     )
 
 
@@ -157,21 +157,21 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     if width * height > max_pixels:
         raise PictureError(
             f"{name}: expected at most {max_pixels:,} pixels, got {width} x {height} ="
-            f" {width * height:,}; make it smaller, or cut it in parts"
+            f" {width * height:,}; make it smaller, or cut it into parts"
         )
-    said: list[str] = []
+    notes: list[str] = []
     raw = [str(tile[3]) for tile in getattr(image, "tile", ())]
     if any(";16" in mode for mode in raw) and not modes.is_gray(image):
-        said.append("Pillow gives 8 of the 16 bits of its channels")
+        notes.append("Pillow reads only 8 of the 16 bits of its channels")
     image.load()
     file_format, frames = image.format, getattr(image, "n_frames", 1)
-    dpi = image.info.get("dpi", (0, 0))  # (1, 1) is how a file says nothing.
+    dpi = image.info.get("dpi", (0, 0))  # (1, 1) means none.
     resolution = (float(dpi[0]), float(dpi[1])) if min(dpi) > 1 else None
     if frames > 1:
-        said.append(f"it has {frames} frames; the first is taken")
-    image, exif = modes.upright(image, said)
+        notes.append(f"it has {frames} frames; only the first is used")
+    image, exif = modes.upright(image, notes)
     alpha = modes.opacity(image)
-    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), said)
+    pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), notes)
     return Photo(
         pixels,
         alpha,
@@ -182,7 +182,7 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         exif,
         file_format,
         name,
-        tuple(said),
+        tuple(notes),
         resolution,
         None if profile else modes.gamma_of(image),
     )
@@ -190,14 +190,14 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
 
 def in_colour(photo: Photo) -> Photo:
     """Returns a photo in sRGB, the colours that networks learn to draw."""
-    said: list[str] = []
-    pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, said)
+    notes: list[str] = []
+    pixels = modes.profile_to_srgb(photo.pixels, photo.icc_profile, notes)
     return dataclasses.replace(
         photo,
         pixels=modes.gamma_to_srgb(pixels, photo.gamma),
         icc_profile=None,
         gamma=None,
-        warnings=(*photo.warnings, *said),
+        warnings=(*photo.warnings, *notes),
     )
 
 
@@ -211,23 +211,22 @@ def write(
     deep: UInt16[np.ndarray, "h w"] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a result, with what the file of its photo said beside the picture.
+    """Writes a result atomically, with the metadata of its photo.
 
-    A file that is half written never has the final name. PNG keeps every byte; JPEG
-    (quality 95, no subsampling) changes all pixels a little, has no opacity, and no
-    EXIF of more than 65,000 bytes.
+    PNG keeps every byte; JPEG (quality 95, no subsampling) changes all pixels a little,
+    and drops opacity and EXIF of more than 65,000 bytes.
 
     Args:
       path: ends in .png, .jpg or .jpeg.
       pixels: of the result.
-      photo: gives profile and EXIF.
+      photo: provides profile and EXIF.
       alpha: the opacity of the result.
-      gray: writes one channel.
-      deep: written into PNG in place of the pixels, in one channel of 16 bits.
-      about: kept in the file as JSON, for `read_about`.
+      gray: whether to write one channel.
+      deep: replaces the pixels in PNG by one channel of 16 bits.
+      about: metadata, stored in the file as JSON for `read_about`.
 
     Raises:
-      PictureError: for another ending, or if it cannot be written.
+      PictureError: for another extension, or if the file cannot be written.
     """
     path = pathlib.Path(path)
     suffix = path.suffix.lower()
@@ -237,7 +236,7 @@ def write(
         )
     is_png = suffix == ".png"
     if not is_png:
-        pixels = modes.gamma_to_srgb(pixels, photo.gamma)  # JPEG cannot hold it.
+        pixels = modes.gamma_to_srgb(pixels, photo.gamma)  # JPEG has no gamma.
     image = Image.fromarray(pixels[..., 0] if gray else pixels)
     options: dict[str, Any] = {}
     if photo.icc_profile:
@@ -275,7 +274,7 @@ def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
     try:
         with Image.open(source) as image:
             if image.format == "PNG":
-                image.load()  # Texts may stand behind the picture.
+                image.load()  # Texts may follow the picture.
             text = image.info.get(_KEY)
             comment = image.info.get("comment", b"")
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""Lists of pictures that people compare on: ctest10k, places10k, or one's own."""
+"""Lists of pictures for evaluation: ctest10k, places10k, or the user's own."""
 
 import collections
 import dataclasses
@@ -22,14 +22,14 @@ _PLACES_CLASSES, _PLACES_OF_EACH = 365, 30
 class ImageList:
     """Names of pictures and their classes.
 
-    A line is a path, or a file name that only one picture has. It may start with a
-    slash and end in a space and an integer label, as the lists of ImageNet do. Empty
-    lines and those that start with '#' are skipped.
+    A line is a path, or a unique file name. It may start with a slash and end in a
+    space and an integer label, as in the lists of ImageNet. Empty lines and lines that
+    start with '#' are skipped.
 
     Attributes:
       path: of the file.
       lines: without slash, with their labels.
-      labels: the class by path, of the lines that have one.
+      labels: the class by path, for lines with a label.
     """
 
     path: str
@@ -39,7 +39,7 @@ class ImageList:
     def label(self, name: str) -> int:
         """Returns the class of a picture, by its path or file name; -1 for none.
 
-        The name may lack its ending.
+        The name may lack its extension.
         """
         stem = walk.stem(name)
         file = stem.rsplit("/", 1)[-1]
@@ -53,11 +53,11 @@ class ImageList:
 
     @property
     def protocol(self) -> str:
-        """What the list is known as: ctest10k, places10k, val5k, or an empty text.
+        """The established name of the list: ctest10k, places10k, val5k, or empty.
 
-        val5k are the first 5,000 pictures of ImageNet's validation set.
-        Of places10k, 30 pictures of each of 365 classes, the names are not published
-        with the paper: it is told by its file's name and by its counts.
+        val5k has the first 5,000 pictures of ImageNet's validation set. The paper does
+        not publish the names of places10k, 30 pictures in each of 365 classes, so that
+        list is recognized by its file name and its counts.
         """
         names = sorted(_without_label(line).rsplit("/", 1)[-1] for line in self.lines)
         if hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] == _CTEST10K:
@@ -76,7 +76,7 @@ def read(path: epath.PathLike) -> ImageList:
     """Reads a list.
 
     Raises:
-      UserError: if there is no such file, or nothing in it.
+      UserError: if the file does not exist, or is empty.
     """
     try:
         text = epath.Path(path).read_text()
@@ -85,14 +85,14 @@ def read(path: epath.PathLike) -> ImageList:
     lines = [line.strip().lstrip("/") for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise UserError(f"Expected names of pictures in {path}, got none.")
+        raise UserError(f"expected names of pictures in {path}, got none")
     matches = {line: _LABEL.search(line) for line in lines}
     labels = {_without_label(line): int(m[1]) for line, m in matches.items() if m}
     return ImageList(str(path), lines, labels)
 
 
 def candidates(line: str) -> tuple[str, str]:
-    """Returns what a line may name: it is tried whole first, then without a label."""
+    """Returns the names that a line may mean: the line, then without its label."""
     return line, _without_label(line)
 
 

@@ -1,7 +1,7 @@
 """The lightness L* of CIE Lab as a byte, as OpenCV converts sRGB.
 
-It is one way to make a colour picture gray; mid grays come out 8 of 255 brighter than
-their luma. Whole numbers alone, so that the graph and numpy agree to the bit.
+It is one conversion of colours to gray; its mid grays are 8 of 255 brighter than their
+luma. All numbers are integers, so that the graph and numpy agree bit by bit.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""The one matcher of names: finds the picture of a mask, a result or a list's line.
+"""The only matcher of names: finds the picture of a mask, a result or a list's line.
 
-Exact names come first, and what could mean two pictures is refused.
+Exact names come first; ambiguous names are refused.
 """
 
 import collections
@@ -19,27 +19,27 @@ def by_stem(names: Iterable[str], place: object) -> dict[str, str]:
     """Returns the names by their stems.
 
     Raises:
-      AmbiguousError: if two names differ in their ending alone.
+      AmbiguousError: if two names differ only in their extension.
     """
     found: dict[str, str] = {}
     for name in names:
         if stem(name) in found:
             raise AmbiguousError(
                 f"expected one picture for each name in {place}, got"
-                f" {found[stem(name)]} and {name}, which differ only in their ending;"
-                " remove one of them"
+                f" {found[stem(name)]} and {name}, which differ only in their"
+                " extension; remove one of them"
             )
         found[stem(name)] = name
     return found
 
 
 def partner(name: str, others: Sequence[str]) -> str | None:
-    """Returns the one of several files that belongs to a picture, such as its mask.
+    """Returns the file that belongs to a picture, such as its mask.
 
-    That is the file of the same path; else the only one with the same stem.
+    This is the file of the same path, else the only file with the same stem.
 
     Raises:
-      AmbiguousError: if several have the same stem and none the same ending.
+      AmbiguousError: if several files have the same stem and none the same extension.
     """
     if name in others:
         return name
@@ -55,12 +55,12 @@ def partner(name: str, others: Sequence[str]) -> str | None:
 def find_listed(
     lines: Iterable[str], names: Iterable[str], place: object
 ) -> dict[str, str]:
-    """Returns the picture that each line of a list means.
+    """Returns the picture of each line of a list.
 
-    A line may end in a label; whole, it is tried first.
+    A line may end in a label; the whole line is tried first.
 
     Raises:
-      UserError: if a line means no picture, or could mean several.
+      UserError: if a line matches no picture, or several.
     """
     index = Names(names)
     meant: dict[str, str] = {}
@@ -81,7 +81,7 @@ def find_listed(
 
 
 class Names:
-    """Pictures that can be found by what a list calls them."""
+    """Finds pictures by the names in a list."""
 
     def __init__(self, names: Iterable[str]):
         """Takes paths below a folder."""
@@ -94,13 +94,13 @@ class Names:
                 self._by[key].append(name)
 
     def find(self, line: str) -> str | None:
-        """Returns the picture that a line means, None if there is none.
+        """Returns the picture of a line, None if there is none.
 
-        In this order: its path; its path without ending; its file name; its file name
-        without ending.
+        Compares in this order: path, path without extension, file name, file name
+        without extension.
 
         Raises:
-          AmbiguousError: if the first of these that fits, fits several pictures.
+          AmbiguousError: if the first matching comparison matches several pictures.
         """
         file = line.rsplit("/", 1)[-1]
         if line in self._names:
@@ -110,7 +110,7 @@ class Names:
             if len(found) > 1:
                 raise AmbiguousError(
                     f"expected one picture for {line!r}, got {', '.join(found[:3])};"
-                    " write its path"
+                    " write the path of one"
                 )
             if found:
                 return found[0]

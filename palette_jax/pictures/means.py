@@ -1,4 +1,4 @@
-"""Mean colours of squares, which a restoration takes from what was given."""
+"""Mean colours of squares, which a restoration takes from its input."""
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -10,14 +10,14 @@ def with_means(
     given: UInt8[np.ndarray, "h w 3"],
     side: int,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture whose smooth part is that of another one.
+    """Returns the picture with the smooth part of another picture.
 
-    The difference of both is averaged over squares and interpolated. What is finer
-    than a square stays the picture's.
+    The difference of both is averaged over squares and interpolated. Detail finer than
+    a square does not change.
 
     Args:
       picture: the result of a restoration.
-      given: what it was made of.
+      given: its input.
       side: of the squares, in pixels.
     """
     difference = given.astype(np.float32) - picture

@@ -19,7 +19,7 @@ _TIFF_KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853)
 def upright(
     image: Image.Image, warnings: list[str]
 ) -> tuple[Image.Image, bytes | None]:
-    """Carries the EXIF rotation out; returns the EXIF without it, None if empty."""
+    """Applies the EXIF rotation; returns the EXIF without it, None if empty."""
     file_format = image.format
     try:
         exif = image.getexif()
@@ -33,18 +33,18 @@ def upright(
         if _ORIENTATION in exif:
             del exif[_ORIENTATION]
         return image, exif.tobytes() if len(exif) else None
-    except Exception as error:  # Pillow raises whatever broken EXIF leads it to.
+    except Exception as error:  # Broken EXIF makes Pillow raise any exception.
         warnings.append(f"its EXIF is broken and left out ({error})")
         return image, None
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Tells whether a picture has one channel, beside its opacity."""
+    """Returns whether a picture has one channel, apart from its opacity."""
     return image.mode in (*_GRAY, *_DEEP)
 
 
 def opacity(image: Image.Image) -> UInt8[np.ndarray, "h w"] | None:
-    """Returns the opacity of a picture, None where its file has none."""
+    """Returns the opacity of a picture, None if its file has none."""
     transparent = image.info.get("transparency")
     if image.mode in _DEEP and isinstance(transparent, int):
         return np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)
@@ -58,7 +58,7 @@ def deep(image: Image.Image) -> UInt16[np.ndarray, "h w"] | None:
     if image.mode not in _DEEP or image.mode == "F":
         return None
     values = np.asarray(image).astype(np.int64)
-    # 32 bits may hold 8 or 16 bits; Pillow does not say.
+    # Pillow's 32 bits may hold 8 or 16 bits.
     if image.mode == "I" and not (0 <= values.min() and 255 < values.max() < 65536):
         return None
     return values.astype(np.uint16)
@@ -70,7 +70,7 @@ def to_bytes(
     """Returns three 8-bit channels and their colour profile."""
     if image.mode in _DEEP:
         image = _to_8_bits(image, warnings)
-    if image.mode in ("CMYK", "LAB"):  # A profile of theirs says nothing of RGB.
+    if image.mode in ("CMYK", "LAB"):  # Their profile does not apply to RGB.
         return np.asarray(_to_srgb(image, profile, warnings).convert("RGB")), None
     image = _plain(image)
     if image.mode in ("P", "PA", "LA"):
@@ -81,7 +81,7 @@ def to_bytes(
 def profile_to_srgb(
     pixels: UInt8[np.ndarray, "h w 3"], profile: bytes | None, warnings: list[str]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Brings a picture from the colours of its profile to sRGB."""
+    """Converts a picture from the colours of its profile to sRGB."""
     if profile is None:
         return pixels
     try:
@@ -90,7 +90,7 @@ def profile_to_srgb(
         image = Image.fromarray(pixels[..., 0] if is_gray else pixels)
         srgb: Any = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-        assert converted is not None  # It is only where it works in place.
+        assert converted is not None  # None only for conversion in place.
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         warnings.append("its colour profile cannot be used and is left out")
         return pixels
@@ -98,9 +98,9 @@ def profile_to_srgb(
 
 
 def gamma_of(image: Image.Image) -> float | None:
-    """Returns the exponent of a PNG's chunk gAMA; None where another chunk overrides.
+    """Returns the exponent of a PNG's chunk gAMA; None if another chunk overrides it.
 
-    It says how light becomes bytes: about 1/2.2 for sRGB, 1 for linear light.
+    The exponent converts light to bytes: about 1/2.2 for sRGB, 1 for linear light.
     """
     info = image.info
     overridden = info.get("icc_profile") or "srgb" in info
@@ -111,7 +111,7 @@ def gamma_of(image: Image.Image) -> float | None:
 def gamma_to_srgb(
     pixels: UInt8[np.ndarray, "h w 3"], gamma: float | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Brings bytes of an exponent to sRGB; those of sRGB's own stay as they are."""
+    """Converts bytes with an exponent to sRGB; does nothing for sRGB's exponent."""
     if gamma is None or abs(gamma - 1 / 2.2) < 0.01:
         return pixels
     light = (np.arange(256) / 255) ** (1 / gamma)
@@ -121,14 +121,14 @@ def gamma_to_srgb(
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Divides colours that are multiplied by the opacity."""
+    """Divides premultiplied colours by the opacity."""
     plain = {"La": "LA", "RGBa": "RGBA"}
     return image.convert(plain[image.mode]) if image.mode in plain else image
 
 
 def _to_8_bits(image: Image.Image, warnings: list[str]) -> Image.Image:
     values = np.asarray(image)
-    if image.mode not in ("F", "I"):  # All others of one channel have 16 bits.
+    if image.mode not in ("F", "I"):  # All other modes of one channel have 16 bits.
         values = values.astype(np.uint16)
     return Image.fromarray(to_8_bits(values, warnings))
 
@@ -159,9 +159,9 @@ def to_8_bits(values: np.ndarray, warnings: list[str]) -> UInt8[np.ndarray, "...
     if top is None or low < -0.01 * top:
         raise ValueError(
             f"expected values from 0 up to {' or '.join(f'{t:g}' for t in tops)}, got"
-            f" {low:.3g} to {high:.3g}; scale them before"
+            f" {low:.3g} to {high:.3g}; scale them first"
         )
-    warnings.append(f"its {values.dtype} values, 0 to {top:g}, are brought to 8 bits")
+    warnings.append(f"its {values.dtype} values, 0 to {top:g}, are converted to 8 bits")
     numbers = np.nan_to_num(numbers, nan=0.0, posinf=top, neginf=0.0)
     return np.round(numbers * (255.0 / top)).clip(0, 255).astype(np.uint8)
 
@@ -169,7 +169,7 @@ def to_8_bits(values: np.ndarray, warnings: list[str]) -> UInt8[np.ndarray, "...
 def _to_srgb(
     image: Image.Image, profile: bytes | None, warnings: list[str]
 ) -> Image.Image:
-    """Converts by the profile, or as Pillow does without."""
+    """Converts by the profile, or without one as Pillow does."""
     if profile is None and image.mode == "CMYK":
         return image
     srgb: Any = ImageCms.createProfile("sRGB")
@@ -181,7 +181,7 @@ def _to_srgb(
         )
         converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
         if converted is not None:
-            warnings.append(f"its {image.mode} colours are brought to sRGB")
+            warnings.append(f"its {image.mode} colours are converted to sRGB")
             return converted
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         warnings.append("its colour profile cannot be used and is left out")

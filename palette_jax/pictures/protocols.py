@@ -1,4 +1,4 @@
-"""How pictures are cut and shown to the networks that judge them, by published name."""
+"""Published evaluation protocols: crop, resize and inputs of the networks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,18 +9,18 @@ from palette_jax.pictures import resize
 
 
 class Protocol(NamedTuple):
-    """An evaluation that others can repeat.
+    """A published evaluation protocol.
 
     Attributes:
-      says: in a few words, what is its own.
-      square: from a picture of any size to a square of `size` pixels.
-      crop: how that is cut, in words.
-      resize: how it is resized, in words.
-      clean: whether Inception sees pictures as clean-fid resizes them.
-      whole: whether the classifier sees the whole picture.
+      description: of its differences to other protocols.
+      square: converts a picture of any size to a square of `size` pixels.
+      crop: a description of the crop.
+      resize: a description of the resizing.
+      clean: whether Inception's input is resized as in clean-fid.
+      whole: whether the classifier's input is the whole picture.
     """
 
-    says: str
+    description: str
     square: Callable[[np.ndarray, int], np.ndarray]
     crop: str = "central square"
     resize: str = "by area, bicubic where that enlarges"
@@ -28,7 +28,7 @@ class Protocol(NamedTuple):
     whole: bool = False
 
     def to(self, size: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns what makes a square of `size` pixels of a picture."""
+        """Returns a function from a picture to a square of `size` pixels."""
         return lambda pixels: self.square(pixels, size)
 
 

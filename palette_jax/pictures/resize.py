@@ -1,7 +1,7 @@
 """Resizing, equal to TensorFlow's in `data/images.py` to rounding.
 
-Pillow's resizing is not: its box filter is no area average at fractional ratios, and it
-rounds between the axes.
+Pillow's resizing differs: its box filter is no area average at fractional ratios, and
+it rounds between the axes.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 def resize(
     pixels: UInt8[np.ndarray, "h w c"], height: int, width: int
 ) -> UInt8[np.ndarray, "height width c"]:
-    """Returns a picture resized by area where it shrinks, else by a bicubic curve."""
+    """Returns a picture resized by area to shrink it, else by a bicubic curve."""
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
@@ -36,8 +36,8 @@ def torchvision_square(
 ) -> UInt8[np.ndarray, "size size c"]:
     """Returns torchvision's `Resize(size)` and `CenterCrop(size)` of a picture.
 
-    The short side is resized by Pillow's bilinear filter, which averages where it
-    shrinks, and then the centre is cut out.
+    Resizes the short side by Pillow's bilinear filter, which antialiases, and then cuts
+    out the centre.
     """
     height, width = pixels.shape[:2]
     short = min(height, width)
@@ -48,7 +48,7 @@ def torchvision_square(
 
 
 def _area(a: np.ndarray, count: int) -> Float64[np.ndarray, "count ..."]:
-    """Averages along the first axis; a pixel that is cut counts by its share."""
+    """Averages along the first axis; partial pixels are weighted by their share."""
     size = len(a)
     total = np.concatenate([np.zeros((1, *a.shape[1:])), np.cumsum(a, 0, np.float64)])
     edges = np.arange(count + 1) * size / count

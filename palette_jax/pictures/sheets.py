@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows, to look at."""
+"""Contact sheets: labelled pictures in rows."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def rows(
 ) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
     """Returns a row for each picture: degraded, its samples, original.
 
-    With it, their deviation stands before the original.
+    Several samples also have their deviation, before the original.
     """
     degraded = np.where(batch["hole"] > 0, 128, batch["x"]).astype(np.uint8)
     spread = [deviation(samples[:, i]) for i in range(len(degraded))]
@@ -34,9 +34,9 @@ def rows(
 
 
 def deviation(samples: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns how far samples differ at each pixel, four times as bright as it is.
+    """Returns the deviation of samples at each pixel, at four times its brightness.
 
-    That is the standard deviation of each channel, and its mean over the channels.
+    It is the standard deviation of each channel, averaged over the channels.
     """
     spread = samples.astype(np.float32).std(0).mean(-1, keepdims=True)
     return np.round(4 * spread).clip(0, 255).astype(np.uint8).repeat(3, -1)
@@ -48,7 +48,7 @@ def contact_sheet(
     with_deviation: bool = False,
     min_size: int = 96,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lays `rows` of pictures of one size out below a line of titles.
+    """Arranges `rows` of pictures of one size below a line of titles.
 
     Small pictures are enlarged to at least `min_size`, without smoothing.
     """
@@ -84,7 +84,7 @@ def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"
 def labelled(
     tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]], *, columns: int = 6
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lays pictures of one size out in a grid, each above its label."""
+    """Arranges pictures of one size in a grid, each above its label."""
     side, lines = tiles[0][0].shape[0], 3
     columns = min(columns, len(tiles))
     width, height = side + _GAP, side + lines * HEAD + _GAP

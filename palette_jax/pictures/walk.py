@@ -1,4 +1,4 @@
-"""The one walk over a folder of pictures, local or in a bucket."""
+"""The only walk over a folder of pictures, local or in a bucket."""
 
 import collections
 import functools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etils import epath
 from PIL import Image
 
-# Folders that programs make beside pictures, with small copies of them.
+# Folders of thumbnails that programs make beside pictures.
 _NOT_PICTURES = {"@eadir", "__macosx", "lost+found"}
 
 
@@ -18,32 +18,32 @@ class Walk(NamedTuple):
 
     Attributes:
       names: of the pictures, as paths below the folder with slashes, sorted.
-      left_out: of all other files, but hidden ones.
+      left_out: of all other files, except hidden ones.
     """
 
     names: list[str]
     left_out: list[str]
 
     def summary(self) -> str:
-        """Returns how many files were left out, by ending."""
+        """Returns the number of skipped files by extension, as text."""
         endings = collections.Counter(ending(name) or "none" for name in self.left_out)
         listed = ", ".join(f"{count} {what}" for what, count in endings.most_common())
-        return f"{len(self.left_out)} left out by ending ({listed})"
+        return f"{len(self.left_out)} skipped by extension ({listed})"
 
 
 def pillow_endings() -> tuple[str, ...]:
-    """Returns the endings of the files that Pillow reads, in lower case."""
+    """Returns the file extensions that Pillow reads, in lower case."""
     known = Image.registered_extensions().items()
     return tuple(sorted(end for end, name in known if name in Image.OPEN))
 
 
 def ending(name: str) -> str:
-    """Returns the ending of a file name in lower case, such as `.jpg`, or nothing."""
+    """Returns the extension of a file name in lower case, such as `.jpg`, or empty."""
     return os.path.splitext(name)[1].lower()
 
 
 def stem(name: str) -> str:
-    """Returns a path without the ending of a picture; another dot belongs to it."""
+    """Returns a path without the extension of a picture; keeps other dots."""
     end = ending(name)
     return name[: -len(end)] if end and end in _endings() else name
 
@@ -56,13 +56,12 @@ def _endings() -> frozenset[str]:
 def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
     """Lists the files below a folder, each real file once.
 
-    Hidden files and folders are left out, and those that programs fill with small
-    copies. Links to folders are followed, but a folder that was already listed, as in a
-    loop, is not listed again.
+    Skips hidden files and folders, and folders of thumbnails. Follows links to folders,
+    but lists each folder only once, also in loops.
 
     Args:
       folder: local or gs://; it exists.
-      endings: of pictures, in lower case.
+      endings: file extensions of pictures, in lower case.
     """
     is_local = "://" not in str(folder)
     names = sorted(_local(str(folder)) if is_local else _remote(epath.Path(folder)))
@@ -72,7 +71,7 @@ def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
 
 
 def _local(root: str) -> Iterable[str]:
-    """Yields files, those of links to folders last, so that real folders come first."""
+    """Yields files, first those of real folders, then those of linked folders."""
     seen_folders, seen_files = set(), set()
     folders, links = collections.deque([""]), collections.deque()
     linked_files: list[str] = []

@@ -15,13 +15,13 @@ from palette_jax.evaluation.differences import Difference, differences
 from palette_jax.evaluation.metrics.pictures import some_of
 from palette_jax.programs import evaluate
 
-# What must be equal for two numbers to be compared.
+# Settings that must be equal to compare two numbers.
 _SAME = ("name", "list", "crop", "resize", "quantisation", "reference", "weights")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    what = "folder that `evaluate` wrote, or of pictures, with --reference"
+    what = "folder of `evaluate`, or of pictures with --reference"
     parser.add_argument("first", metavar="A", help=what)
     parser.add_argument("second", metavar="B", help="likewise, of the same pictures")
     parser.add_argument(
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="evaluation",
         metavar="DIR",
-        help="where pictures are evaluated, as A and B below it (default %(default)s)",
+        help="folder of the evaluations of pictures, A and B (default %(default)s)",
     )
 
 
@@ -45,28 +45,30 @@ def run(args: argparse.Namespace) -> int:
         _read(args, pathlib.Path(folder), name)
         for folder, name in ((args.first, "A"), (args.second, "B"))
     )
-    told = {}
+    by_task = {}
     for task in first:
         if task in second:
             _check_same(first[task], second[task], args)
-            told[task] = differences(first[task], second[task])
-    if not told:
+            by_task[task] = differences(first[task], second[task])
+    if not by_task:
         raise UserError(
             f"expected evaluations of the same task, got {', '.join(first)} in"
             f" {args.first} and {', '.join(second)} in {args.second}"
         )
     if args.json:
         print(
-            json.dumps({t: {k: d._asdict() for k, d in told[t].items()} for t in told})
+            json.dumps(
+                {t: {k: d._asdict() for k, d in by_task[t].items()} for t in by_task}
+            )
         )
         return 0
     print(f"A: {args.first}\nB: {args.second}")
-    for task, found in told.items():
+    for task, found in by_task.items():
         print(*([f"\n{task}"] if task else []), *_lines(found), sep="\n")
     count = len(next(iter(first.values()))["each"])
     print(
         f"{count} pictures. The intervals are of the difference on the same pictures, a"
-        " paired bootstrap; FID and IS, which are of whole sets, have none."
+        " paired bootstrap; FID and IS of whole sets have none."
     )
     return 0
 
@@ -74,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
 def _read(
     args: argparse.Namespace, folder: pathlib.Path, name: str
 ) -> dict[str, dict[str, Any]]:
-    """Returns what an evaluation found by task; the one without a task is ``."""
+    """Returns the results of an evaluation by task; the empty name for no task."""
     path = folder / "table.json" if folder.is_dir() else folder
     if args.reference is not None:
         out = epath.Path(args.out) / name
-        # Only JSON may go where JSON is expected.
+        # Standard output must contain only JSON.
         aside = sys.stderr if args.json else sys.stdout
         with contextlib.redirect_stdout(aside):
             results, _ = of_folder.evaluate(
@@ -91,9 +93,9 @@ def _read(
             raise UserError(f"expected a table.json, got {path}: {error}") from error
     else:
         raise UserError(
-            f"expected a folder that `palette-jax evaluate` wrote, got {folder} without"
-            " a table.json; to compare two folders of pictures, give --reference=DIR,"
-            " the folder of their originals"
+            f"expected a folder of `palette-jax evaluate`, got {folder} without a"
+            " table.json; to compare two folders of pictures, add --reference=DIR, the"
+            " folder of their originals"
         )
     tasks = results.get("tasks", {"": results}) if isinstance(results, dict) else {}
     if not tasks or any("each" not in found for found in tasks.values()):
@@ -128,8 +130,9 @@ def _check_same(
         changed.append("degradation")
     if changed:
         raise UserError(
-            f"expected evaluations that compare, got {args.first} and {args.second} of"
-            f" another {', '.join(changed)}; evaluate both in the same way"
+            f"expected evaluations with equal settings, got {args.first} and"
+            f" {args.second} with another {', '.join(changed)}; evaluate both in the"
+            " same way"
         )
 
 

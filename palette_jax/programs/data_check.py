@@ -1,4 +1,4 @@
-"""`palette-jax data check FOLDER`: what training would make of a folder of pictures."""
+"""`palette-jax data check FOLDER`: checks a folder of pictures before training."""
 
 import argparse
 import collections
@@ -23,13 +23,13 @@ _TILE = 128  # Pixels.
 
 
 class Finding(NamedTuple):
-    """Something to know about a picture before training.
+    """A problem of a file.
 
     Attributes:
-      kind: the heading that it is printed below.
-      text: the file, and what is the matter with it.
-      picture: the position of its picture in the source, None if it is not in there.
-      hole: of its mask, to be shown on the picture.
+      kind: the heading of the problem.
+      text: the file and the problem.
+      picture: the position of the picture in the source, None if it is not there.
+      hole: of its mask, to show on the picture.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command and its arguments."""
     commands = parser.add_subparsers(dest="data_command", required=True)
-    what = "say what training would leave out of a folder, and why"
+    what = "list the files that training would skip, with the reasons"
     check = commands.add_parser("check", help=what, description=what)
     data = base.get_config().data
     check.add_argument("folder", metavar="FOLDER", help="of pictures, also gs://")
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=data.min_side,
         metavar="PIXELS",
-        help="smaller pictures are left out, as data.min_side (default %(default)s)",
+        help="smaller pictures are skipped, as data.min_side (default %(default)s)",
     )
     check.add_argument(
         "--out",
@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
     source = sources.folder(args.folder)
     walked = walk.walk(epath.Path(args.folder), sources.EXTENSIONS)
-    found = [Finding("left out by its ending", name) for name in walked.left_out]
+    found = [Finding("skipped by extension", name) for name in walked.left_out]
     unnamed = sorted({*walked.names} - {*source.names.tolist()})
-    found += [Finding("left out, since its name is not UTF-8", n) for n in unnamed]
+    found += [Finding("skipped, name is not UTF-8", n) for n in unnamed]
     hashes, broken = _read(source, args.min_side)
     found += broken
     found += _duplicates(source, hashes, args.num_eval)
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(source: Any, min_side: int) -> tuple[dict[int, str], list[Finding]]:
-    """Returns the hashes of all files that can be read, and the unusable pictures."""
+    """Returns the hashes of all readable files, and the unusable pictures."""
     import tensorflow as tf
 
     from palette_jax.data import pictures
@@ -119,7 +119,7 @@ def _read(source: Any, min_side: int) -> tuple[dict[int, str], list[Finding]]:
     for index, name in enumerate(source.names.tolist()):
         reason = pictures.diagnose(source, index, min_side)
         if reason is not None:
-            broken.append(Finding("left out", f"{name}: {reason}", index))
+            broken.append(Finding("skipped", f"{name}: {reason}", index))
         try:
             encoded = source.read(tf.constant(index, tf.int64))["y"].numpy()
         except tf.errors.OpError:
@@ -162,7 +162,7 @@ def _alike(
 def _pair(
     source: Any, broken: set[int | None], folder: str
 ) -> tuple[list[Finding], list[Finding]]:
-    """Returns what is wrong with the masks of a folder, and the pairs."""
+    """Returns the problems of the masks of a folder, and the pairs."""
     others = walk.walk(epath.Path(folder), walk.pillow_endings()).names
     by_stem = collections.defaultdict(list)
     for other in others:
@@ -185,13 +185,13 @@ def _pair(
         try:
             photo = _photo(source, index)
             encoded = (epath.Path(folder) / mask).read_bytes()
-            hole, said = masks.to_hole(
+            hole, warnings = masks.to_hole(
                 files.read(encoded, name=mask), photo.pixels.shape
             )
         except (UserError, OSError) as error:
             wrong.append(Finding("masks", f"{name}: {error}", index))
             continue
-        wrong += [Finding("masks", f"{name}: {text}", index, hole) for text in said]
+        wrong += [Finding("masks", f"{name}: {text}", index, hole) for text in warnings]
         paired.append(Finding("paired", f"{name}: {mask}", index, hole))
     unused = [other for other in others if other not in used]
     wrong += [
@@ -208,7 +208,7 @@ def _photo(source: Any, index: int) -> files.Photo:
 
 
 def _tile(source: Any, finding: Finding) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the central square of a picture, gray where it cannot be read."""
+    """Returns the central square of a picture, gray if it cannot be read."""
     import tensorflow as tf
 
     assert finding.picture is not None
@@ -232,7 +232,7 @@ def _print(found: list[Finding]) -> None:
         if len(texts) > _LISTED:
             print(f"  and {len(texts) - _LISTED} more")
     if not found:
-        print("nothing is left out, and no file is there twice")
+        print("no file is skipped, and there are no duplicates")
 
 
 def _plain(text: str) -> str:

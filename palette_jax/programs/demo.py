@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="DIR|FILE",
         help="folder of a run, or of its checkpoints, or a .safetensors file (default:"
-        " weights that come with palette_jax)",
+        " the weights of the package)",
     )
     parser.add_argument(
         "--host",
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="name of a web server in front of the page, e.g. photos.example.org; other"
-        " names than this computer's are refused",
+        help="host name of a web server in front of the page, e.g. photos.example.org;"
+        " names other than this computer's are refused by default",
     )
     parser.add_argument(
         "--port", type=int, help="default: the first that is free from 7860 on"
@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves the page until it is interrupted."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    # Else JAX takes all memory of a GPU that others may be using, too.
+    # Otherwise JAX takes all memory of a GPU that others may use too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     try:
-        from palette_jax.page import guard, page, visitors
+        from palette_jax.page import guard, page, sessions
     except ImportError as error:
         raise UserError(
             f"expected the packages of the page, got no {error.name}; run"
@@ -59,16 +59,16 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    # Also a lost terminal ends the server in order, and deletes the visitors' files.
+    # A lost terminal also ends the server normally, and deletes the sessions' files.
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
-    limits = visitors.Limits(
+    limits = sessions.Limits(
         max_pixels=int(args.max_megapixels * 1e6), max_seconds=args.max_seconds
     )
-    visitors.forbid_programs()
-    everyone = visitors.Visitors(limits.keep_seconds)
+    sessions.forbid_programs()
+    everyone = sessions.Sessions(limits.keep_seconds)
     with guard.Folder() as folder, contextlib.closing(everyone):
         os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
         blocks = page.make_page(restorer, limits, everyone)
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
         except (OSError, OverflowError) as error:  # No such address, or port.
             port = args.port if args.port is not None else "a port from 7860 on"
             raise UserError(
-                f"expected to listen at {args.host}:{port}, got an address that is"
-                " taken or not this computer's; take another --port or --host"
+                f"expected to listen at {args.host}:{port}, got an address that is in"
+                " use or not this computer's; set another --port or --host"
             ) from error
         if not guard.is_loopback(args.host):
             wildcard = args.host in ("0.0.0.0", "::")

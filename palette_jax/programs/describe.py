@@ -1,4 +1,4 @@
-"""Describes what a config would run (`--dry-run`)."""
+"""Describes the run of a config (`--dry-run`)."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`palette-jax diff RUN RUN`: what differs between two runs."""
+"""`palette-jax diff RUN RUN`: lists the differences between two runs."""
 
 import argparse
 from typing import Any
@@ -39,12 +39,12 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 
 
 def _load(workdir: str) -> dict[str, Any]:
-    """Returns all that a run is made of, under names such as `config.seed`."""
+    """Returns everything that defines a run, under names such as `config.seed`."""
     about = checkpoints.load_about(epath.Path(workdir).expanduser() / "checkpoints")
     if not about:
         raise UserError(
             f"expected the folder of a run, got {workdir}, which has no checkpoints;"
-            " give the --workdir that the run was started with"
+            " name the --workdir of a run"
         )
     data = about.pop("data", {})
     about["config"] = from_dict(about["config"]).to_dict()

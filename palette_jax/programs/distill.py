@@ -1,4 +1,4 @@
-"""`palette-jax distill RUN`: trains a student that needs only a few steps."""
+"""`palette-jax distill RUN`: trains a student that samples in few steps."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from palette_jax.training import logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the teacher, the student, and how processes find each other."""
+    """Adds the flags of the teacher, the student and the processes."""
     parser.add_argument(
         "teacher",
         metavar="RUN",
@@ -30,19 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="workdir",
         required=True,
         metavar="DIR",
-        help="the new run; the same command again goes on with it",
+        help="the new run; the same command resumes it",
     )
     parser.add_argument(
         *("--dry-run", "--dry_run"),
         action="store_true",
-        help="check everything, say what would be done, and stop",
+        help="check everything, print the resolved config, and stop",
     )
     parser.set_defaults(profile=None)
     runs.add_process_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains the student; 75 asks to be run again."""
+    """Trains the student; returns 75 to request the same command again."""
     teacher = build_restorer.load_config(args.teacher)
     config = student_config(teacher, args.teacher, args.steps)
     flags.override(config, args.overrides)
@@ -57,14 +57,14 @@ def student_config(
     """Returns the config of a student: the teacher's data and network, a short run.
 
     It starts with the teacher's weights, so a tenth of the steps at a fifth of the rate
-    do; the rate falls over the second half.
+    is enough; the rate falls over the second half.
 
     Raises:
       UserError: if the teacher is a student itself.
     """
     if teacher.distill.steps:
         raise UserError(
-            f"expected a teacher that takes many steps, got the student {place}; take"
+            f"expected a teacher that takes many steps, got the student {place}; use"
             f" its own teacher, {teacher.distill.teacher}"
         )
     if steps < 1:

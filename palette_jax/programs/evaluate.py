@@ -1,4 +1,4 @@
-"""`palette-jax evaluate`: judges pictures that any program made. No TensorFlow."""
+"""`palette-jax evaluate`: measures pictures of any program, without TensorFlow."""
 
 import argparse
 import pathlib
@@ -10,7 +10,7 @@ from palette_jax.errors import UserError
 from palette_jax.evaluation import of_folder, report, summary
 from palette_jax.pictures.protocols import PROTOCOLS
 
-# What the paper has figures of, as its tasks and what the config says of them.
+# The paper's tasks and degradations, with their keys in the config.
 _TASKS = {
     "colorize": ("colorize", {}),
     "inpaint-center": ("inpaint", {"inpaint_mask": "center"}),
@@ -25,32 +25,32 @@ _TASKS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("results", help="folder of pictures that a program made")
+    parser.add_argument("results", help="folder of the results of a program")
     parser.add_argument(
         "--reference",
         required=True,
         metavar="DIR",
-        help="folder of the originals, under the same names but for the endings",
+        help="folder of the originals, with the same names except for extensions",
     )
     add_judging(parser)
     parser.add_argument(
         "--statistics",
         metavar="FILE",
-        help="what FID refers to instead: an .npz file with mu and sigma, as"
-        " pytorch-fid and clean-fid write it",
+        help="reference of FID in place of --reference: an .npz file with mu and sigma,"
+        " as pytorch-fid and clean-fid write it",
     )
     parser.add_argument(
         *("--save-statistics", "--save_statistics"),
         metavar="FILE",
-        help="write mu and sigma of what FID refers to, for pytorch-fid and clean-fid",
+        help="write mu and sigma of FID's reference, for pytorch-fid and clean-fid",
     )
     parser.add_argument(
         "--given",
         metavar="DIR",
-        help="folder of what the program was given, to show it in the report",
+        help="folder of the program's inputs, to show in the report",
     )
     parser.add_argument(
-        "--task", choices=_TASKS, help="whose figures in the paper to print as well"
+        "--task", choices=_TASKS, help="also print the paper's figures of this task"
     )
     parser.add_argument(
         "--out", default="evaluation", metavar="DIR", help="%(default)s"
@@ -58,24 +58,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_judging(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say how pictures are judged."""
+    """Adds the arguments of the measurement."""
     parser.add_argument(
         "--list",
         metavar="FILE",
-        help="names of the pictures that count, and their classes; FID then refers to"
+        help="list of the pictures to measure, with their classes; FID then refers to"
         " all of --reference",
     )
     parser.add_argument(
         "--size",
         type=int,
         metavar="PIXELS",
-        help="compare central squares, resized; without, pictures as they are",
+        help="compare resized central squares (default: the pictures as they are)",
     )
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="paper",
-        help="how pictures are cut and the networks see them (default %(default)s)",
+        help="crop, resize and inputs of networks (default %(default)s)",
     )
 
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"expected a new file, got {out}, which exists; move it away")
     config, params, step = load_weights(args.checkpoint)
     values = config.to_dict()
-    # Where the pictures lay says nothing of the network, and something of its owner.
+    # Paths of pictures do not describe the network, but may reveal private names.
     for name in values["data"]:
         if name.endswith(("folder", "_dir", "_list")):
             values["data"][name] = ""

@@ -23,13 +23,13 @@ from palette_jax.training.state import make_state
 
 REPORT = "import_report.txt"
 
-# Written into the folder of the run, to train on from there with.
+# Written into the folder of the run, for further training.
 _CONFIG_FILE = '''\
-"""Goes on training imported weights; import_report.txt says which.
+"""Continues training of imported weights, described in import_report.txt.
 
     python main.py --config=DIR/config.py --workdir=DIR
 
-Sizes of batches and the like are those of the variant, as in config/base.py.
+Batch sizes and step counts are those of the variant in config/base.py.
 """
 
 import ml_collections
@@ -40,7 +40,7 @@ IMPORTED = {groups}
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
-    """Returns the configuration of a variant with the network that was imported."""
+    """Returns the configuration of a variant with the imported network."""
     config = {task}.get_config(variant)
     for group, values in IMPORTED.items():
         config[group].update(values)
@@ -65,16 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         metavar="IO.npz",
-        help=f"compares with outputs that its own code computed: {FORM}",
+        help=f"compares with outputs of its original code: {FORM}",
     )
     unsaid = parser.add_argument_group(
-        "what the file may leave unsaid", "an error names those that are needed"
+        "settings that the file may lack", "an error names those that are needed"
     )
     unsaid.add_argument(
         "--image-size",
         type=int,
         metavar="N",
-        help="in pixels; of an export of ours, to go on at another size",
+        help="in pixels; for an export of palette_jax, a new size",
     )
     unsaid.add_argument(
         "--head-features", type=int, metavar="N", help="channels of an attention head"
@@ -90,17 +90,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unsaid.add_argument(
         "--noisy-first",
         action="store_true",
-        help="a diffusers network is given the noisy picture, then the source",
+        help="the diffusers network takes the noisy picture first, then the source",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the run and the report, and says what can be done with it."""
+    """Writes the run and the report, and prints the next commands."""
     out = epath.Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"expected a new or an empty folder, got {out}, which holds something;"
-            " give another --out"
+            f"expected a new or an empty folder, got {out}, which is not empty; set"
+            " another --out"
         )
     imported = import_weights(
         args.weights,
@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
         noisy_first=args.noisy_first,
     )
     config = make_config(imported.config, args.task)
-    if config.task != "paired":  # Its folders are the user's to name, and not needed.
+    if config.task != "paired":  # The user sets its folders later.
         checked = from_dict(config.to_dict())
-        checked.data.source = "sample_photos"  # Nor is another folder of pictures.
+        checked.data.source = "sample_photos"  # The checks need no other pictures.
         build.check(checked)
     lines = [f"file: {args.weights}", *imported.report.lines()]
     if args.verify:
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     _save(imported, config, out)
     (out / REPORT).write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    print(f"this report is kept in {out / REPORT}")
+    print(f"this report is saved in {out / REPORT}")
     print(f"restore:  palette-jax restore PHOTO --checkpoint={out}")
     if config.task != "paired":
         (out / "config.py").write_text(_config_file(imported, config))
@@ -132,15 +132,15 @@ def run(args: argparse.Namespace) -> int:
 def make_config(
     values: Mapping[str, Any], task: str | None
 ) -> ml_collections.ConfigDict:
-    """Returns a whole config for what a file says of its network.
+    """Returns a complete config for the network of a file.
 
     Args:
-      values: of the groups of config/base.py; with a task among them, a config that an
-        export of ours holds.
-      task: what the network was trained for, unless that config says it.
+      values: of the groups of config/base.py; a complete config, with a task, for our
+        own exports.
+      task: of the network, unless the config contains it.
 
     Raises:
-      UserError: if an export of ours holds another configuration.
+      UserError: if our own export has a configuration of another version.
     """
     try:
         if "task" in values:
@@ -184,9 +184,9 @@ def _config_file(imported: Imported, config: ml_collections.ConfigDict) -> str:
         for group in ("model", "diffusion", "sample", "mix")
         if group in imported.config
     }
-    kept = ("image_size", "hints", "gray")
-    groups["data"] = {key: config.data[key] for key in kept}
-    # The variants differ in what they learn; the network has learned this.
+    keys = ("image_size", "hints", "gray")
+    groups["data"] = {key: config.data[key] for key in keys}
+    # The variants have other objectives; the imported network keeps its own.
     learned = {"objective": config.diffusion.objective}
     groups["diffusion"] = groups.get("diffusion", {}) | learned
     # With clipping, the state of the optimizer is of another form.

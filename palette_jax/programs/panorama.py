@@ -1,4 +1,4 @@
-"""`palette-jax panorama`: a photo, extended again and again."""
+"""`palette-jax panorama`: extends a photo several times."""
 
 import argparse
 import pathlib
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--side",
         action="append",
         choices=Sides._fields,
-        help="where to extend it; several are taken in turns (default: left and right)",
+        help="sides to extend, in turn (default: left and right)",
     )
     parser.add_argument(
         "--extend",
@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         type=photo_flags.count,
         metavar="N",
-        help="how often each side is extended (default: %(default)s)",
+        help="number of extensions of each side (default: %(default)s)",
     )
     photo_flags.add_out(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the panorama after each extension; one that was stopped goes on."""
+    """Writes the panorama after each extension; resumes a stopped one."""
     path = pathlib.Path(args.photo)
     check_out(pathlib.Path(args.out))
     target = pathlib.Path(args.out) / f"{path.stem}_panorama.png"
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     done = 0 if args.overwrite else _done(target, about)
     if done:
         photo = files.read(target)
-        print(f"{min(done, len(turns))} of {len(turns)} extensions are there already")
+        print(f"{min(done, len(turns))} of {len(turns)} extensions exist already")
     for warning in restorer.check(settings) if done < len(turns) else ():
         print(warning, file=sys.stderr)
     with photo_flags.progress_bar() as bar:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             bar.stop()
             print(
                 f"stopped after {done} of {len(turns)} extensions; the same command"
-                " goes on from there",
+                " resumes",
                 file=sys.stderr,
             )
             return 130
@@ -102,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _done(target: pathlib.Path, about: dict[str, Any]) -> int:
-    """Returns how many extensions a file of this panorama has; 0 without a file.
+    """Returns the number of extensions in a file of this panorama; 0 without a file.
 
     Raises:
-      UserError: if the file is of something else.
+      UserError: if the file is another picture.
     """
     if not target.exists():
         return 0

@@ -25,12 +25,12 @@ from palette_jax.tasks import Sides
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
-    """Adds what says with which network and how thoroughly."""
+    """Adds the flags of the network and the sampler."""
     parser.add_argument(
         "--checkpoint",
         metavar="DIR|FILE",
-        help="folder of a run, or a file that `palette-jax export` wrote (default:"
-        " weights that come with palette_jax)",
+        help="folder of a run, or a file of `palette-jax export` (default: the weights"
+        " of the package)",
     )
     presets = "; ".join(
         f"{name}: {p['num_steps']} steps of {p['sampler']}"
@@ -50,14 +50,14 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--large",
         choices=LARGE,
-        help="a picture larger than the network's is restored at its own size in"
-        " tiles, or from a small copy (auto, the default: shrink to colorize and for"
-        " holes wider than half of the network; else tiles)",
+        help="restores a picture larger than the network's at its own size in tiles, or"
+        " from a small copy (auto, the default: shrink to colorize and for holes wider"
+        " than half of the network; else tiles)",
     )
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    """Adds where results go."""
+    """Adds the flags of the results."""
     parser.add_argument(
         "--out",
         default="restored",
@@ -70,10 +70,10 @@ def add_out(parser: argparse.ArgumentParser) -> None:
 def settings(
     args: argparse.Namespace, task: str, *, like: Settings | None = None, **others: Any
 ) -> Settings:
-    """Returns the settings of the flags; what no flag says is as in `like`.
+    """Returns the settings of the flags; `like` provides the others.
 
     Raises:
-      UserError: for a value that is none.
+      UserError: for an invalid value.
     """
     names = [field.name for field in dataclasses.fields(Settings)]
     flags = {name: getattr(args, name, None) for name in names} | others
@@ -124,7 +124,7 @@ def count(text: str) -> int:
     """Parses a number from 1 up.
 
     Raises:
-      argparse.ArgumentTypeError: if it is none.
+      argparse.ArgumentTypeError: for any other text.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")

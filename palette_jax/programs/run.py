@@ -1,4 +1,4 @@
-"""`palette-jax train|sample|evaluate|plan`: what to do with a run, from its config."""
+"""`palette-jax train|sample|evaluate|plan`: starts a program from a config."""
 
 import argparse
 import functools
@@ -20,11 +20,11 @@ MODES = ("train", "sample", "evaluate", "plan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of all four; `--config.KEY=VALUE` is split off before."""
+    """Adds the flags of all four; `--config.KEY=VALUE` is split off earlier."""
     parser.add_argument(
         "--workdir",
         metavar="DIR",
-        help="where the run is kept, a local path or gs://; planning needs none",
+        help="folder of the run, a local path or gs://; planning needs none",
     )
     parser.add_argument(
         "--config",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("--dry-run", "--dry_run"),
         action="store_true",
-        help="check everything, say what would be done, and stop",
+        help="check everything, print the resolved config, and stop",
     )
     parser.add_argument(
         "--topology",
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--effort",
         choices=("quick", "full"),
         default="quick",
-        help="of plan: how hard the compiler for a TPU tries; a run gets full, which"
-        " takes ten times as long or more",
+        help="of plan: effort of the compiler for a TPU; a run gets full, which takes"
+        " ten times as long or more",
     )
     parser.add_argument(
         *("--search-batch", "--search_batch"),
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
-        help="of evaluate: how pictures are cut and judged, as --config.eval.protocol",
+        help="of evaluate: crop and inputs of networks, as --config.eval.protocol",
     )
     parser.add_argument(
         "--profile",
@@ -71,23 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds how the processes of a run on several hosts find each other."""
+    """Adds the flags of a run with several processes."""
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
-        help="of the first of several processes, where JAX does not find it",
+        help="of the first of several processes, if JAX does not find it",
     )
     parser.add_argument(
         *("--num-processes", "--num_processes"),
         type=int,
         metavar="N",
-        help="how many processes there are",
+        help="number of processes",
     )
     parser.add_argument(
         *("--process-id", "--process_id"),
         type=int,
         metavar="I",
-        help="which process this is, from 0",
+        help="number of this process, from 0",
     )
     parser.add_argument(
         *("--join-timeout", "--join_timeout"),
@@ -108,7 +108,7 @@ def _steps(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks the config and hands over to the program; 75 asks to be run again."""
+    """Checks the config and runs the program; returns 75 to request a restart."""
     config = _config(args)
     build.check(config, trains=_trains(args))
     logs.set_up_logging()
@@ -137,7 +137,7 @@ def start(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     """Returns the config of `--config`, or that of the run, with the overrides."""
     if args.workdir is None and args.command != "plan":
-        raise ConfigError("expected --workdir=DIR, where the run is kept, got none")
+        raise ConfigError("expected --workdir=DIR, the folder of the run, got none")
     if args.command in ("train", "plan"):
         if args.config is None:
             raise ConfigError(
@@ -148,8 +148,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     else:
         if args.config is not None:
             raise ConfigError(
-                f"expected no --config with {args.command}, which takes the config of"
-                f" the checkpoint, got {args.config}; change keys by"
+                f"expected no --config with {args.command}, which uses the config of"
+                f" the checkpoint, got {args.config}; change keys with"
                 " --config.KEY=VALUE"
             )
         directory = epath.Path(args.workdir).expanduser() / "checkpoints"
@@ -158,15 +158,15 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     if args.protocol:
         if args.command != "evaluate":
             raise UserError(
-                f"expected no --protocol with {args.command}, which judges nothing; to"
-                " keep it with a run, give --config.eval.protocol"
+                f"expected no --protocol with {args.command}, which measures nothing;"
+                " to store it with a run, set --config.eval.protocol"
             )
         config.eval.protocol = args.protocol
     return config
 
 
 def check_training_packages() -> None:
-    """Raises `UserError` if a package is missing that only training needs."""
+    """Raises `UserError` if a package for training is missing."""
     missing = [
         name
         for name in ("tensorflow", "tensorflow_datasets", "clu", "tensorboard")
@@ -174,8 +174,8 @@ def check_training_packages() -> None:
     ]
     if missing:
         raise UserError(
-            f"expected the packages that training needs, got no {', '.join(missing)};"
-            " pip install 'palette-jax[train]'"
+            f"expected the packages for training, got no {', '.join(missing)}; pip"
+            " install 'palette-jax[train]'"
         )
 
 
@@ -186,7 +186,7 @@ def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
 
 
 def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
-    """Plans for devices that need not exist; touches none but the CPU."""
+    """Plans for devices that need not exist; uses only the CPU."""
     jax.config.update("jax_platforms", "cpu")
     _use_cpu_cores(config)
     from palette_jax.programs import plan
@@ -203,19 +203,19 @@ def _trains(args: argparse.Namespace) -> bool:
 def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     share = config.parallel.fsdp * (config.parallel.slices or 1)
     if args.command in ("sample", "evaluate") and jax.device_count() % share:
-        # Trained on another machine: whole copies of the parameters fit any number.
+        # Trained on another machine: replicated parameters fit any number of devices.
         config.parallel.fsdp, config.parallel.slices = 1, 0
     build.check(config, num_devices=jax.device_count(), trains=_trains(args))
     workdir = str(epath.Path(args.workdir).expanduser())
     on_pod = jax.process_count() > 1 or jax.default_backend() == "tpu"
     parallel.cache_compilations(workdir=workdir if on_pod else None)
 
-    # Before TensorFlow is imported: nothing that is not about the run. The programs
-    # import it: seconds that a wrong config should not cost.
+    # Before TensorFlow is imported, to silence its log. Only the programs import it, so
+    # that a wrong config does not wait for the import.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # JAX sets 1.
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # For gs://: by default each picture is opened with a buffer of 64 MB.
+    # For gs://: by default each open picture has a buffer of 64 MB.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")
     from palette_jax.evaluation import of_run
     from palette_jax.programs import describe, sample, train

@@ -1,4 +1,4 @@
-"""Restores the evaluation pictures and writes them out, to look at and to keep."""
+"""Restores the evaluation pictures and writes the results."""
 
 import json
 
@@ -15,8 +15,8 @@ from palette_jax.pictures import sheets
 def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Writes each result under its input's name, a contact sheet, and the settings.
 
-    Of several samples, also how far they differ: for each input a grid of all of them
-    and a picture of their deviation.
+    With several samples it also writes a grid and a picture of their deviation for each
+    input.
     """
     restored = Restored(config, workdir)
     stems = file_names(restored.source.names.tolist())

@@ -10,8 +10,8 @@ from palette_jax.study import make, score
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of both commands."""
     commands = parser.add_subparsers(dest="study_command", required=True)
-    what = "write the page of a study: one file that needs no network"
-    maker = commands.add_parser("make", help=what, description=what)
+    about = "write the page of a study: one file that needs no network"
+    maker = commands.add_parser("make", help=about, description=about)
     maker.add_argument(
         "--originals", required=True, metavar="DIR", help="pictures from a camera"
     )
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="NAME=DIR",
-        help="results under the same names; may be given several times",
+        help="results under the same names; repeat it for several methods",
     )
     maker.add_argument(
         "--seconds",
@@ -29,29 +29,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long a pair is shown; the paper's studies have 3 or 5 (default 3)",
     )
     maker.add_argument(
-        "--pairs", type=int, default=50, help="that a person sees (default 50)"
+        "--pairs", type=int, default=50, help="number for each person (default 50)"
     )
     maker.add_argument(
         "--catches",
         type=int,
         default=3,
-        help="more pairs, whose answer nobody can miss, to see who looks (default 3)",
+        help="catch trials: pairs with an obvious answer (default 3)",
     )
-    maker.add_argument("--seed", type=int, default=0, help="of orders and sides")
+    maker.add_argument("--seed", type=int, default=0, help="seed of orders and sides")
     maker.add_argument("--out", default="study.html", help="default: %(default)s")
     maker.add_argument(
         "--key",
         metavar="FILE",
-        help="where the answers go; keep it to yourself (default: OUT with .key.json)",
+        help="file of the answer key; keep it secret (default: OUT with .key.json)",
     )
-    what = "say how often people took each method's pictures for a camera's"
-    scorer = commands.add_parser("score", help=what, description=what)
+    about = "print how often people took each method's pictures for a camera's"
+    scorer = commands.add_parser("score", help=about, description=about)
     scorer.add_argument(
         "--key",
         action="append",
         required=True,
         metavar="FILE",
-        help="the answer key that `make` wrote; may be given several times",
+        help="the answer key of `make`; repeat it for several studies",
     )
     scorer.add_argument("answers", nargs="+", metavar="CSV", help="files of the page")
 
@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
         name, separator, folder = given.partition("=")
         if not separator or not name or name in methods:
             raise UserError(
-                "expected --method=NAME=DIR with a name of its own for each, got"
-                f" {given!r}"
+                f"expected --method=NAME=DIR with a unique name for each, got {given!r}"
             )
         methods[name] = pathlib.Path(folder)
     out = pathlib.Path(args.out)
@@ -87,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{out} ({size:.1f} MB): {pairs} pairs for each person,"
         f" {args.seconds:g} s each, methods: {', '.join(methods)}\n"
-        "Open it in a browser, or send it. The page does not know the answers, which"
-        f" are in {key}: keep that to yourself. Each person saves a CSV file at the"
-        f" end; then: palette-jax study score --key={key} *.csv"
+        f"Open it in a browser, or send it. The answers are in {key}, not in the page:"
+        " keep the key secret. Each person saves a CSV file at the end; then run:"
+        f" palette-jax study score --key={key} *.csv"
     )
     return 0

@@ -1,4 +1,4 @@
-"""`palette-jax verify`: the last steps of a run, or a result, once more to the bit."""
+"""`palette-jax verify`: repeats the last steps of a run, or a result, bit by bit."""
 
 import argparse
 
@@ -18,7 +18,7 @@ from palette_jax.training.state import TrainState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the run, or the result and its photo."""
+    """Adds the arguments: a run, or a result and its photo."""
     parser.add_argument(
         "source",
         metavar="RUN|RESULT",
@@ -26,19 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " wrote",
     )
     parser.add_argument(
-        "photo", nargs="?", metavar="PHOTO", help="what the result was made from"
+        "photo", nargs="?", metavar="PHOTO", help="the input of the result"
     )
     parser.add_argument(
-        "--checkpoint", metavar="DIR|FILE", help="what the result was made with"
+        "--checkpoint", metavar="DIR|FILE", help="the weights of the result"
     )
     parser.add_argument(
-        "--mask", metavar="FILE", help="of a result that does not hold its hole"
+        "--mask", metavar="FILE", help="of a result without a stored hole"
     )
-    parser.add_argument("--hints", metavar="FILE", help="what the result was made with")
+    parser.add_argument("--hints", metavar="FILE", help="colour hints of the result")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints whether all could be repeated; returns 1 if a bit differs."""
+    """Prints whether the bits are equal; returns 1 if a bit differs."""
     if args.photo is not None:
         return verify_result.run(args)
     if epath.Path(args.source).is_file():
@@ -107,7 +107,7 @@ def _repeat(
 
 
 def _different(expected: TrainState, got: TrainState) -> list[str]:
-    """Returns the path of each array that differs, and by how much."""
+    """Returns the path and the difference of each array that differs."""
     wrong = []
     for (path, a), (_, b) in zip(
         jax.tree.leaves_with_path(expected),

@@ -1,4 +1,4 @@
-"""`palette-jax verify RESULT PHOTO`: what a result kept, and that the rest is ours."""
+"""`palette-jax verify RESULT PHOTO`: compares known pixels and repeats the rest."""
 
 import argparse
 import pathlib
@@ -22,18 +22,18 @@ from palette_jax.tasks import TASKS, Given
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was kept, and whether the rest comes out again; 1 if not."""
+    """Prints whether known and repeated pixels are equal; returns 1 if not."""
     about = files.read_about(args.source)
     if about is None or "settings" not in about:
         raise UserError(
-            f"expected a result of `palette-jax restore`, got {args.source}, which has"
-            " no settings in it; give the file as it was written"
+            f"expected a result of `palette-jax restore`, got {args.source} without"
+            " settings; use the original file"
         )
     settings = Settings.from_json(about["settings"])
     if settings.num_samples > 1 or "extensions" in about:
         raise UserError(
             f"expected one restored picture, got {args.source}, a grid, a deviation or"
-            " a panorama; give a file of one seed"
+            " a panorama; use a file of one seed"
         )
     photo, result = files.read(args.photo), files.read(args.source)
     if about.get("input_crc32") not in (None, _crc32(args.photo)):
@@ -50,7 +50,7 @@ def _crc32(path: str) -> int:
 def _hole(
     args: argparse.Namespace, about: dict[str, Any], settings: Settings, photo: Photo
 ) -> UInt8[np.ndarray, "h w 1"] | None:
-    """Returns the hole that the result holds, or the one of a mask."""
+    """Returns the hole from the result, or from a mask."""
     shape = photo.pixels.shape
     if not TASKS[settings.task].needs_mask:
         return None
@@ -59,8 +59,8 @@ def _hole(
         return masks.to_hole(files.read(args.mask), shape, invert=invert)[0]
     if "hole" not in about:
         raise UserError(
-            f"expected the hole in {args.source}, got none, since it is a JPEG or of an"
-            " earlier version; give --mask=FILE"
+            f"expected the hole in {args.source}, got none, because it is a JPEG or of"
+            " an earlier version; add --mask=FILE"
         )
     return masks.unpack(about["hole"], shape)
 
@@ -76,7 +76,7 @@ def _print_kept(
     degraded = TASKS[settings.task].degrade(photo.pixels, Given(hole, settings.extend))
     known = degraded.hole[..., 0] == 0
     if known.all():
-        print(f"kept: nothing to the bit, by the nature of {settings.task}")
+        print(f"kept: no pixels; {settings.task} has no known pixels")
         return True
     expected = Result(photo, settings, [degraded.x], degraded.hole, [], {}).as_photo()
     differs = _differs(expected, result, name) & known
@@ -105,8 +105,8 @@ def _print_again(
     for flag in ("checkpoint", "hints"):
         if about.get(flag) and not getattr(args, flag):
             print(
-                f"not regenerated: expected --{flag}, since the result was made with"
-                f" one named {about[flag]}; give --{flag}=PATH",
+                f"not regenerated: expected --{flag}, because the result was made with"
+                f" one named {about[flag]}; add --{flag}=PATH",
                 file=sys.stderr,
             )
             return False
@@ -141,8 +141,8 @@ def _differs(expected: Photo, result: Photo, name: str) -> Bool[np.ndarray, "h w
         height, width = expected.pixels.shape[:2]
         raise UserError(
             f"expected {width} x {height} pixels in {name}, got"
-            f" {result.pixels.shape[1]} x {result.pixels.shape[0]}; give the photo that"
-            " it was made from"
+            f" {result.pixels.shape[1]} x {result.pixels.shape[0]}; name the photo of"
+            " the result"
         )
     differs = (expected.pixels != result.pixels).any(-1)
     for layer in ("alpha", "deep"):

@@ -1,7 +1,7 @@
-"""From a user's own picture to the model's input, and back to a picture.
+"""Restores a user's own picture: to the model's input and back to a picture.
 
-`files` and `masks` read, `Settings` say what is wanted, and a `Restorer`, which
-`palette_jax.config.build_restorer` loads, does it.
+A `Restorer`, loaded by `palette_jax.config.build_restorer`, restores pictures by
+`Settings` and returns a `Result`.
 """
 
 from palette_jax.restoration.settings import Settings

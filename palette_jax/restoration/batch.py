@@ -13,7 +13,7 @@ from palette_jax.diffusion.samplers import Sampler
 from palette_jax.types import Params, PredictFn
 
 ApplyFn = Callable[[Params, Array, Array, Array], Array]
-"""`apply(params, x, y_t, gamma)`: what the objective asked the network for."""
+"""`apply(params, x, y_t, gamma)` returns the network's output for its objective."""
 
 
 def predictor(
@@ -24,39 +24,39 @@ def predictor(
     gamma_floor: float,
     patch_size: int = 1,
 ) -> PredictFn:
-    """Binds trained weights to a network, as a function that returns clean pictures.
+    """Returns a function from noisy to clean pictures, with the trained weights.
 
     Args:
-      apply: the network; keep one object for all calls, since a sampler is compiled for
-        each.
+      apply: the network; use the same object for all calls, because each object
+        compiles its own sampler.
       params: its weights.
-      objective: what the network was trained to predict: `denoise`, the noise;
-        `velocity`; or `regress`, the picture, of which it is shown nothing.
-      gamma_floor: the smallest gamma trained on. The paper's sampling schedule goes far
-        below; the network is then asked about the floor.
-      patch_size: of the network; with more than 1, `without_lattice` follows it.
+      objective: the prediction of the network: `denoise`, the noise; `velocity`; or
+        `regress`, the picture without a noisy input.
+      gamma_floor: the smallest trained gamma. The paper's sampling schedule goes far
+        below it; the network then gets the floor.
+      patch_size: of the network; above 1, `without_lattice` corrects its output.
     """
-    # A Partial hands its arrays to the compiled sampler as arguments; in a closure
+    # A Partial passes its arrays to the compiled sampler as arguments; in a closure
     # they would become constants of the program.
     return Partial(_bind(_PREDICT[objective], apply, patch_size), params, gamma_floor)
 
 
 @functools.cache
 def _bind(function: Callable[..., Array], apply: ApplyFn, patch_size: int) -> Partial:
-    # Partials of functions are equal only to themselves: a new one in every call would
-    # have the sampler compiled in every call.
+    # Partials of functions are equal only to themselves: a new Partial in every call
+    # would recompile the sampler in every call.
     if patch_size == 1:
         return Partial(function, apply)
     return Partial(lambda *args: without_lattice(function(apply, *args), patch_size))
 
 
 def without_lattice(y_0: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w c"]:
-    """Gives the places in the squares of size x size pixels the same mean.
+    """Equalizes the means of the positions in squares of size x size pixels.
 
-    To a network that sees squares as pixels, a mean difference between the places of a
-    square is the mean of a channel, a single number of a picture. It hardly learns to
-    tell that of the noise: a regular pattern of dots would stay in even areas, where
-    photographs have none.
+    For a network that packs squares into pixels, a mean difference between the
+    positions of a square is the mean of a channel, a single number of a picture. The
+    network hardly learns to remove that part of the noise, so a regular pattern of dots
+    would stay in even areas; photographs have none.
     """
     b, h, w, c = y_0.shape
     squares = y_0.reshape(b, h // size, size, w // size, size, c)
@@ -100,7 +100,7 @@ _PREDICT = {
 def image_keys(
     seed: int, ids: UInt32[Array, " b"], *, sample_index: int = 0
 ) -> Key[Array, " b"]:
-    """Returns a key for each image, which follows from the seed and its id alone."""
+    """Returns a key for each image, which depends only on the seed and its id."""
     key = jax.random.fold_in(jax.random.key(seed), sample_index)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
 
@@ -118,17 +118,17 @@ def restore_batch(
     compiler_options: Mapping[str, str] | None = None,
     on_host: bool = False,
 ) -> UInt8[Array, "b h w 3"]:
-    """Restores pictures; the known pixels come back as they are.
+    """Restores pictures; known pixels do not change.
 
     Args:
       keys: one for each picture.
-      predict: as `predictor` returns it.
+      predict: from `predictor`.
       x: the degraded pictures.
-      hole: 1 where they miss something.
-      sampler: the steps to take.
-      clip: keeps the estimates of the clean picture in [-1, 1].
+      hole: 1 at missing pixels.
+      sampler: the steps.
+      clip: whether to clip the estimates of the clean picture to [-1, 1].
       callback: see `sampling.sample`.
-      every: the number of steps between two calls of it.
+      every: the number of steps between two calls of `callback`.
       compiler_options: see `sampling.sample`.
       on_host: see `sampling.sample`.
     """
@@ -152,6 +152,6 @@ def restore_batch(
 
 @jax.jit
 def _split(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"]]:
-    # Compiled: an array that lies on several hosts cannot be unpacked by one of them.
+    # Compiled, because one host cannot unpack an array of several hosts.
     both = jax.vmap(jax.random.split, out_axes=1)(keys)
     return both[0], both[1]

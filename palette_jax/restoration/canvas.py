@@ -1,4 +1,4 @@
-"""Prepares a degraded picture of any size for the sampler, and back."""
+"""Prepares a degraded picture of any size for the sampler, and pastes the result."""
 
 from typing import Literal, NamedTuple
 
@@ -16,16 +16,16 @@ MAX_TILES = 20_000
 
 
 class Canvas(NamedTuple):
-    """A degraded picture as the sampler is given it.
+    """A degraded picture, prepared for the sampler.
 
     Attributes:
       whole: the degraded picture.
-      box: top, bottom, left and right of the part that is worked on.
-      small: height and width that the part is shrunk to; its own, mostly.
+      box: top, bottom, left and right of the restored part.
+      small: height and width of the shrunk part; equal to the part's without shrinking.
       offset: top and left of the part on the canvas.
-      x: the part, mirrored at its ends until it is as large as the network.
-      hole: 1 where it is painted; all 0 where a task has no hole.
-      tiles: top and left of where the network looks.
+      x: the part, mirrored at its ends up to the network's size.
+      hole: 1 at painted pixels; all 0 for tasks without a hole.
+      tiles: top and left of each tile.
     """
 
     whole: Degraded
@@ -38,7 +38,7 @@ class Canvas(NamedTuple):
 
     @property
     def is_shrunk(self) -> bool:
-        """Whether what is sampled has fewer pixels than the picture."""
+        """Whether the sampled canvas has fewer pixels than the picture."""
         top, bottom, left, right = self.box
         return self.small != (bottom - top, right - left)
 
@@ -54,25 +54,25 @@ def choose(
     if settings.large == "shrink" or not wide:
         return settings.large, []
     return "tiles", [
-        f"what is painted is wider than {size // 2} pixels, and the network sees"
-        f" {size}; what is far from a known pixel may not fit: let it be shrunk"
+        f"the hole is wider than {size // 2} pixels, and the network sees {size};"
+        " pixels far from a known pixel may not fit: shrink the picture"
     ]
 
 
 def check_size(
     height: int, width: int, size: int, *, max_pixels: int = MAX_PIXELS
 ) -> None:
-    """Raises if a picture is too large once it is mirrored to the network's size.
+    """Checks the size of a picture after mirroring to the network's size.
 
     Raises:
-      UserError: if it is. A strip of a pixel has few, and becomes `size` times as many.
+      UserError: if it is too large. A strip of one pixel becomes `size` times larger.
     """
     pixels = max(height, size) * max(width, size)
     if pixels > max_pixels:
         raise UserError(
             f"expected at most {max_pixels:,} pixels where no side is shorter than the"
             f" network's {size}, got {pixels:,} of {width} x {height}; make it smaller,"
-            " or cut it in parts"
+            " or cut it into parts"
         )
 
 
@@ -85,11 +85,11 @@ def prepare(
 ) -> Canvas:
     """Prepares a degraded picture for a network of `size` x `size` pixels.
 
-    Where there is a hole, only the surroundings of it are worked on. With `shrink` a
-    part larger than the network is made as small as the network, on its shorter side.
+    With a hole, only the hole and its surroundings are restored. With `shrink`, a
+    larger part is shrunk until its shorter side is the network's size.
 
     Raises:
-      UserError: if it is too large, or takes more than `max_tiles`.
+      UserError: if the picture is too large, or needs more than `max_tiles`.
     """
     has_hole = bool(degraded.hole.any())
     top, bottom, left, right = box = _surroundings(degraded.hole, size, large)
@@ -98,7 +98,7 @@ def prepare(
     if large == "shrink" and shorter > size:
         height, width = (max(round(n * size / shorter), size) for n in x.shape[:2])
         x = _resize(x, height, width, Image.Resampling.BOX)
-        # A pixel with any share of the hole is painted: it has no colour of its own.
+        # A pixel with any share of the hole is painted: it has no known colour.
         hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
         hole = (hole > 0).astype(np.uint8)[..., None]
     small = x.shape[:2]
@@ -111,8 +111,8 @@ def prepare(
     if len(corners) > max_tiles:
         raise UserError(
             f"expected at most {max_tiles:,} tiles of {size} x {size} pixels, got"
-            f" {len(corners):,} of a picture of {small[1]} x {small[0]}; let it be"
-            " shrunk (--large=shrink), or make it smaller"
+            f" {len(corners):,} of a picture of {small[1]} x {small[0]}; restore a"
+            " small copy (--large=shrink), or make it smaller"
         )
     room = [(0, _rounded(n, size) - n) for n in x.shape[:2]] + [(0, 0)]
     return Canvas(
@@ -149,8 +149,8 @@ def paste(
 def _is_wide(hole: UInt8[np.ndarray, "h w 1"], size: int) -> bool:
     """Returns whether a hole is too wide for a network of `size`.
 
-    So it is where the hole has room for a square wider than half of the network, which
-    is the widest that it is trained to fill.
+    A hole is too wide if it contains a square wider than half of the network, the
+    widest square in training.
     """
     side = size // 2 + 1
     height, width, _ = hole.shape
@@ -167,7 +167,7 @@ def _is_wide(hole: UInt8[np.ndarray, "h w 1"], size: int) -> bool:
 def _surroundings(
     hole: UInt8[np.ndarray, "h w 1"], size: int, large: str
 ) -> tuple[int, int, int, int]:
-    """Returns the part to work on: hole and surroundings, or all where no hole is."""
+    """Returns the part to restore: the hole and its surroundings, or everything."""
     ends = []
     for axis, length in enumerate(hole.shape[:2]):
         inside = np.flatnonzero(hole.any(axis=(1 - axis, 2)))
@@ -184,7 +184,7 @@ def _surroundings(
 
 
 def _rounded(length: int, size: int) -> int:
-    """Returns a length not smaller, one of few: the sampler is compiled for each."""
+    """Returns a length rounded up to one of few, since each compiles a sampler."""
     unit = max(size, 1 << max(length.bit_length() - 4, 0))
     return -(-length // unit) * unit
 

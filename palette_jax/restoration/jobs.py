@@ -1,4 +1,4 @@
-"""Finds the pictures of a command, their masks and the places of results."""
+"""Finds the pictures of a command, their masks and the paths of results."""
 
 import collections
 import os
@@ -22,10 +22,10 @@ class Job(NamedTuple):
 
     Attributes:
       path: of the picture.
-      out: where its result goes, without an ending.
-      mask: the file of its mask, None without.
+      out: path of its result, without extension.
+      mask: the file of its mask, or None.
       invert: whether black is painted.
-      hints: the file of its colour hints, None without.
+      hints: the file of its colour hints, or None.
     """
 
     path: pathlib.Path
@@ -35,7 +35,7 @@ class Job(NamedTuple):
     hints: pathlib.Path | None = None
 
     def about(self) -> dict[str, Any]:
-        """Returns what tells whether a result is of the same files as now."""
+        """Returns checksums of the input files, to recognize results of them."""
         mask, hints = (
             None if path is None else (path.name, path.read_bytes())
             for path in (self.mask, self.hints)
@@ -51,9 +51,9 @@ class Job(NamedTuple):
         return [_append(self.out, f"_seed{seed}{suffix}") for seed in settings.seeds]
 
     def beside(self, settings: Settings) -> dict[str, pathlib.Path]:
-        """Returns the files that show how samples differ, the grid and the deviation.
+        """Returns the files of the grid and the deviation of the samples.
 
-        They are named after the seeds, since other seeds make others.
+        They are named after the seeds.
         """
         if settings.num_samples == 1:
             return {}
@@ -84,10 +84,10 @@ def find_jobs(
     invert: bool = False,
     hints: str | None = None,
 ) -> Found:
-    """Returns a job for each picture, those of folders with their place in them.
+    """Returns a job for each picture; results of a folder keep its subfolders.
 
     Raises:
-      UserError: if there is none, or a mask is named that is not there.
+      UserError: if there are no pictures, or the mask does not exist.
     """
     if mask is not None and not pathlib.Path(mask).exists():
         raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
@@ -102,15 +102,16 @@ def find_jobs(
             found.append((source, pathlib.PurePath(source.name)))
     if not found:
         raise UserError(
-            f"expected pictures in {', '.join(sources)}, got none with an ending that"
-            f" Pillow knows, e.g. .jpg and .png; {walk.Walk([], left_out).summary()}"
+            f"expected pictures in {', '.join(sources)}, got none with an extension"
+            " that Pillow knows, e.g. .jpg and .png;"
+            f" {walk.Walk([], left_out).summary()}"
         )
     stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
     masks_of = _masks(mask)
     jobs = []
     for (path, place), stem in zip(found, stems, strict=True):
-        # Two pictures whose names differ by their ending keep it.
+        # If two names differ only in the extension, results keep the extension.
         name = place if count[stem] > 1 else stem
         own_hints = pathlib.Path(hints) if hints else None
         jobs.append(Job(path, out / name, masks_of(place), invert, own_hints))
@@ -125,12 +126,12 @@ def find_jobs(
 
 
 def check_out(out: pathlib.Path) -> None:
-    """Checks that results can be written to a folder, which need not be there yet.
+    """Checks that results can be written to a folder, which may not exist yet.
 
-    The folder is made with the first result: a command that is refused leaves none.
+    The first result creates the folder, so that a refused command leaves no folder.
 
     Raises:
-      UserError: if nothing can be written there.
+      UserError: if the folder cannot be written to.
     """
     try:
         there = next(p for p in (out.absolute(), *out.absolute().parents) if _lies(p))
@@ -146,7 +147,7 @@ def check_out(out: pathlib.Path) -> None:
 
 
 def _lies(path: pathlib.Path) -> bool:
-    """Whether anything has this name, also a link that leads nowhere."""
+    """Whether a path exists, also as a dangling link."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -160,7 +161,7 @@ def hole_of(
     """Reads the mask of a job.
 
     Raises:
-      UserError: if there is none for this picture, or it is no picture.
+      UserError: if the picture has no mask, or the mask is no picture.
     """
     if job.mask is None:
         return None, []
@@ -170,14 +171,14 @@ def hole_of(
 
 
 def mask_preview(job: Job) -> pathlib.Path:
-    """Returns the file that shows what of a picture would be painted."""
+    """Returns the file that shows the hole of a picture."""
     return _append(job.out, "_mask.png")
 
 
 def _masks(
     mask: str | None,
 ) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
-    """Returns a function from the place of a picture to the file of its mask."""
+    """Returns a function from the relative path of a picture to its mask."""
     if mask is None:
         return lambda place: None
     path = pathlib.Path(mask)
@@ -193,7 +194,7 @@ def _masks(
 
 
 def _walk(folder: pathlib.Path, out: pathlib.Path) -> walk.Walk:
-    """Returns the files of a folder, but for results that were written into it."""
+    """Returns the files of a folder, without results written into it."""
     results = out.resolve()
     if results == folder.resolve():
         raise UserError(

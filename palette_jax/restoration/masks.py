@@ -1,4 +1,4 @@
-"""What a user drew: masks, where white is filled in, and colour hints."""
+"""Masks of a user, white where the picture is filled in, and colour hints."""
 
 import base64
 import os
@@ -17,19 +17,19 @@ from palette_jax.pictures.files import Photo
 def to_hole(
     mask: Photo, shape: tuple[int, ...], *, invert: bool = False
 ) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
-    """Turns a mask, of any size and mode, to the hole of a picture.
+    """Converts a mask of any size and mode to the hole of a picture.
 
-    Of a mask with two values, whatever they are, the brighter one is filled in; where
-    all colours are the same, the opaque one. Other masks are filled in where they are
-    at least as bright as the middle gray, 128, and transparent pixels count as black.
+    If the mask has exactly two values, the brighter value is filled in; if it has one
+    colour, its opaque part. In other masks, values from the middle gray, 128, are
+    filled in, and transparent pixels count as black.
 
     Args:
-      mask: as `files.read` returns it.
+      mask: from `files.read`.
       shape: height and width of the picture.
-      invert: fills in what is black instead.
+      invert: whether to fill in the black part instead.
 
     Returns:
-      1 where the picture is filled in, and warnings to show to the user.
+      The hole, 1 at pixels to fill in, and warnings for the user.
     """
     warnings: list[str] = []
     values = _values(mask)
@@ -49,14 +49,14 @@ def to_hole(
     hole = (hole != invert).astype(np.uint8)
     hole = _fit(hole, shape, warnings)
     share = hole.mean()
-    other = "give the mask without inverting" if invert else "invert the mask"
+    other = "do not invert the mask" if invert else "invert the mask"
     if share == 0:
         warnings.append(f"it covers nothing, so nothing is filled in; or {other}")
     elif share == 1:
         warnings.append(f"it covers everything, so nothing is kept; or {other}")
     elif share > 0.75:
         warnings.append(
-            f"it covers {share:.0%} of the picture; if that is what you keep, {other}"
+            f"it covers {share:.0%} of the picture; to keep that part, {other}"
         )
     return hole[..., None], [f"mask {mask.name}: {text}" for text in warnings]
 
@@ -64,11 +64,11 @@ def to_hole(
 def as_hole(
     hole: Any, shape: tuple[int, ...]
 ) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
-    """Returns the hole of a picture from what a caller has, and warnings.
+    """Returns the hole of a picture from an array or a mask, and warnings.
 
     Args:
-      hole: 1 or 255 where the picture is filled in, as an array [height, width] or
-        [height, width, 1] of its size; or a mask as a path or a Pillow image.
+      hole: an array [height, width] or [height, width, 1] of the picture's size, 1 or
+        255 at pixels to fill in; or a mask as a path or a Pillow image.
       shape: height and width of the picture.
 
     Raises:
@@ -82,7 +82,7 @@ def as_hole(
     if values is None or values.shape != tuple(shape[:2]) or top not in (0, 1, 255):
         raise UserError(
             f"expected a hole of 0 and 1 with {shape[0]} x {shape[1]} pixels (height x"
-            f" width), got shape {array.shape} and values up to {top}; give a mask of"
+            f" width), got shape {array.shape} and values up to {top}; use a mask of"
             " the picture's size"
         )
     if not np.isin(values, (0, top)).all():
@@ -113,35 +113,35 @@ def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
 
 
 def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
-    """Returns a hole as text, a bit for each pixel and compressed."""
+    """Returns a hole as compressed text, one bit for each pixel."""
     bits = np.packbits(hole[..., 0] > 0).tobytes()
     return base64.b85encode(zlib.compress(bits, 9)).decode()
 
 
 def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
-    """Returns the hole that `pack` made a text of.
+    """Returns the hole from a text of `pack`.
 
     Raises:
-      UserError: if it is none of a picture of this height and width.
+      UserError: if the text is damaged, or of a hole of another size.
     """
     height, width = shape[:2]
     try:
-        # No more than a picture has, whatever a made-up text unpacks to.
+        # At most the bytes of a picture, also for a forged text.
         size = -(-height * width // 8)
         packed = zlib.decompressobj().decompress(base64.b85decode(text), size + 1)
     except (ValueError, zlib.error) as error:
         raise UserError(f"expected a hole, got a damaged one ({error})") from error
     if len(packed) != size:
         raise UserError(
-            f"expected a hole of {width} x {height} pixels, got one of another size;"
-            " give the photo that the result was made from"
+            f"expected a hole of {width} x {height} pixels, got another size; name the"
+            " photo that the result was made from"
         )
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
     return bits.reshape(height, width, 1)
 
 
 def _values(mask: Photo) -> np.ndarray:
-    """Returns the brightness of each pixel, 0 to 255; of 16 bits as they are."""
+    """Returns the brightness of each pixel, 0 to 255; keeps values of 16 bits."""
     pixels = mask.pixels.reshape(-1, 3)
     if mask.deep is not None and mask.deep.max() < 256:
         return mask.deep.astype(np.float32)  # Labels, which 8 bits would lose.
@@ -150,14 +150,14 @@ def _values(mask: Photo) -> np.ndarray:
         return values
     visible = pixels[mask.alpha.ravel() > 0]
     if len(visible) and (visible == visible[0]).all() and (mask.alpha < 255).any():
-        return mask.alpha.astype(np.float32)  # Drawn in one colour on nothing.
+        return mask.alpha.astype(np.float32)  # Drawn in one colour on transparency.
     return values * mask.alpha / 255
 
 
 def shown(
     picture: UInt8[np.ndarray, "h w 3"], hole: UInt8[np.ndarray, "h w 1"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture with its hole under red, to check a mask by."""
+    """Returns a picture with its hole in red, to check a mask."""
     red = np.array([255, 0, 0])
     return np.where(hole > 0, (picture + 2 * red) // 3, picture).astype(np.uint8)
 
@@ -169,7 +169,7 @@ def _fit(
     if hole.shape == (height, width):
         return hole
     warnings.append(
-        f"expected {width} x {height} pixels as the picture has, got {hole.shape[1]} x"
+        f"expected the picture's {width} x {height} pixels, got {hole.shape[1]} x"
         f" {hole.shape[0]}; it is resized"
     )
     return _nearest(hole, shape)

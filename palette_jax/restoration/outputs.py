@@ -1,4 +1,4 @@
-"""What is written beside results, and whether a file is such a result."""
+"""Writes files beside results, and recognizes existing results."""
 
 import pathlib
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from palette_jax.restoration.settings import Settings
 
 _GRID_SIDE = 512  # Pixels of the longer side of a picture in a grid, at most.
 _GAP = 4  # Pixels between them.
-# How files are called says nothing of what they are.
+# Names of files do not identify their content.
 _PLACES = ("checkpoint", "weights", "mask", "hints")
 
 
 def save_diversity(job: Job, result: Result, about: Mapping[str, Any]) -> None:
-    """Writes the samples side by side, and how far they differ at each pixel.
+    """Writes the samples side by side, and their deviation at each pixel.
 
-    The deviation is drawn four times as bright as it is.
+    The deviation is drawn at four times its brightness.
     """
     beside = job.beside(result.settings)
     if not beside:
@@ -44,10 +44,10 @@ def save_diversity(job: Job, result: Result, about: Mapping[str, Any]) -> None:
 
 
 def is_result(path: pathlib.Path, now: Mapping[str, Any], settings: Settings) -> bool:
-    """Whether a file is what would be written there, as far as it says."""
+    """Whether a file is a result of the same inputs and settings, by its metadata."""
     about = files.read_about(path) or {}
     now = {k: v for k, v in now.items() if k not in _PLACES}
-    given = ("mask_crc32", "hints_crc32")  # Also what is not given any more.
+    given = ("mask_crc32", "hints_crc32")  # Also inputs that are no longer given.
     if any(about.get(name) != now.get(name) for name in given):
         return False
     return about == {**about, **now, "settings": settings.to_json()}

@@ -1,4 +1,4 @@
-"""Panoramas: a picture extended again and again, each time by what the network sees."""
+"""Panoramas: extends a picture several times."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from palette_jax.tasks import Sides
 def turns(
     photo: Photo, sides: Sequence[str], *, repeats: int = 8, share: float = 0.5
 ) -> list[tuple[str, int]]:
-    """Returns where to extend a photo, in their order, and by how many pixels.
+    """Returns the extensions of a photo in order: side and pixels.
 
     The defaults are the paper's: a square of 256 pixels, extended 8 times by its half
     to both sides, becomes 256 x 2304.
 
     Args:
       photo: the middle of the panorama.
-      sides: taken in turns.
-      repeats: how often each is extended.
+      sides: extended in turn.
+      repeats: number of extensions of each side.
       share: of the photo's width or height, added each time.
     """
     height, width = photo.pixels.shape[:2]
@@ -38,12 +38,12 @@ def extend(
     *,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Result]:
-    """Yields the picture after each extension; what it shows is known from then on.
+    """Yields the picture after each extension; later extensions do not change it.
 
     Args:
-      restorer: a network that uncrops.
-      photo: to start from, which may be what was yielded before.
-      settings: their task and extension do not matter.
+      restorer: of a network that uncrops.
+      photo: the start, which may be a picture yielded earlier.
+      settings: without task and extension, which are ignored.
       turns: side and pixels of each extension.
       on_progress: called after each step, with the steps of all turns.
     """

@@ -1,4 +1,4 @@
-"""Samples while they are computed: how far they are, and who may stop them."""
+"""Progress of a restoration, with previews, and stopping."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, colorize
 
-# How many tiles a device computes at once, where a picture has many.
+# Number of tiles that a device computes at once, if a picture has many.
 _TILES_AT_ONCE = 8
 
 
@@ -25,13 +25,13 @@ class Stopped(Exception):
 
 
 class Progress(NamedTuple):
-    """Where a restoration is.
+    """The progress of a restoration.
 
     Attributes:
-      done: steps done, of all samples; parts of a step where a picture has many tiles.
-      total: steps in all.
-      preview: call it for the samples that are computed at present, as they stand:
-        pairs of their index and the picture. It costs a transfer from the device.
+      done: finished steps of all samples, with parts of a step if there are many tiles.
+      total: steps of all samples.
+      preview: returns the current state of the samples in computation, as pairs of
+        index and picture. It costs a transfer from the device.
     """
 
     done: float | int
@@ -40,9 +40,9 @@ class Progress(NamedTuple):
 
 
 OnProgress = Callable[[Progress], bool | None]
-"""Called after each step, and in it after each group of tiles.
+"""Called after each step, and within a step after each group of tiles.
 
-Returning False ends the computation with `Stopped`.
+If it returns False, the computation stops with `Stopped`.
 """
 
 
@@ -57,13 +57,13 @@ class Work(NamedTuple):
 
     @property
     def tiles_at_once(self) -> int:
-        """How many tiles the network is given on each device."""
-        # Follows from the picture alone, so that its result does, too.
+        """Number of tiles at once on each device."""
+        # Depends only on the picture, so that the result does too.
         return _TILES_AT_ONCE if len(self.canvas.tiles) >= 4 * _TILES_AT_ONCE else 1
 
 
 class Watch:
-    """Tells how far a batch is, and ends it when it is told to."""
+    """Reports the progress of a batch, and stops it on request."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Watch:
         before: int,
         total: int,
     ):
-        """Begins a batch, where `before` of `total` steps are done."""
+        """Starts a batch after `before` of `total` steps."""
         self._on_progress, self._batch, self._settings = on_progress, batch, settings
         self._before, self._total = before, total
         self._done = 0
@@ -87,22 +87,22 @@ class Watch:
         ]
 
     def after_step(self, steps: int, y_0: Array) -> None:
-        """Tells that steps are done.
+        """Reports finished steps.
 
         Raises:
-          Stopped: if the computation is to end.
+          Stopped: if the progress function returns False.
         """
         if self._on_progress is None:
             return
-        jax.block_until_ready(y_0)  # Else steps are only asked for, not done.
+        jax.block_until_ready(y_0)  # Else steps would only be enqueued.
         self._done, self._latest = steps, y_0
         self.after_group(0.0)
 
     def after_group(self, share: float) -> None:
-        """Tells that a share of the present step is done.
+        """Reports a finished share of the current step.
 
         Raises:
-          Stopped: if the computation is to end.
+          Stopped: if the progress function returns False.
         """
         if self._on_progress is None:
             return
@@ -119,7 +119,7 @@ class Watch:
 
 
 def batches(works: Sequence[Work], num_devices: int) -> Iterator[list[Work]]:
-    """Puts together works of one shape, until there is a tile for each device."""
+    """Groups works of one shape until there is a tile for each device."""
 
     def shape(work: Work) -> tuple[int, ...]:
         return (*work.canvas.x.shape, work.tiles_at_once, len(work.canvas.tiles))
@@ -139,7 +139,7 @@ def _finished(
     if task.means:
         picture = means.with_means(picture, work.canvas.whole.x, task.means)
     if task.shrinks:
-        # A shrunk picture has lost its details, and they are in the luma.
+        # A shrunk picture has lost its details, which are in the luma.
         if settings.keep_luminance or work.canvas.is_shrunk:
             return colorize.with_luma(picture, colorize.luma(work.photo.pixels))
     elif work.photo.is_gray and not task.brings_colour:

@@ -22,16 +22,16 @@ _GAP = 4  # Pixels between pictures in a notebook.
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A restored picture, or several that differ by their seeds.
+    """A restored picture, or several with different seeds.
 
     Attributes:
-      photo: what was restored.
-      settings: how.
+      photo: the input.
+      settings: of the restoration.
       pictures: one for each of `settings.seeds`; gray photos stay gray unless they
         are colorized.
-      hole: 1 where they were painted; all 0 for tasks without a hole.
-      warnings: what the user should know.
-      about: what is kept in the files beside the settings.
+      hole: 1 at painted pixels; all 0 for tasks without a hole.
+      warnings: for the user.
+      about: further metadata for the files.
     """
 
     photo: Photo
@@ -43,12 +43,12 @@ class Result:
 
     @property
     def seeds(self) -> list[int]:
-        """The seed of each picture, which gives it again alone."""
+        """The seed of each picture, which also reproduces it alone."""
         return self.settings.seeds
 
     @property
     def deviation(self) -> Float32[np.ndarray, "h w"]:
-        """How far samples differ: standard deviation in bytes, the channels' mean."""
+        """The standard deviation of the samples in bytes, averaged over channels."""
         # One after the other: large pictures would not fit together.
         mean, squares = (np.zeros(self.pictures[0].shape, np.float32) for _ in range(2))
         for count, picture in enumerate(self.pictures, 1):
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
-        """The opacity of the photo; what is painted beside it is opaque."""
+        """The opacity of the photo; its extension is opaque."""
         alpha, task = self.photo.alpha, TASKS[self.settings.task]
         if alpha is None:
             return None
@@ -79,7 +79,7 @@ class Result:
         return np.pad(alpha, edges, constant_values=255)
 
     def as_photo(self, *, index: int = 0) -> Photo:
-        """Returns one of the pictures as a photo, to go on from."""
+        """Returns one of the pictures as a photo, for a further restoration."""
         return dataclasses.replace(
             self.photo,
             pixels=self.pictures[index],
@@ -96,19 +96,20 @@ class Result:
         index: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes one of the pictures, at the photo's size and with what its file held.
+        """Writes one of the pictures, with the metadata of the photo.
 
         Args:
           path: ends in .png or .jpg.
           index: of the picture.
-          about: kept in the file, beside the settings that give this picture again.
+          about: further metadata, stored beside the settings that reproduce the
+            picture.
 
         Raises:
-          PictureError: if it cannot be written.
+          PictureError: if the file cannot be written.
         """
         settings = self.settings.alone()[index]
         about = {**self.about, **(about or {})}
-        # No room for it in a JPEG, which keeps no pixel to the bit anyhow.
+        # A JPEG has no room for it, and keeps no known pixels anyway.
         if TASKS[settings.task].needs_mask and str(path).lower().endswith(".png"):
             about["hole"] = masks.pack(self.hole)
         files.write(
@@ -122,7 +123,7 @@ class Result:
         )
 
     def _repr_png_(self) -> bytes:
-        """Returns what notebooks show: the pictures side by side, made to fit."""
+        """Returns a PNG for notebooks: the pictures side by side, shrunk to fit."""
         height, width = self.pictures[0].shape[:2]
         steps = range(0, len(self.pictures) * (width + _GAP), width + _GAP)
         sheet = Image.new("RGBA", (steps[-1] + width, height))
@@ -140,7 +141,7 @@ class Result:
         return self.photo.is_gray and not TASKS[self.settings.task].brings_colour
 
     def _deep(self, index: int) -> UInt16[np.ndarray, "h w"] | None:
-        """Returns a picture in 16 bits, if what is known of it has as many."""
+        """Returns a picture in 16 bits, if its known pixels have 16 bits."""
         task = TASKS[self.settings.task]
         if self.photo.deep is None or not (task.needs_mask or task.extends):
             return None
@@ -158,12 +159,12 @@ def made_from(
     invert: bool = False,
     hints: tuple[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Returns what tells whether a result is of the same files, for `Result.save`.
+    """Returns checksums of the input files, as metadata for `Result.save`.
 
     Args:
       photo: the bytes of its file.
       mask: name and bytes of its file.
-      invert: whether what is black in the mask is painted.
+      invert: whether the black part of the mask is painted.
       hints: name and bytes of their file.
     """
     about: dict[str, Any] = {"input_crc32": zlib.crc32(photo)}

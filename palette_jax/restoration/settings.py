@@ -12,7 +12,7 @@ FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
 LARGE = ("auto", "tiles", "shrink")
 
-# How the steps are walked: `fast`, where nobody asks for more; `paper`, as published.
+# The presets of sampler and steps: `fast`, the default; `paper`, as published.
 # By the distance to the result of many steps (docs/results.md).
 QUALITY_PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"sampler": "unipc_2", "num_steps": 8, "schedule": "trimmed"},
@@ -26,24 +26,24 @@ _NOWHERE = Sides()
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What to do with a picture, and how.
+    """The settings of a restoration.
 
     Attributes:
       task: a name out of `palette_jax.tasks`.
       seed: of the first sample; the next has seed + 1, and so on.
-      num_samples: how many different results.
+      num_samples: number of different results.
       quality: a name out of `QUALITY_PRESETS`.
-      sampler: a name out of `SAMPLERS`, instead of the preset's.
-      num_steps: instead of the preset's.
-      extend: of `uncrop`, how far each side.
-      keep_luminance: of `colorize`, gives the result the input's luma.
-      large: what becomes of a picture larger than the network's. `tiles` restores it at
-        its own size in overlapping tiles; `shrink` restores a small copy (of the hole
-        with its surroundings, where there is one) and enlarges what was painted;
-        `auto` shrinks for `colorize`, and for holes that the network cannot overlook.
+      sampler: a name out of `SAMPLERS`, in place of the preset's.
+      num_steps: in place of the preset's.
+      extend: for `uncrop`, the extension of each side.
+      keep_luminance: for `colorize`, whether the result has the input's luma.
+      large: how to restore a picture larger than the network's size. `tiles` keeps its
+        size, in overlapping tiles; `shrink` restores a small copy (of the hole and its
+        surroundings, if there is a hole) and enlarges the painted part; `auto` shrinks
+        for `colorize`, and for holes too wide for the network.
 
     Raises:
-      UserError: for a value that is none of these.
+      UserError: for an invalid value.
     """
 
     task: str
@@ -65,20 +65,20 @@ class Settings:
             _one_of("sampler", self.sampler, SAMPLERS)
         if self.num_samples < 1:
             raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
-        largest = 2**32 - self.num_samples  # Larger ones would begin at 0 again.
+        largest = 2**32 - self.num_samples  # Larger seeds would restart at 0.
         if not 0 <= self.seed <= largest:
             raise UserError(f"expected a seed from 0 to {largest}, got {self.seed}")
         if self.num_steps is not None and self.num_steps < 1:
             raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
-        if not all(0 <= share <= 16 for share in self.extend):  # Nor may it be NaN.
+        if not all(0 <= share <= 16 for share in self.extend):  # Also refuses NaN.
             raise UserError(
                 "expected each side extended by 0 to 16 times the picture, got"
                 f" {tuple(self.extend)}; write 0.5 or 50% for half of it"
             )
         if TASKS[self.task].extends and max(self.extend) == 0:
             raise UserError(
-                "expected a side to extend with task uncrop, got none; say which side"
-                " and how far"
+                "expected a side to extend with task uncrop, got none; set the side and"
+                " its extension"
             )
 
     @property
@@ -87,13 +87,13 @@ class Settings:
         return [self.seed + i for i in range(self.num_samples)]
 
     def alone(self) -> list["Settings"]:
-        """Returns for each sample the settings that give it alone."""
+        """Returns for each sample the settings that reproduce it alone."""
         return [
             dataclasses.replace(self, seed=seed, num_samples=1) for seed in self.seeds
         ]
 
     def warnings(self) -> list[str]:
-        """Returns warnings of the sampler's steps."""
+        """Returns warnings about the sampler's steps."""
         sampler, count = self.steps["sampler"], self.steps["num_steps"]
         if sampler != "ddpm" or count >= FEWEST_DDPM_STEPS:
             return []
@@ -113,7 +113,7 @@ class Settings:
         return steps
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as JSON can hold them."""
+        """Returns the settings as JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
@@ -121,7 +121,7 @@ class Settings:
         """Returns the settings that `to_json` wrote.
 
         Raises:
-          UserError: if they are not such.
+          UserError: for other values.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         try:

@@ -1,7 +1,7 @@
-"""Pictures larger than the network's: overlapping tiles that are denoised together.
+"""Tiles for pictures larger than the network, which are denoised together.
 
-At every step each tile gets its own estimate of the clean picture, and the whole takes
-their weighted mean. So the tiles agree where they overlap, and there is no seam.
+At every step the network estimates the clean picture of each tile, and the whole
+picture takes the weighted mean. So overlapping tiles agree, and there are no seams.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ from palette_jax.types import PredictFn
 
 
 class Plan(NamedTuple):
-    """Where the network is asked, for one batch of canvases.
+    """The tiles of a batch of canvases.
 
     Attributes:
       starts: canvas, top and left of each tile, in groups that are computed together;
-        a canvas of -1 is a tile that only fills a group.
+        a canvas of -1 is padding of a group.
       window: the weight of each pixel of a tile.
-      total: the sum of the weights at each pixel of the canvases, 0 where no tile is.
+      total: the sum of the weights at each pixel of the canvases, 0 without a tile.
     """
 
     starts: Int32[np.ndarray, "groups tiles 3"]
@@ -33,9 +33,10 @@ class Plan(NamedTuple):
 
 
 def cover(length: int, size: int, *, overlap: int) -> list[int]:
-    """Returns where tiles start on an axis, evenly spread, first and last at its ends.
+    """Returns the starts of evenly spaced tiles on an axis, from end to end.
 
-    Neighbours share at least `overlap` pixels. An axis shorter than a tile has one.
+    Neighbours share at least `overlap` pixels. An axis shorter than a tile has one
+    tile.
     """
     if length <= size:
         return [0]
@@ -44,7 +45,7 @@ def cover(length: int, size: int, *, overlap: int) -> list[int]:
 
 
 def positions(painted: UInt8[np.ndarray, "h w 1"], size: int) -> list[tuple[int, int]]:
-    """Returns top and left of the tiles of a picture, of those that paint something."""
+    """Returns top and left of all tiles with painted pixels."""
     height, width = painted.shape[:2]
     return [
         (top, left)
@@ -64,10 +65,10 @@ def plan(
     """Returns the plan for canvases of one shape.
 
     Args:
-      tiles: of each canvas, as `positions` returns them.
+      tiles: of each canvas, from `positions`.
       shape: height and width of the canvases.
       size: of a tile.
-      together: how many tiles the network is given at once.
+      together: number of tiles in a group.
     """
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1))
     ramp = np.minimum(ramp / max(size // 4, 1), 1).astype(np.float32)
@@ -85,7 +86,7 @@ def plan(
 
 
 OnGroup = Callable[[float], None]
-"""Called after each group of tiles with the share that is done; may raise."""
+"""Called after each group of tiles with the finished share; may raise."""
 
 TiledPredictor = Callable[[PredictFn, Plan, OnGroup | None], PredictFn]
 
@@ -93,10 +94,11 @@ TiledPredictor = Callable[[PredictFn, Plan, OnGroup | None], PredictFn]
 def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
     """Returns `bind(predict, plan, on_group) -> predict` of whole canvases.
 
-    What it returns is called by the host, group by group, so that a large picture can
-    be stopped at any time. The tiles of a group are split over the devices of the
-    mesh. Tiles are added up in their order, one by one, so the sum does not depend on
-    how many devices there are. Keep what is returned: it remembers what it compiled.
+    The host computes group by group, so that a large picture can be stopped at any
+    time. The tiles of a group are split over the devices of the mesh. Tiles are added
+    one by one in their order, so the sum does not depend on the number of devices. Keep
+    the
+    returned function: it caches its compiled programs.
     """
     whole = parallel.replicated(mesh)
 
@@ -128,7 +130,7 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
             jax.vmap(cut, (None, 0))(image, starts)[:, 0] for image in (x, y_t)
         )
         levels = gamma[jnp.maximum(starts[:, 0], 0)]
-        # The network runs split over the devices; all else is whole on each.
+        # Only the network is split over the devices; the rest is replicated.
         tiles = jax.lax.with_sharding_constraint(
             (x_tiles, y_tiles, levels), parallel.batch_sharding(mesh)
         )
@@ -155,7 +157,7 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
             for i, group in enumerate(starts):
                 y_0 = compiled(predict, window, total, group, x, y_t, gamma, y_0)
                 if on_group is not None and i + 1 < len(starts):
-                    jax.block_until_ready(y_0)  # Else groups are only asked for.
+                    jax.block_until_ready(y_0)  # Else groups would only be enqueued.
                     on_group((i + 1) / len(starts))
             return y_0
 

@@ -1,4 +1,4 @@
-"""Writes the page of a study: pictures and all in one HTML file."""
+"""Writes the page of a study: one HTML file that contains all pictures."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from palette_jax.evaluation import folders
 from palette_jax.pictures import files, resize
 
 MIN_MILLISECONDS = 300
-"""A faster answer is no answer to what was shown."""
+"""Faster answers do not count: nobody sees a picture in that time."""
 
 
 def write(
@@ -35,25 +35,24 @@ def write(
     catches: int,
     seed: int,
 ) -> int:
-    """Writes the page and its answer key; returns how many pairs a person sees.
+    """Writes the page and its answer key; returns the number of pairs for each person.
 
-    Everybody sees a picture once, by one of the methods. Which ones, in which order and
-    on which sides follows from the seed and the person's name. The page knows neither
-    names nor methods, nor which of two pictures is the camera's: that is in the key.
+    Each person sees each picture once, by one of the methods. The seed and the person's
+    name determine methods, order and sides. The page contains neither names nor methods
+    nor the solution; the answer key contains them.
 
     Args:
       out: the file of the page.
-      answer_key: the file of the answers, which the maker keeps.
+      answer_key: the file of the answers, which the organizer keeps secret.
       originals: the folder of pictures from a camera.
       methods: the folders of results, under the same names, by method.
       seconds: how long a pair is shown.
-      pairs: how many a person sees, or as many as there are pictures.
-      catches: how many more pairs are shown whose answer nobody can miss.
-      seed: which pictures are taken if there are more than enough, too.
+      pairs: number for each person, at most the number of pictures.
+      catches: number of catch trials, extra pairs with an obvious answer.
+      seed: of methods, orders and sides, and of the choice of pictures.
 
     Raises:
-      UserError: for names that do not match, sizes that differ, or numbers that make no
-        sense.
+      UserError: for names that do not match, different sizes, or numbers out of range.
     """
     if not 0 < seconds <= 3600 or pairs < 1 or catches < 0:
         raise UserError(
@@ -62,13 +61,13 @@ def write(
         )
     matched = {name: folders.pair(path, originals) for name, path in methods.items()}
     names = sorted(next(iter(matched.values())))
-    # A person sees `pairs` of these; more would make the file large for nothing.
+    # A person sees `pairs` of these; more would only enlarge the file.
     chosen = sorted(random.Random(seed).sample(names, min(len(names), 2 * pairs)))
     order = secrets.SystemRandom().sample(sorted(methods), len(methods))
     answers: dict[str, Any] = {}
 
     def hide(camera: Any, made: Any, **about: Any) -> list[str]:
-        """Returns the opaque pair, and keeps its answer."""
+        """Returns the anonymous pair, and stores its answer."""
         name, place = secrets.token_hex(4), secrets.randbelow(2)
         answers[name] = {**about, "camera": place}
         both = [_data_uri(made), _data_uri(made)]
@@ -107,10 +106,10 @@ def write(
     content["id"] = digest[:8]
     template = resources.files("palette_jax.study").joinpath("study.html").read_text()
     text = json.dumps(content)
-    kept = {"study": content["id"], "pairs": answers}
+    content_of_key = {"study": content["id"], "pairs": answers}
     try:
         for path, written in (
-            (answer_key, json.dumps(kept, indent=1)),
+            (answer_key, json.dumps(content_of_key, indent=1)),
             (out, template.replace("/*STUDY*/", text)),
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +120,7 @@ def write(
 
 
 def _blocks(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture of a few large squares, which no camera makes."""
+    """Returns a picture of a few large squares, which is obviously not a photograph."""
     height, width = pixels.shape[:2]
     rows, columns = (np.arange(side) * 6 // side for side in (height, width))
     small = resize.resize(pixels, min(6, height), min(6, width))
@@ -129,9 +128,9 @@ def _blocks(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _data_uri(pixels: Any) -> str:
-    """Returns a picture as an address that holds it: PNG, so nothing is changed.
+    """Returns a picture as a data URI, in lossless PNG.
 
-    Both of a pair are written again, so that no file format tells them apart.
+    Both pictures of a pair are encoded again, so their files have the same form.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""From the answers of a study to fool rates with their intervals."""
+"""Computes fool rates and their intervals from the answers of a study."""
 
 import collections
 import csv
@@ -18,7 +18,7 @@ _COLUMNS = (
     *("study", "attempt", "subject", "trial", "pair", "left", "answer"),
     *("seconds", "milliseconds", "shown", "screen"),
 )
-_MISSED_CATCHES = 1 / 3  # A person who misses more of them did not look.
+_MISSED_CATCHES = 1 / 3  # A person who misses more catch trials did not look.
 _Z = 1.959963984540054  # Two-sided, 95%.
 _RESAMPLES = 2000
 
@@ -27,14 +27,13 @@ class Answer(NamedTuple):
     """An answer of one person.
 
     Attributes:
-      study: of which page.
-      subject: the person, however the name was written.
-      trial: its place among the person's answers, from 1.
-      picture: the name of the pair that was shown.
-      method: whose picture was beside the camera's; empty for a pair whose answer
-        nobody can miss.
+      study: the number of the page.
+      subject: the person, in one spelling of the name.
+      trial: its position among the person's answers, from 1.
+      picture: the name of the shown pair.
+      method: of the result in the pair; empty for a catch trial.
       seconds: how long the pair was shown.
-      is_fooled: whether the method's picture was taken for the camera's.
+      is_fooled: whether the person took the result for the camera's picture.
       milliseconds: until the answer.
     """
 
@@ -56,8 +55,8 @@ class Rate(NamedTuple):
     """How often people were fooled.
 
     Attributes:
-      count: of answers.
-      share: of the answers, 0 to 1; 0.5 if nobody can tell.
+      count: number of answers.
+      share: of the answers, 0 to 1; 0.5 if results look like photographs.
       low: of the 95% interval.
       high: of the 95% interval.
     """
@@ -69,10 +68,10 @@ class Rate(NamedTuple):
 
 
 def read_keys(paths: Sequence[str]) -> Keys:
-    """Reads the answer keys that `study make` wrote, by study.
+    """Reads the answer keys of `study make`, by study.
 
     Raises:
-      UserError: naming a file that is none.
+      UserError: naming a file that is no answer key.
     """
     keys = {}
     for path in paths:
@@ -84,18 +83,18 @@ def read_keys(paths: Sequence[str]) -> Keys:
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"expected the answer key that `study make` wrote, got {path}"
+                f"expected an answer key of `study make`, got {path}"
                 f" ({type(error).__name__}: {error})"
             ) from error
     return keys
 
 
 def read(paths: Sequence[str], truth: Keys) -> list[Answer]:
-    """Reads the files of all persons; a file given twice counts once.
+    """Reads the answer files of all persons; a repeated file counts once.
 
     Raises:
-      UserError: naming the file and the line that is not as the page writes them, or
-        the files of which one person's answers come twice.
+      UserError: naming a file and a line in another form than the page's, or two files
+        with answers of one person.
     """
     answers: list[Answer] = []
     owners: dict[tuple[str, str], str] = {}
@@ -114,31 +113,30 @@ def read(paths: Sequence[str], truth: Keys) -> list[Answer]:
     return answers
 
 
-def counted(answers: Sequence[Answer]) -> tuple[list[Answer], list[str]]:
-    """Returns the answers that count, and what is said of the others.
+def filter_answers(answers: Sequence[Answer]) -> tuple[list[Answer], list[str]]:
+    """Returns the answers that count, and notes about the others.
 
-    Those of persons do not count who miss more than a third of the pairs that nobody
-    can miss, nor those that came too fast.
+    Excludes fast answers, and persons who miss more than a third of the catch trials.
     """
     missed: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
     for answer in answers:
         if not answer.method:
             missed[answer.study, answer.subject].append(answer.is_fooled)
     out = {p for p, all_ in missed.items() if np.mean(all_) > _MISSED_CATCHES}
-    said = []
+    notes = []
     if out:
         names = ", ".join(sorted(subject for _, subject in out))
-        said.append(f"left out, since they missed pairs that nobody can miss: {names}")
+        notes.append(f"excluded persons who missed catch trials: {names}")
     slow = [a for a in answers if a.milliseconds >= MIN_MILLISECONDS]
     if len(slow) < len(answers):
-        said.append(
-            f"left out: {len(answers) - len(slow)} answers in less than"
+        notes.append(
+            f"excluded: {len(answers) - len(slow)} answers in less than"
             f" {MIN_MILLISECONDS} ms"
         )
     kept = [a for a in slow if a.method and (a.study, a.subject) not in out]
     if not kept:
-        raise UserError(f"expected answers that count, got none; {'; '.join(said)}")
-    return kept, said
+        raise UserError(f"expected answers that count, got none; {'; '.join(notes)}")
+    return kept, notes
 
 
 def wilson(successes: int, count: int) -> Rate:
@@ -181,7 +179,7 @@ def interval(answers: Sequence[Answer]) -> Rate:
 
 
 def rates(answers: Iterable[Answer]) -> dict[tuple[str, float], Rate]:
-    """Returns the fool rate of each method and time, the two of which never mix."""
+    """Returns the fool rate of each pair of method and time."""
     grouped: dict[tuple[str, float], list[Answer]] = collections.defaultdict(list)
     for answer in answers:
         grouped[answer.method, answer.seconds].append(answer)
@@ -189,8 +187,8 @@ def rates(answers: Iterable[Answer]) -> dict[tuple[str, float], Rate]:
 
 
 def lines(answers: Sequence[Answer]) -> list[str]:
-    """Returns the table of the fool rates, and what it is of."""
-    answers, said = counted(answers)
+    """Returns the table of the fool rates, with persons, studies and exclusions."""
+    answers, notes = filter_answers(answers)
     found = rates(answers)
     width = max(len(method) for method, _ in found) + 2
     table = [
@@ -207,14 +205,15 @@ def lines(answers: Sequence[Answer]) -> list[str]:
     plural = "person" if persons == 1 else "persons"
     return [
         *table,
-        f"{persons} {plural}, study {', '.join(studies)}. 50% means that nobody can"
-        " tell. The interval is a bootstrap over persons and pictures.",
-        *said,
+        f"{persons} {plural}, study {', '.join(studies)}. At 50% people cannot tell"
+        " results from photographs. The interval is a bootstrap over persons and"
+        " pictures.",
+        *notes,
     ]
 
 
 def _resampled(random: np.random.Generator, count: int) -> np.ndarray:
-    """Returns how often each of `count` things is drawn, for each resample."""
+    """Returns how often each of `count` items is drawn, for each resample."""
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
 
 
@@ -227,8 +226,8 @@ def _read_file(path: str, truth: Keys) -> list[Answer]:
     if not rows or tuple(rows[0]) != _COLUMNS:
         got = ",".join(rows[0]) if rows else "nothing"
         raise UserError(
-            f"{path}: expected the columns {','.join(_COLUMNS)}, got {got[:200]}; give"
-            " the files that the page of the study saves"
+            f"{path}: expected the columns {','.join(_COLUMNS)}, got {got[:200]}; name"
+            " files that the page of the study saved"
         )
     answers: list[Answer] = []
     for number, row in enumerate(rows[1:], 2):
@@ -260,8 +259,8 @@ def _answer(row: list[str], place: str, truth: Keys) -> Answer:
             )
     if value["pair"] not in truth.get(value["study"], {}):
         raise UserError(
-            f"{place}: expected a pair that an answer key has, got {value['pair']!r} of"
-            f" study {value['study']!r}; give its key by --key=FILE"
+            f"{place}: expected a pair of an answer key, got {value['pair']!r} of study"
+            f" {value['study']!r}; add its key with --key=FILE"
         )
     try:
         trial, seconds = int(value["trial"]), float(value["seconds"])
@@ -288,5 +287,5 @@ def _answer(row: list[str], place: str, truth: Keys) -> Answer:
 
 
 def folded(name: str) -> str:
-    """Returns one form of a name for all the ways in which a person writes it."""
+    """Returns one spelling for all spellings of a person's name."""
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()

@@ -1,4 +1,4 @@
-"""Colorization: a gray picture is given (paper, section 5.1), and colour hints."""
+"""Colorization of a gray picture (paper, section 5.1), with colour hints."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,7 +8,7 @@ from palette_jax.tasks.task import Degraded, Given, Task, whole
 
 
 def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
-    """Returns the picture in gray, with the colours that a user hinted at."""
+    """Returns the picture in gray, with the user's colour hints."""
     make_gray = {"luma": luma, "lightness": lightness}[given.gray]
     gray = np.repeat(make_gray(picture), 3, -1)
     if given.hints is None:
@@ -27,15 +27,15 @@ def luma(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 1"]:
 def with_luma(
     picture: UInt8[np.ndarray, "h w 3"], wanted: UInt8[np.ndarray, "h w 1"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Gives a picture the luma wanted, to within rounding.
+    """Returns the picture with a given luma, to rounding.
 
-    The colour is what the picture has beside gray. Where it would leave the range of
-    bytes it is made paler, which leaves the luma alone.
+    The colour is the difference of the picture from gray. If it would leave the range
+    of bytes, it is made paler, which keeps the luma.
     """
     weights = np.array([0.299, 0.587, 0.114], np.float32)
     color = picture - (picture @ weights)[..., None]
     gray = wanted.astype(np.float32)
-    room = np.where(color > 0, 255.5 - gray, gray + 0.5)  # What rounds to a byte.
+    room = np.where(color > 0, 255.5 - gray, gray + 0.5)  # Rounds to a byte.
     paler = np.min(room / np.maximum(np.abs(color), 1e-6), -1, keepdims=True)
     return np.round(gray + color * np.minimum(paler, 1)).clip(0, 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""JPEG restoration: a compressed picture is cleaned (paper, section 5.4)."""
+"""JPEG restoration: removes the artefacts of compression (paper, section 5.4)."""
 
 from palette_jax.tasks.task import Task, as_it_is
 
@@ -9,5 +9,5 @@ TASK = Task(
     degrade=as_it_is,
     degradation=lambda options: f"JPEG of quality {options['jpeg_quality']}",
     eval_key="jpeg_quality",
-    means=16,  # Of four blocks: that of one is rounded, coarsely at a low quality.
+    means=16,  # Four blocks: the mean of one is coarsely rounded at a low quality.
 )

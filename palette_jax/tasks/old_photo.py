@@ -1,4 +1,4 @@
-"""Old photographs: faded, blurred, grainy, compressed and scratched ones are mended."""
+"""Old photographs: removes fading, blur, grain, compression and scratches."""
 
 from palette_jax.tasks.task import Task, as_it_is
 

@@ -1,11 +1,11 @@
-"""Paired pictures: any task that is told by two folders."""
+"""Paired pictures: any task that two folders define."""
 
 from palette_jax.tasks.task import Task, as_it_is
 
 TASK = Task(
     name="paired",
     title="Translate",
-    sentence="Does what the model learnt from pairs of pictures.",
+    sentence="Converts a picture as the model learned from pairs of pictures.",
     degrade=as_it_is,
     degradation=lambda options: "pairs",
     brings_colour=True,

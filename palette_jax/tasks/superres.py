@@ -1,6 +1,6 @@
 """Super-resolution: four times as many pixels on each side (SR3, Saharia et al. 2021).
 
-The model is given the picture enlarged; the result is larger than the photo.
+The input of the model is the enlarged picture; the result is larger than the photo.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
     """Returns the picture enlarged by a bicubic curve.
 
     Raises:
-      UserError: if it would be too large.
+      UserError: if the result would be too large.
     """
     del given
     height, width = SCALE * picture.shape[0], SCALE * picture.shape[1]
     if height * width > MAX_PIXELS:
         raise UserError(
             f"expected at most {MAX_PIXELS:,} pixels once enlarged, got {width} x"
-            f" {height} = {width * height:,}; make it smaller before, or cut a part out"
+            f" {height} = {width * height:,}; shrink the picture first, or crop it"
         )
     return whole(resize.resize(picture, height, width))
 

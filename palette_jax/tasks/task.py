@@ -1,4 +1,4 @@
-"""The description of a task; each task has a file beside this one."""
+"""The description of a task; each task has its own file in this folder."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from palette_jax.errors import UserError
 
 
 class Sides(NamedTuple):
-    """How far a picture is extended: shares of its width (left, right) or height."""
+    """The extension of a picture: shares of its width (left, right) or height."""
 
     left: float = 0.0
     right: float = 0.0
@@ -20,7 +20,7 @@ class Sides(NamedTuple):
 
     @classmethod
     def of(cls, side: str, share: float) -> "Sides":
-        """Returns the extension by one share at a side, or at `all` of them."""
+        """Returns the extension by a share at one side, or at `all` sides."""
         if side == "all":
             return cls(share, share, share, share)
         if side not in cls._fields:
@@ -31,17 +31,17 @@ class Sides(NamedTuple):
 
 
 Gray = Literal["luma", "lightness"]
-"""How a picture is made gray: by its luma, or by L* of CIE Lab."""
+"""The conversion to gray: by the luma, or by L* of CIE Lab."""
 
 
 class Given(NamedTuple):
     """The user's inputs to a degradation beside the picture.
 
     Attributes:
-      hole: 1 where the picture is to be filled in.
-      extend: how far each side is extended.
-      hints: colours with their opacity; the opaque ones are true.
-      gray: which gray the network learned to colour.
+      hole: 1 at the pixels to fill in.
+      extend: the extension of each side.
+      hints: colours with their opacity; the opaque colours are true.
+      gray: the gray of the network's training.
     """
 
     hole: UInt8[np.ndarray, "h w 1"] | None = None
@@ -51,7 +51,7 @@ class Given(NamedTuple):
 
 
 class Degraded(NamedTuple):
-    """The model's input, and the hole that it fills."""
+    """The model's input and its hole."""
 
     x: UInt8[np.ndarray, "h w 3"]
     hole: UInt8[np.ndarray, "h w 1"]  # 1 where `x` has no picture.
@@ -59,26 +59,26 @@ class Degraded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task, as users and evaluations see it; `data/tasks.py` has its training.
+    """A task in restoration and evaluation; `data/tasks.py` has its training form.
 
     Attributes:
       name: in configs and flags.
       title: of its button on the page.
-      sentence: what it does.
-      degrade: from a user's picture to what the model is given.
-      degradation: from the keys of `eval`, and `gray` of `data`, to how evaluated
-        pictures were degraded.
-      eval_key: the key of `eval` that its degradation follows from.
-      like: a task that a network for this one can do in its place.
-      needs_mask: whether a user gives a mask.
-      extends: whether a user gives sides to extend.
+      sentence: a description.
+      degrade: makes the model's input from a user's picture.
+      degradation: describes the degradation of evaluated pictures, from the keys of
+        `eval` and `gray` of `data`.
+      eval_key: the key of `eval` that determines its degradation.
+      like: a task that its networks can do too.
+      needs_mask: whether it needs the user's mask.
+      extends: whether it needs the sides to extend.
       brings_colour: whether the result has other colours than the photo, in sRGB.
-      shrinks: whether a small copy of a large picture is restored: colours have to fit
-        each other over the whole picture, and details are the photo's.
-      scale: how many times the result is as wide as the photo.
-      means: side in pixels of the squares whose mean colours the degradation keeps, and
-        so the result; 0: of none. A tile that is gray by chance could else be coloured,
-        by a network that also learned to colorize.
+      shrinks: whether it restores a small copy of a large picture: colours must match
+        over the whole picture, and details are the photo's.
+      scale: factor from the width of the photo to that of the result.
+      means: side in pixels of the squares whose mean colours the degradation and the
+        result keep; 0 for none. Otherwise a network that also learned to colorize could
+        colour a tile that is gray by chance.
     """
 
     name: str
@@ -97,11 +97,11 @@ class Task:
 
 
 def as_it_is(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
-    """Returns a picture that is degraded already."""
+    """Returns the picture unchanged; it is already degraded."""
     del given
     return whole(picture)
 
 
 def whole(x: UInt8[np.ndarray, "h w 3"]) -> Degraded:
-    """Returns a picture of which nothing is missing."""
+    """Returns an input without a hole."""
     return Degraded(x, np.zeros((*x.shape[:2], 1), np.uint8))

@@ -1,4 +1,4 @@
-"""Uncropping: a picture is extended beyond its edges (paper, section 5.3)."""
+"""Uncropping: extends a picture beyond its edges (paper, section 5.3)."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,7 +11,7 @@ Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
 def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
-    """Returns the picture on a larger canvas, and the canvas around it as the hole.
+    """Returns the picture on a larger canvas; the rest of the canvas is the hole.
 
     Raises:
       UserError: if the canvas would be too large, or no larger than the picture.
@@ -20,7 +20,7 @@ def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
     height, width = picture.shape[0] + sum(rows), picture.shape[1] + sum(columns)
     if height * width > MAX_PIXELS:
         raise UserError(
-            f"expected at most {MAX_PIXELS:,} pixels with what is added, got {width} x"
+            f"expected at most {MAX_PIXELS:,} pixels with the extension, got {width} x"
             f" {height} = {width * height:,}; extend it less, or make it smaller"
         )
     if not sum(rows) + sum(columns):
@@ -40,7 +40,7 @@ def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
 
 
 def margins(shape: tuple[int, ...], extend: Sides) -> Margins:
-    """Returns in pixels how far a picture grows: (top, bottom), (left, right)."""
+    """Returns the extension in pixels: (top, bottom), (left, right)."""
     height, width = shape[:2]
     return (
         (round(extend.top * height), round(extend.bottom * height)),

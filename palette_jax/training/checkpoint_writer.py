@@ -29,7 +29,7 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
     Keeps the newest few and the best by held-out loss.
 
     Attributes:
-      directory: where they are.
+      directory: of the checkpoints.
     """
 
     def __init__(self, directory: epath.PathLike, *, keep: int = 3):
@@ -46,12 +46,12 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
                 if name.isdigit() and not manifest.is_committed(path):
                     logging.info("removing %s, which was never finished", path)
                     while path.exists():
-                        # A save that failed may still be deleting its own files.
+                        # A failed save may still be deleting its own files.
                         with contextlib.suppress(FileNotFoundError):
                             path.rmtree()
 
     def __exit__(self, *error: object) -> None:
-        """Waits for what is under way."""
+        """Waits for the running save."""
         self.close()
 
     def save(
@@ -87,7 +87,7 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
         with self._clear_errors():
             self._prune(step, max(self._keep - 1, 1))
             self._saving = step
-            # A damaged checkpoint may be in the way of its own repetition.
+            # A damaged checkpoint of the same step may exist.
             self._writer.save(
                 self.directory / str(step),
                 args=ocp.args.Composite(**items),
@@ -107,7 +107,7 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
                 self._saving = None
 
     def close(self) -> None:
-        """Waits, and ends the threads."""
+        """Waits for the running save, and ends the threads."""
         self.wait()
         self._writer.close()
 
@@ -125,14 +125,14 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
     def _finish(self) -> None:
         name = str(self._saving)
         unfinished = self.directory / (name + ocp.utils.TMP_DIR_SUFFIX)
-        # A bucket cannot rename: there the files lie in their place already.
+        # A bucket cannot rename: there the files are already in the final folder.
         here = unfinished if unfinished.exists() else self.directory / name
         manifest.write(here)
 
     def _prune(self, before: int, keep: int) -> None:
-        """Deletes steps but the newest few and the best of those before a step.
+        """Deletes all steps except the newest few and the best before a step.
 
-        What is newer was found damaged: it counts for nothing and is written again.
+        Newer steps are damaged: they do not count and are written again.
         """
         if jax.process_index() != 0:
             return

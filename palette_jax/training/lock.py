@@ -27,21 +27,22 @@ class LockError(UserError):
 class RunLock(contextlib.AbstractContextManager["RunLock"]):
     """Holds the lock of a run, on a local disk or in a bucket, until it is closed.
 
-    The file names its owner by host, process and start. A lock whose owner is dead is
-    taken over: on the same host, and in a requeued SLURM job, this is known at once;
-    the owner on another host is taken for dead if its heartbeat stops. Clocks of two
-    hosts are never compared.
+    The file names its owner by host, process and start. The lock of a dead owner is
+    taken
+    over: on the same host, and in a requeued SLURM job, at once; from another host,
+      when
+    the owner's heartbeat stops. Clocks of two hosts are never compared.
     """
 
     def __init__(self, workdir: epath.PathLike, *, beat: float = _BEAT):
         """Takes the lock.
 
         Args:
-          workdir: the folder of the run, which is made.
+          workdir: the folder of the run; it is created.
           beat: seconds between two heartbeats.
 
         Raises:
-          LockError: if a process that is alive holds it.
+          LockError: if a living process holds the lock.
           UserError: if the folder cannot be written to.
         """
         self._path = epath.Path(workdir) / _FILE
@@ -57,7 +58,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
             epath.Path(workdir).mkdir(parents=True, exist_ok=True)
             self._wait_for_a_dead_owner()
             self._write()
-            time.sleep(0.1)  # Of two that start together, the last to write wins.
+            time.sleep(0.1)  # If two start together, the last writer wins.
             self._check_owner()
         except OSError as error:
             raise UserError(
@@ -68,19 +69,19 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
         self._thread.start()
 
     def __exit__(self, *error: object) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         self.close()
 
     def check(self) -> None:
-        """Raises `LockError` if another process took the lock over; before each save.
+        """Raises `LockError` if another process took over the lock; call before saves.
 
-        That happens to a process that was suspended for longer than its heartbeat.
+        Another process takes over if this one was suspended longer than its heartbeat.
         """
         if self._is_lost:
             self._raise_held(self._read() or {})
 
     def close(self) -> None:
-        """Gives the lock back, unless another process took it over."""
+        """Releases the lock, unless another process took it over."""
         self._closing.set()
         self._thread.join()
         with contextlib.suppress(OSError):
@@ -114,7 +115,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
             except LockError:
                 self._is_lost = True
                 return
-            except OSError as error:  # A full disk ends no run; the next beat may do.
+            except OSError as error:  # A full disk ends no run; the next beat may work.
                 logging.warning("cannot renew %s: %s", self._path, error)
 
     def _check_owner(self) -> None:
@@ -134,7 +135,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
             return json.loads(self._path.read_text())
         except FileNotFoundError:
             return None
-        except ValueError:  # Cut off by a full disk.
+        except ValueError:  # Truncated by a full disk.
             return {"token": "", "host": "", "pid": 0}
 
     def _write(self) -> None:
@@ -142,7 +143,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
 
 
 def _describe_process() -> dict[str, Any]:
-    """Returns what identifies this process among all of all hosts and of all times."""
+    """Returns an identity of this process, unique over hosts and time."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -165,14 +166,14 @@ def _is_known_dead(owner: dict[str, Any], me: dict[str, Any]) -> bool:
         return True
     except PermissionError:
         return False
-    # Numbers of processes come again; a process that began later is another one.
+    # Process numbers are reused; a process with a later start is another one.
     return _start_of(owner["pid"]) != owner["start"]
 
 
 def _start_of(pid: int) -> str:
-    """Returns when a process began, as the kernel counts; empty where it does not say.
+    """Returns the start of a process in kernel ticks; empty if unknown.
 
-    The number of the boot belongs to it: after a reboot all counts begin again.
+    It contains the boot's number, because the ticks restart at each boot.
     """
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -180,6 +181,6 @@ def _start_of(pid: int) -> str:
     except OSError:
         return ""
     state, *fields = stat.rpartition(")")[2].split()
-    if state == "Z":  # It ended, and its parent did not ask for its status yet.
+    if state == "Z":  # A zombie: it has ended.
         return "ended"
     return f"{boot} {fields[18]}"

@@ -26,7 +26,7 @@ MAX_BAD_STEPS = 10
 
 
 def set_up_logging() -> None:
-    """Makes the log lines short, and orbax speak only when something is wrong."""
+    """Shortens the log lines, and limits orbax to warnings of real problems."""
     flags.FLAGS.mark_as_parsed()  # Else absl warns that they were not.
     logging.use_absl_handler()
     handler = logging.get_absl_handler()
@@ -37,24 +37,25 @@ def set_up_logging() -> None:
     libraries = ("/orbax/", "/jax/", "/clu/", "/tensorflow")
 
     def is_ours(record: stdlib_logging.LogRecord) -> bool:
-        # Orbax warns of what it was told to do, such as to read only.
+        # Orbax warns about requested behaviour, such as read-only access.
         quiet = "/orbax/" in record.pathname or "/clu/asynclib" in record.pathname
-        # What fails in their threads they log with a trace, and raise here as well.
+        # Errors in their threads are logged with a traceback, and raised here too.
         limit = stdlib_logging.CRITICAL if quiet else stdlib_logging.WARNING
-        told = record.levelno >= limit
-        return told or not any(name in record.pathname for name in libraries)
+        is_severe = record.levelno >= limit
+        return is_severe or not any(name in record.pathname for name in libraries)
 
     handler.addFilter(is_ours)
 
-    tell = sys.unraisablehook
+    hook = sys.unraisablehook
 
-    def tell_what_matters(unraisable: "sys.UnraisableHookArgs") -> None:
-        # After a failed write, which is raised, the others of the same checkpoint
-        # still report to an event loop that orbax has closed: a trace for each.
+    def report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+        # After a failed write, the other writes of the checkpoint still report to a
+        # closed event loop of orbax, each with a traceback. The failure itself is
+        # raised.
         if str(unraisable.exc_value) != "Event loop is closed":
-            tell(unraisable)
+            hook(unraisable)
 
-    sys.unraisablehook = tell_what_matters
+    sys.unraisablehook = report_unraisable
 
 
 class DivergedError(UserError):
@@ -66,10 +67,9 @@ class LogError(UserError):
 
 
 class TrainingLog:
-    """Collects the metrics of every step and writes them out every few.
+    """Collects the metrics of every step and writes them at intervals.
 
-    The metrics of a step are read while the next one runs, so reading them never keeps
-    the devices waiting.
+    It reads the metrics of a step while the next step runs, so the devices never wait.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class TrainingLog:
         log_every: int,
         best_step_seconds: float | None = None,
     ):
-        """Opens the log; hosts other than 0 only watch for a diverging run.
+        """Opens the log; hosts other than 0 only check for divergence.
 
         Args:
           workdir: of the run.
-          start_step: the last step that is done.
+          start_step: the last finished step.
           num_steps: of the whole run.
           batch_size: over all devices.
           log_every: steps between two lines.
-          best_step_seconds: see `pace.Clock`, which the log keeps as `clock`.
+          best_step_seconds: see `pace.Clock`, the attribute `clock`.
         """
         self.clock = Clock(
             workdir, start_step=start_step, best_step_seconds=best_step_seconds
@@ -108,17 +108,17 @@ class TrainingLog:
         self._start_step = start_step
 
     def add(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of a step, counted from 1.
+        """Adds the metrics of a step, counted from 1.
 
         Raises:
-          DivergedError: after ten steps in a row that had to be skipped.
+          DivergedError: after ten skipped steps in a row.
         """
         self._waiting.append((step, metrics))
         if len(self._waiting) > 1:
             self._read()
 
     def flush(self) -> None:
-        """Reads the pending metrics and writes them out."""
+        """Reads and writes the pending metrics."""
         while self._waiting:
             self._read()
         if self._writer:
@@ -126,7 +126,7 @@ class TrainingLog:
                 self._writer.flush()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Writes numbers that are not of every step."""
+        """Writes values that do not exist for every step."""
         line = "  ".join(f"{name} {value:#.4g}" for name, value in values.items())
         self._say("step %d  %s", step, line)
         self._write_scalars(step, values)
@@ -141,7 +141,7 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turns TensorFlow's write errors, from a thread of clu, into a sentence."""
+        """Converts TensorFlow's write errors, from a thread of clu, to `LogError`."""
         try:
             yield
         except Exception as error:
@@ -222,7 +222,7 @@ class TrainingLog:
 
 
 def _open_writer(workdir: str, start_step: int) -> Any:
-    # clu's writers import TensorFlow, which the rest of training does without.
+    # clu's writers import TensorFlow; the rest of training does not need it.
     from clu import metric_writers
 
     _rewind(workdir, start_step)
@@ -230,13 +230,13 @@ def _open_writer(workdir: str, start_step: int) -> Any:
 
 
 def _rewind(workdir: str, step: int) -> None:
-    """Removes from the curves what a killed run wrote after a step."""
+    """Removes the events of a killed run after a step from the curves."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     for path in epath.Path(workdir).glob("events.out.tfevents.*"):
         data, end = path.read_bytes(), 0
         while end + 8 <= len(data):
-            # A record is its length, a checksum of that, an event, and its checksum.
+            # A record is a length, its checksum, an event, and its checksum.
             (length,) = struct.unpack_from("<Q", data, end)
             event = data[end + 12 : end + 12 + length]
             next_end = end + length + 16

@@ -1,10 +1,10 @@
 """The list of checkpoints, and hashes of their files to detect damage.
 
-Orbax restores a flipped bit as a wrong number.
+Orbax would restore a flipped bit as a wrong number.
 
-The manifest is the last file that goes into a checkpoint before orbax commits it, by
-renaming the folder or, where a bucket cannot, by writing `commit_success.txt`. So a
-finished checkpoint always has one, whenever the process is killed.
+The manifest is the last file of a checkpoint before orbax commits it, by renaming the
+folder or, in a bucket, by writing `commit_success.txt`. So every finished checkpoint
+has a manifest, even if the process was killed at any moment.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from etils import epath
 
 NAME = "manifest.json"
 COMMITTED = "commit_success.txt"
-# Orbax writes these while it commits, after the manifest, and nothing reads what is in
-# them: the time of the commit, and a file that only has to be there.
+# Orbax writes these while it commits, after the manifest. Nothing reads their content:
+# the time of the commit, and a marker file.
 _LATER = (NAME, COMMITTED, "_CHECKPOINT_METADATA")
 _CHUNK = 1 << 22
 
@@ -33,7 +33,7 @@ def write(step_dir: epath.Path) -> None:
 
 
 def exists(step_dir: epath.Path) -> bool:
-    """Returns whether a checkpoint has a manifest; those of first versions do not."""
+    """Returns whether a checkpoint has a manifest; first versions wrote none."""
     return (step_dir / NAME).exists()
 
 
@@ -45,12 +45,12 @@ def fingerprint(step_dir: epath.Path) -> str:
 
 
 def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
-    """Returns what is wrong with the files of a checkpoint; None if they are sound.
+    """Returns a description of damaged files of a checkpoint; None if there are none.
 
-    Reads all of them, in parallel threads.
+    Reads all files, in parallel threads.
 
     Args:
-      step_dir: of a checkpoint that has a manifest.
+      step_dir: of a checkpoint with a manifest.
       below: checks only the files of one part, such as `config/`.
     """
     try:
@@ -72,14 +72,14 @@ def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Returns a local path from the root, as orbax needs it; gs:// as it is."""
+    """Returns an absolute local path, which orbax needs; leaves gs:// unchanged."""
     path = epath.Path(path)
     # `absolute` of etils would put the present folder before gs://.
     return path if "://" in str(path) else path.absolute()
 
 
 def committed_steps(directory: epath.PathLike) -> list[int]:
-    """Returns the steps that were finished and not deleted, the newest first."""
+    """Returns the steps of finished checkpoints, the newest first."""
     root = epath.Path(directory)
     paths = list(root.iterdir()) if root.exists() else []
     steps = [int(p.name) for p in paths if p.name.isdigit() and is_committed(p)]
@@ -87,10 +87,10 @@ def committed_steps(directory: epath.PathLike) -> list[int]:
 
 
 def last_finished(directory: epath.PathLike) -> str:
-    """Returns a clause on the newest checkpoint, for what is said of a failed write."""
+    """Returns a clause on the newest checkpoint, for the error of a failed write."""
     steps = committed_steps(directory)
-    kept = f"step {max(steps)} is" if steps else "none is"
-    return f"{kept} the last finished checkpoint"
+    clause = f"step {max(steps)} is" if steps else "none is"
+    return f"{clause} the last finished checkpoint"
 
 
 def delete(step_dir: epath.Path) -> None:
@@ -100,7 +100,7 @@ def delete(step_dir: epath.Path) -> None:
 
 
 def is_committed(path: epath.Path) -> bool:
-    """Returns whether a folder is a checkpoint: orbax writes that file last."""
+    """Returns whether a folder is a finished checkpoint."""
     return path.name.isdigit() and (path / COMMITTED).exists()
 
 

@@ -11,22 +11,21 @@ import jax
 from absl import logging
 from etils import epath
 
-# Of no step for so many times the usual one, and at least so many seconds, a run hangs.
+# A run hangs if a step takes this many times the usual time, and this many seconds.
 _HANGS_AFTER, _AT_LEAST = 20, 300
 _TO_COMPILE = 3600
 
 
 class Pace(NamedTuple):
-    """The speed of the steps since the last time it was asked for.
+    """The speed of the steps since the last lap.
 
     Attributes:
-      step_seconds: of a step, evaluation, previews and checkpoints left out.
-      data_share: of that time, spent waiting for a batch.
-      utilization: the network's operations by what the devices could do at best; None
-        where that is not known.
-      goodput: of the time since the run was first started, restarts and what lay
-        between included, what its steps took that were kept, at the present speed.
-      memory: most bytes used at once on a device; None where it does not say.
+      step_seconds: of a step, without evaluation, previews and checkpoints.
+      data_share: share of that time spent waiting for a batch.
+      utilization: the network's operations over the devices' peak; None if unknown.
+      goodput: share of the time since the first start of the run, restarts and breaks
+        included, that its retained steps take at the present speed.
+      memory: peak of used bytes on a device; None if unknown.
     """
 
     step_seconds: float
@@ -37,7 +36,7 @@ class Pace(NamedTuple):
 
 
 class Clock:
-    """Measures a run; the loop tells it which parts are not steps."""
+    """Measures a run; the training loop marks the parts that are not steps."""
 
     def __init__(
         self, workdir: str, *, start_step: int, best_step_seconds: float | None = None
@@ -45,10 +44,10 @@ class Clock:
         """Starts the clock.
 
         Args:
-          workdir: of the run, whose curves tell when it was first started.
-          start_step: the last step that is done.
-          best_step_seconds: what a step would take if the devices did nothing but the
-            network's arithmetic, at their peak.
+          workdir: of the run; its curves contain the time of its first start.
+          start_step: the last finished step.
+          best_step_seconds: of a step with only the network's arithmetic, at the peak
+            rate of the devices.
         """
         self._first_start = _first_start(workdir)
         self._best = best_step_seconds
@@ -61,7 +60,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out what is done meanwhile, such as to evaluate and to save."""
+        """Excludes the time of the block, for example evaluation and saving."""
         faulthandler.cancel_dump_traceback_later()
         start = time.monotonic()
         yield
@@ -69,7 +68,7 @@ class Clock:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts what is done meanwhile as waiting for data."""
+        """Counts the time of the block as waiting for data."""
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start
@@ -81,7 +80,7 @@ class Clock:
     def watch(self) -> None:
         """Restarts the watchdog, which writes all stack traces if a step hangs.
 
-        That goes to the standard error; the run itself is not ended.
+        The traces go to the standard error; the run continues.
         """
         seconds = _TO_COMPILE
         if self._usual is not None:
@@ -106,7 +105,7 @@ class Clock:
 
 
 def _first_start(workdir: str) -> float:
-    """Returns when the oldest file of curves was opened; now if there is none."""
+    """Returns the time of the oldest file of curves; now if there is none."""
     names = [p.name for p in epath.Path(workdir).glob("events.out.tfevents.*")]
     found = [re.match(r"events\.out\.tfevents\.(\d+)\.", name) for name in names]
     return min([float(match.group(1)) for match in found if match], default=time.time())
@@ -118,7 +117,7 @@ def _peak_memory() -> int | None:
 
 
 class Profile:
-    """Traces some steps of a run; TensorBoard and XProf open what it writes."""
+    """Traces some steps of a run, in files for TensorBoard and XProf."""
 
     def __init__(self, workdir: str, steps: tuple[int, int] | None):
         """Takes the first step to trace and the one after the last."""

@@ -11,17 +11,17 @@ from palette_jax.types import Params
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """What a checkpoint holds of a run.
+    """The state of a run, as stored in a checkpoint.
 
     Attributes:
-      step: batches seen, skipped ones included; the position in the data.
+      step: number of batches, including skipped ones; the position in the data.
       params: the weights.
-      ema_params: their moving average, which everything but training uses.
+      ema_params: their moving average, used everywhere except in training.
       opt_state: the optimizer's moments and counts.
-      bad_steps: how many of the last steps were skipped in a row.
+      bad_steps: number of skipped steps in a row up to this one.
     """
 
-    step: Any  # A scalar; Any, because trees of shardings take this form too.
+    step: Any  # A scalar; Any, because trees of shardings have this form too.
     params: Params
     ema_params: Params
     opt_state: optax.OptState

@@ -20,17 +20,17 @@ NUM_LEVELS = 10
 
 
 class Metrics(NamedTuple):
-    """What a step reports; sums, so that they add over steps and devices.
+    """The metrics of a step, as sums, which add over steps and devices.
 
-    The mean loss alone hides a network that fails on the noisiest tenth of the levels
-    and paints noise: the noise left in a clean picture is easy to see at any weight.
+    The mean loss alone can hide a network that fails on the noisiest tenth of the
+    levels and paints noise.
     """
 
     loss: Float[Array, ""]
     grad_norm: Float[Array, ""]
     level_loss: Float[Array, " levels"]  # Sum over the images of each tenth of t.
     level_count: Float[Array, " levels"]
-    bad_steps: Int[Array, ""]  # How many in a row were skipped up to this one.
+    bad_steps: Int[Array, ""]  # Number of skipped steps in a row up to this one.
 
 
 StepFn = Callable[..., tuple[TrainState, Metrics]]
@@ -52,22 +52,23 @@ def make_train_step(
 ) -> StepFn:
     """Returns the step; compile it with the state donated.
 
-    What it is called with after the batch, such as the weights of a teacher, it hands
-    to the loss and leaves as it is.
+    It passes further arguments after the batch, such as the weights of a teacher, to
+    the loss without changing them.
 
     Args:
-      key: of the run. The noise of an image follows from it, the step and the image's
-        place in the global batch, so not from how the batch is split.
+      key: of the run. The noise of an image depends on the key, the step and the
+        image's position in the global batch, and not on the split of the batch.
       network: called as `network(x, y_t, gamma, deterministic)`.
-      optimizer: turns gradients into updates.
-      schedule: the noise levels to train on.
-      loss: what the network is asked for, the noise or the picture.
+      optimizer: converts gradients to updates.
+      schedule: the trained noise levels.
+      loss: of the objective, for example the noise or the picture.
       norm: of the error.
       ema_decay: of the averaged weights, once warmed up.
-      accumulate: number of parts a batch is cut into to save memory.
-      axis_name: of `jax.pmap`, where the step sees one device's share of the batch. It
-        returns the same on every device; only dropout is drawn from another key.
-      platform: to compile for, unless it is the present one: "cpu", "tpu" or "gpu".
+      accumulate: number of parts of a batch, to save memory.
+      axis_name: of `jax.pmap`, in which the step gets one device's share of the batch.
+        Its result is the same on every device, except that dropout has another key.
+      platform: target of the compilation, "cpu", "tpu" or "gpu"; the default is the
+        present platform.
     """
 
     def loss_fn(
@@ -137,20 +138,20 @@ def make_train_step(
 
 
 def _join(total: Params, axis_name: str) -> Params:
-    """Averages losses and gradients over the devices; adds up what is counted."""
+    """Averages losses and gradients over the devices; sums counts."""
     (loss, counted), grads = total
     loss, grads = jax.lax.pmean((loss, grads), axis_name)
     return (loss, jax.lax.psum(counted, axis_name)), grads
 
 
 def _deal(array: Array, parts: int) -> Array:
-    """Deals a batch out in turn, so that each device keeps images of every part."""
+    """Splits a batch in parts so that each device has images of every part."""
     dealt = array.reshape(array.shape[0] // parts, parts, *array.shape[1:])
     return jnp.moveaxis(dealt, 1, 0)
 
 
 def _sum_over(function: Callable[..., Params], parts: tuple, platform: str) -> Params:
-    """Adds up the results for each part, in a loop where loops are cheap."""
+    """Sums the results of the parts, in a loop on platforms with fast loops."""
 
     def add(total: Params, part: tuple) -> tuple[Params, None]:
         return jax.tree.map(jnp.add, total, function(*part)), None

@@ -250,9 +250,9 @@ def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("flags_given", "says"),
     [
-        (["--teacher=no.safetensors"], "give the --workdir of a run or a file"),
-        (["--teacher=no"], "give the --workdir"),
-        (["--teacher=damaged.safetensors"], "fetch it again"),
+        (["--teacher=no.safetensors"], "name the --workdir of a run or a file"),
+        (["--teacher=no"], "name the --workdir"),
+        (["--teacher=damaged.safetensors"], "download it again"),
         (["--teacher=others.safetensors"], "palette-jax export"),
         (["--teacher=student.safetensors"], "take its own teacher, first"),
         (["--teacher=teacher.safetensors", "--steps=0"], "e.g. --steps=4"),

@@ -78,7 +78,7 @@ def test_of_an_animated_gif_the_first_frame_is_taken(make_photo, encode):
 def test_an_animated_webp_is_refused_before_tensorflow_reads_it(make_photo, encode):
     frames = [make_photo(seed) for seed in range(3)]
     file = encode(frames[0], "WEBP", save_all=True, append_images=frames[1:])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Animated WebP"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="animated WebP"):
         decode(file)
 
 

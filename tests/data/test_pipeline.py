@@ -170,7 +170,7 @@ def test_broken_pictures_are_replaced_and_named(broken):
     }
     assert batches.broken["class 2/tiny.png"] == "too small: 10 x 10, need 32"
     assert batches.broken["class 0/cut.jpg"].startswith("cannot be decoded")
-    assert "Neither a JPEG" in batches.broken["class 1/text.jpg"]
+    assert "expected a JPEG" in batches.broken["class 1/text.jpg"]
 
 
 def test_broken_pictures_move_no_other_example(photos, tmp_path):

@@ -107,7 +107,7 @@ def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
     group.wait_for("step 2/")
     group.signal(2, signal.SIGUSR1)
     assert group.finish() == [75] * 4, group.output()
-    assert "told to stop: saving and stopping" in group.output()
+    assert "stop requested: saving and stopping" in group.output()
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
     # On another number of processes, under pmap.
     step = int(saved.name)

@@ -40,7 +40,7 @@ def test_what_is_left_out_is_counted_by_ending(tmp_path: pathlib.Path) -> None:
     (tmp_path / "dangling.tif").symlink_to("nowhere.tif")
     found = walk(tmp_path, ENDINGS)
     assert found.names == ["d.png"]
-    assert found.summary() == "5 left out by ending (2 .heic, 1 .cr2, 1 .tif, 1 none)"
+    assert found.summary() == "5 skipped by extension (2 .heic, 1 .cr2, 1 .tif, 1 none)"
 
 
 def test_a_folder_may_be_the_present_one(tmp_path: pathlib.Path, monkeypatch) -> None:

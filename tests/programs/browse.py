@@ -32,7 +32,7 @@ class Served(NamedTuple):
     """A server that runs."""
 
     url: str
-    folder: pathlib.Path  # In it are the files of its visitors, and nothing else.
+    folder: pathlib.Path  # In it are the files of its sessions, and nothing else.
     log: pathlib.Path
     process: subprocess.Popen
 

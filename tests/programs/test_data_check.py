@@ -64,8 +64,8 @@ def test_each_picture_that_training_leaves_out_is_named_with_the_reason(
     status, lines = _check(monkeypatch, capsys, folder)
     assert status == 1
     assert lines[0] == "12 files, of which training uses 8"
-    assert "a.heic" in lines[lines.index("left out by its ending: 1") + 1]
-    start = lines.index("left out: 3") + 1
+    assert "a.heic" in lines[lines.index("skipped by extension: 1") + 1]
+    start = lines.index("skipped: 3") + 1
     reasons = dict(line.split(": ", 1) for line in lines[start : start + 3])
     assert reasons.keys() == {"broken.jpg", "dangling.png", "thin.png"}
     assert reasons["thin.png"] == "too small: 31 x 90, need 32"

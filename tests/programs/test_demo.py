@@ -50,7 +50,7 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def visit(browser: Any, server: Served) -> Iterator[Callable[..., Any]]:
-    """Opens the page as a new visitor; at the end, checks what all pages asked for."""
+    """Opens the page as a new session; at the end, checks what all pages asked for."""
     contexts, asked_for = [], []
 
     def visit(**options: Any) -> Any:
@@ -609,12 +609,12 @@ def test_what_cannot_be_done_is_said(visit: Any, photo: bytes) -> None:
         page.locator("#run").wait_for()
 
     choose(page, "inpaint")
-    refused("There is no picture yet")
+    refused("expected a picture, got none")
     open_photo(page, "holiday.png", photo)
-    refused("Nothing is painted yet")
+    refused("expected a painted mask")
     choose(page, "uncrop")
     page.fill("[data-side=right]", "0")
-    refused("No side is extended")
+    refused("expected a side to extend")
     choose(page, "colorize")
     _ask_for(page, "fast", 9)
     refused("expected at most 8 results, got 9")
@@ -643,7 +643,7 @@ def test_wrong_files_get_a_sentence_and_no_trace(page: Any, photo: bytes) -> Non
     assert _run(page)[1].shape == (*SIZE[::-1], 3)
 
 
-def test_two_visitors_wait_for_each_other_and_see_nothing_of_each_other(
+def test_two_sessions_wait_for_each_other_and_see_nothing_of_each_other(
     visit: Any, photo: bytes, server: Served
 ) -> None:
     first, second = visit(), visit()
@@ -696,7 +696,7 @@ def test_files_of_the_server_cannot_be_asked_for(page: Any, server: Served) -> N
         "**/upload*", lambda route: route.fulfill(json=[str(pathlib.Path(__file__))])
     )
     give(page, "mine.png", b"")
-    page.get_by_text("expected a file that was uploaded").wait_for()
+    page.get_by_text("expected an uploaded file").wait_for()
     assert pathlib.Path(__file__).exists()
 
 

@@ -91,7 +91,7 @@ def test_uploads_have_a_total_quota(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path)
     assert _asked("localhost", folder=folder, length=400 - 1) == 200
     assert _asked("localhost", folder=folder, length=400 + 1) == 507
-    # What is not stored is limited alone: a visitor can still cancel.
+    # What is not stored is limited alone: a session can still cancel.
     assert _asked("localhost", folder=folder, length=401, path="/queue/join") == 200
     assert _asked("localhost", folder=folder, length=501, path="/queue/join") == 413
 

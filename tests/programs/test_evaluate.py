@@ -126,7 +126,7 @@ def test_all_that_a_number_depends_on_is_told(evaluated: tuple) -> None:
         "unipc_2",
     ):
         assert text in page
-    assert "FID of 10 pictures is a trend only" in page
+    assert "FID of 10 pictures is only a trend" in page
     assert "not ctest10k, places10k or val5k" in page
     # Eight pixels are too few for these, which is said and not hidden.
     assert "11" in results["absent"]["SSIM"] and "32" in results["absent"]["LPIPS"]

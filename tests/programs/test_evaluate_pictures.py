@@ -77,7 +77,7 @@ def test_a_known_shift_has_the_distances_that_theory_gives(
     assert found["protocol"]["pictures"] == COUNT
     assert found["protocol"]["weights"]["inception"] == fake_networks.SHA256
     said = capsys.readouterr().out
-    assert "FID of 12 pictures is a trend only" in said and "10,000" in said
+    assert "FID of 12 pictures is only a trend" in said and "10,000" in said
     assert said.index("original pictures") < said.index("\nshifted")
     assert f"sha256 {fake_networks.SHA256}" in said
     for what in ("crop: none", "resize: none", "quantisation: 8 bits", "hash "):

@@ -76,7 +76,7 @@ def test_weights_of_pytorch_projects_restore_with_no_further_flag(
     report = capsys.readouterr().out
     prefix = "denoise_fn." if "janspiry" in name else ""
     assert f"\n{prefix}out.2.weight -> conv_out/kernel\n" in report
-    assert "none left over on either side" in report
+    assert "no unused key on either side" in report
     kept = pathlib.Path("run/import_report.txt").read_text()
     assert report.startswith(kept)
     _restored(run, "run")
@@ -153,7 +153,7 @@ def test_what_was_assumed_is_told(run, tmp_path, capsys) -> None:
     folder = _write_folder(tmp_path / "model")
     assert run("import", "model", "--out=alone") == 0
     said = capsys.readouterr().out
-    assert "assumed, with no scheduler beside it" in said
+    assert "assumed, without a scheduler file" in said
     config = json.loads((folder / "config.json").read_text())
     assert "attention_head_dim" in config
     del config["flip_sin_to_cos"]
@@ -187,7 +187,7 @@ def test_a_diffusers_folder_goes_in_and_comes_out_and_in(run, tmp_path, capsys) 
     assert run("export", "second", "--out=deep/w.safetensors") == 1
     assert run("import", "model", "--out=first") == 1
     said = capsys.readouterr().err
-    assert "which exists" in said and "got first, which holds something" in said
+    assert "which exists" in said and "got first, which is not empty" in said
     # Nor is a stranger's folder written to.
     assert run("import", "model", "--out=.") == 1
     assert not pathlib.Path("config.py").exists()
@@ -335,7 +335,7 @@ def test_a_wrong_file_is_one_line_that_says_what_was_found(
     assert "10 (label_emb)" in error("classes.pt")
     whole = (tmp_path / "classes.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    assert "cut off" in error("cut.pt")
+    assert "truncated" in error("cut.pt")
     write_torch(tmp_path / "evil.pth", {"a": Global("os", "system", "touch harmed")})
     assert "os.system" in error("evil.pth")
     assert not pathlib.Path("harmed").exists()

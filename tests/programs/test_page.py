@@ -1,4 +1,4 @@
-"""A visitor's computation, without a browser and with a network that only counts."""
+"""A session's computation, without a browser and with a network that only counts."""
 
 import argparse
 import base64
@@ -24,9 +24,9 @@ from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Given, Sides
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
-from palette_jax.page import visitors, work
+from palette_jax.page import sessions, work
 from palette_jax.page.as_command import as_command
-from palette_jax.page.visitors import Limits, Visitor, WaitingQueue
+from palette_jax.page.sessions import Limits, Session, WaitingQueue
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
 
@@ -58,7 +58,7 @@ class Counting(Restorer):
 class Place(NamedTuple):
     """Where one asks."""
 
-    visitor: Visitor
+    session: Session
     queue: WaitingQueue
 
     def run(
@@ -73,7 +73,7 @@ class Place(NamedTuple):
             restorer,
             limits or Limits(),
             self.queue,
-            self.visitor,
+            self.session,
             drawn,
             CHOICES | choices,
         )
@@ -87,17 +87,17 @@ def uploads(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 
 @pytest.fixture
 def place(uploads: pathlib.Path) -> Place:
-    """A visitor who has opened a picture of 12 x 10 pixels."""
-    visitor = Visitor()
+    """A session that has opened a picture of 12 x 10 pixels."""
+    session = Session()
     Image.new("RGB", (12, 10), (200, 30, 30)).save(uploads / "sent.png")
-    visitor.take(str(uploads / "sent.png"), "holiday.png", Limits(), image_size=8)
-    return Place(visitor, WaitingQueue(1))
+    session.take(str(uploads / "sent.png"), "holiday.png", Limits(), image_size=8)
+    return Place(session, WaitingQueue(1))
 
 
 def _ends(place: Place) -> bool:
     """Whether the computation ends by itself."""
-    assert place.visitor.ended is not None
-    return place.visitor.ended.wait(60)
+    assert place.session.ended is not None
+    return place.session.ended.wait(60)
 
 
 def test_a_computation_ends_with_files(place: Place) -> None:
@@ -110,7 +110,7 @@ def test_a_computation_ends_with_files(place: Place) -> None:
         "holiday_jpeg_2.png",
     ]
     assert all(Image.open(path).size == (12, 10) for path in results)
-    place.visitor.leave()
+    place.session.leave()
     assert not any(path.exists() for path in results)
 
 
@@ -142,12 +142,12 @@ def test_cancelling_ends_the_thread(place: Place) -> None:
     news = place.run(Counting(num_steps=10**4))
     while "preview" not in next(news):
         pass
-    place.visitor.stop.set()
+    place.session.stop.set()
     assert list(news)[-1] == {"state": "stopped", "text": "Stopped."}
     assert _ends(place)
 
 
-def test_a_visitor_does_not_wait_for_a_step_that_is_stopped(place: Place) -> None:
+def test_a_session_does_not_wait_for_a_step_that_is_stopped(place: Place) -> None:
     """But the next one does, since the device is busy."""
     may_end = threading.Event()
 
@@ -158,7 +158,7 @@ def test_a_visitor_does_not_wait_for_a_step_that_is_stopped(place: Place) -> Non
 
     news = place.run(Long())
     assert next(news)["state"] == "running"
-    threading.Timer(0.1, place.visitor.stop.set).start()
+    threading.Timer(0.1, place.session.stop.set).start()
     assert [last["state"] for last in news] == ["stopped"]
     again = place.run(Counting())
     assert next(again)["state"] == "waiting"
@@ -167,24 +167,24 @@ def test_a_visitor_does_not_wait_for_a_step_that_is_stopped(place: Place) -> Non
     assert _ends(place)
 
 
-def test_the_files_of_a_visitor_who_is_gone_are_not_written_anew(place: Place) -> None:
+def test_the_files_of_a_closed_session_are_not_written_again(place: Place) -> None:
     may_end = threading.Event()
 
     class Late(Counting):
         def restore(self, *args: Any, **options: Any) -> Result:
             may_end.wait(60)
-            place.visitor.folder.mkdir(exist_ok=True)
-            (place.visitor.folder / "private").touch()
+            place.session.folder.mkdir(exist_ok=True)
+            (place.session.folder / "private").touch()
             return super().restore(*args, **options)
 
     news = place.run(Late())
-    threading.Timer(0.1, place.visitor.leave).start()
+    threading.Timer(0.1, place.session.leave).start()
     list(news)
     may_end.set()
-    assert _ends(place) and not place.visitor.folder.exists()
+    assert _ends(place) and not place.session.folder.exists()
 
 
-def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> None:
+def test_a_closed_session_leaves_no_thread_and_no_place(place: Place) -> None:
     news = place.run(Counting(num_steps=10**4))
     while "preview" not in next(news):
         pass
@@ -195,9 +195,7 @@ def test_a_visitor_who_is_gone_leaves_no_thread_and_no_place(place: Place) -> No
 
 def test_the_time_is_limited(place: Place) -> None:
     news = list(place.run(Counting(num_steps=10**4), limits=Limits(max_seconds=0.1)))
-    assert (
-        news[-1]["state"] == "stopped" and "longest that is allowed" in news[-1]["text"]
-    )
+    assert news[-1]["state"] == "stopped" and "the time limit" in news[-1]["text"]
     assert _ends(place)
 
 
@@ -219,20 +217,20 @@ def test_strips_are_refused_that_become_large(
     strict = limits._replace(max_pixels=1_000_000)
     sent = (str(uploads / "sent.png"), "strip.png")
     if said is None:
-        assert place.visitor.take(*sent, strict, image_size=64)["width"] == width
+        assert place.session.take(*sent, strict, image_size=64)["width"] == width
         return
     with pytest.raises(UserError, match=said):
-        place.visitor.take(
+        place.session.take(
             *sent, strict if height * width < 1e5 else limits, image_size=64
         )
     # What was open stays.
-    assert place.visitor.photo(limits).pixels.shape == (10, 12, 3)
+    assert place.session.photo(limits).pixels.shape == (10, 12, 3)
 
 
-def test_the_line_lets_in_one_after_the_other_and_is_limited(place: Place) -> None:
+def test_the_queue_runs_one_after_the_other_and_is_limited(place: Place) -> None:
     queue = WaitingQueue(1)
     first, second = queue.join(), queue.join()
-    with pytest.raises(UserError, match="the queue is full"):
+    with pytest.raises(UserError, match="a full queue"):
         queue.join()
     assert queue.wait(first, 0.0) == 0 and queue.wait(second, 0.0) == 1
     third_is_in = threading.Thread(target=lambda: queue.wait(second, 60.0))
@@ -247,10 +245,10 @@ def test_the_line_lets_in_one_after_the_other_and_is_limited(place: Place) -> No
     [
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
-            "more memory than there is",
+            "more memory than available",
         ),
-        (MemoryError(), "more memory than there is"),
-        (ZeroDivisionError("secret of the server"), "The server failed"),
+        (MemoryError(), "more memory than available"),
+        (ZeroDivisionError("secret of the server"), "the server failed"),
         (UserError("expected a, got b; do c"), "expected a, got b; do c"),
     ],
 )
@@ -269,7 +267,7 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"num_samples": 0}, None, "num_samples >= 1"),
         ({"num_steps": 2001}, None, "at most 2,000 steps"),
         ({"seed": -1}, None, "expected a seed"),
-        ({"task": "uncrop"}, {"extend": {"left": 0}}, "No side is extended"),
+        ({"task": "uncrop"}, {"extend": {"left": 0}}, "expected a side to extend"),
         ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
         ({"task": "uncrop"}, {"extend": {"left": "nan"}}, "by 0 to 16 times"),
         ({"task": "uncrop"}, {"extend": {"top": 1e300}}, "by 0 to 16 times"),
@@ -283,7 +281,7 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"task": "nonsense"}, None, "expected task out of"),
     ],
 )
-def test_what_a_visitor_makes_up_is_refused(
+def test_invented_values_of_a_session_are_refused(
     place: Place, choices: dict[str, Any], drawn: Any, said: str
 ) -> None:
     limits = Limits(max_pixels=1000)
@@ -304,11 +302,11 @@ def test_names_are_made_harmless(
     place: Place, uploads: pathlib.Path, name: str, kept: str
 ) -> None:
     Image.new("L", (9, 9)).save(uploads / "sent.png")
-    answer = place.visitor.take(str(uploads / "sent.png"), name, Limits(), image_size=8)
+    answer = place.session.take(str(uploads / "sent.png"), name, Limits(), image_size=8)
     assert answer["name"] == kept
     *_, last = place.run(Counting())
     path = pathlib.Path(last["results"][0]["path"])
-    assert path.is_file() and path.parent.parent == place.visitor.folder
+    assert path.is_file() and path.parent.parent == place.session.folder
 
 
 def test_only_what_was_uploaded_is_taken(
@@ -316,9 +314,9 @@ def test_only_what_was_uploaded_is_taken(
 ) -> None:
     other = tmp_path_factory.mktemp("other") / "private.png"
     Image.new("L", (9, 9)).save(other)
-    for path in (str(other), str(place.visitor.folder), "nowhere.png"):
-        with pytest.raises(UserError, match="expected a file that was uploaded"):
-            place.visitor.take(path, "x.png", Limits(), image_size=8)
+    for path in (str(other), str(place.session.folder), "nowhere.png"):
+        with pytest.raises(UserError, match="expected an uploaded file"):
+            place.session.take(path, "x.png", Limits(), image_size=8)
     assert other.exists()
 
 
@@ -327,9 +325,9 @@ def test_postscript_is_no_picture_here(place: Place, uploads: pathlib.Path) -> N
     Image.new("L", (9, 9)).save(uploads / "sent.eps")
     known = list(Image.ID)
     try:
-        visitors.forbid_programs()
+        sessions.forbid_programs()
         with pytest.raises(UserError, match="expected a picture that Pillow reads"):
-            place.visitor.take(
+            place.session.take(
                 str(uploads / "sent.eps"), "x.eps", Limits(), image_size=8
             )
     finally:
@@ -340,7 +338,7 @@ def test_a_large_picture_is_shown_small(place: Place, uploads: pathlib.Path) -> 
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (30, 5000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(uploads / "sent.png")
-    answer = place.visitor.take(
+    answer = place.session.take(
         str(uploads / "sent.png"), "wide.png", Limits(), image_size=8
     )
     assert (answer["width"], answer["height"]) == (5000, 30)

@@ -58,7 +58,7 @@ def test_one_that_was_stopped_goes_on_where_it_was(run, capsys) -> None:
     assert run("--repeats=1", "--side=right") == 0
     first = _result()
     assert run("--repeats=2", "--side=right") == 0
-    assert "1 of 2 extensions are there" in capsys.readouterr().out
+    assert "1 of 2 extensions exist" in capsys.readouterr().out
     assert _result().shape == (8, 16, 3)
     np.testing.assert_array_equal(_result()[:, :12], first)
     assert run("--repeats=2", "--side=right", "--out=whole") == 0

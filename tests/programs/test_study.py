@@ -208,7 +208,7 @@ def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> Non
         (HEAD + "\ns,a1,anna,1,p,0,left\n", "line 2: expected 11 values, got 7"),
         (HEAD + LINE.replace("left", "up"), "left or right for answer, got 'up'"),
         (HEAD + LINE.replace(",0,", ",2,"), "0 or 1 for left, got '2'"),
-        (HEAD + LINE.replace(",p,", ",q,"), "a pair that an answer key has, got 'q'"),
+        (HEAD + LINE.replace(",p,", ",q,"), "a pair of an answer key, got 'q'"),
         (HEAD + LINE.replace("s,a1", "t,a1"), "of study 't'"),
         (HEAD + LINE.replace(",1,p", ",one,p"), "numbers for trial"),
         (HEAD + 2 * LINE, "trial 1 of 'anna' twice"),
@@ -275,13 +275,13 @@ def test_who_does_not_look_does_not_count() -> None:
 
     looks, slips = answers("looks", 0, 900), answers("slips", 1, 900)
     blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 120)
-    kept, said = score.counted([*looks, *slips, *blind, *hasty])
+    kept, notes = score.filter_answers([*looks, *slips, *blind, *hasty])
     assert {answer.subject for answer in kept} == {"looks", "slips"}
     assert len(kept) == 8 and all(answer.method for answer in kept)
-    assert "blind" in said[0] and "4 answers in less than 300 ms" in said[1]
-    assert not score.counted(looks)[1]
+    assert "blind" in notes[0] and "4 answers in less than 300 ms" in notes[1]
+    assert not score.filter_answers(looks)[1]
     with pytest.raises(UserError, match="answers that count, got none"):
-        score.counted(blind)
+        score.filter_answers(blind)
 
 
 def test_a_page_that_is_loaded_again_goes_on_behind_the_pair_last_seen(

@@ -260,7 +260,7 @@ def test_a_hole_where_nothing_is_seen_is_warned_of() -> None:
 
 def test_a_picture_that_would_be_too_large_is_refused_before_it_is_made() -> None:
     settings = Settings("uncrop", extend=Sides.of("all", 16.0), **STEPS)
-    with pytest.raises(UserError, match="at most 100,000,000 pixels with what is"):
+    with pytest.raises(UserError, match="at most 100,000,000 pixels with the ext"):
         make_restorer(constant).restore(_photo(400, 400), settings)
 
 

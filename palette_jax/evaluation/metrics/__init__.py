@@ -1,1 +1,1 @@
-"""How good a restored picture is; one file for each family of metrics."""
+"""Metrics of restored pictures; one file for each family."""

@@ -1,4 +1,4 @@
-"""How sure a mean over pictures is: bootstrap intervals (Efron 1979)."""
+"""Bootstrap intervals of means over pictures (Efron 1979)."""
 
 import numpy as np
 import scipy.stats
@@ -11,15 +11,15 @@ _LEVEL = 0.95
 def interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
     """Returns a 95% interval for the mean of values, one for each picture.
 
-    It is the percentile interval, widened so that it is as wide as Student's for few
-    pictures (Hesterberg 2015). Of the differences of two methods on the same pictures
-    it is the paired interval.
+    It is the percentile interval, widened to Student's width for few pictures
+    (Hesterberg 2015). For differences of two methods on the same pictures it is the
+    paired interval.
 
     Args:
-      values: what is NaN is left out, such as the accuracy of an unknown class.
+      values: NaN is ignored, such as the accuracy of an unknown class.
 
     Returns:
-      None of fewer than three values.
+      None for fewer than three values.
     """
     values = values[~np.isnan(values)].astype(np.float64)
     count = len(values)

@@ -1,4 +1,4 @@
-"""How much colour pictures have, and which: a colorization may fail by either."""
+"""Strength and cast of the colours of pictures; a colorization can fail in either."""
 
 import numpy as np
 import skimage.color
@@ -22,7 +22,7 @@ def colorfulness(
 def mean_ab(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, "n 2"]:
     """Returns the means of a* and b* of CIE Lab (D65): about 0 for gray pictures.
 
-    A cast shows in their mean over a set: positive a* is red, positive b* yellow.
+    The mean over a set shows a cast: positive a* is red, positive b* yellow.
     """
     return np.array([skimage.color.rgb2lab(p)[..., 1:].mean((0, 1)) for p in pictures])
 

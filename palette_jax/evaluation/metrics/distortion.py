@@ -1,7 +1,7 @@
-"""Distances between a restored picture and the one that was degraded.
+"""Distances between a restored picture and its original.
 
-The paper avoids them on purpose: a blurred guess scores better than a sharp one. They
-say whether a model works at all, not how real its pictures look.
+The paper deliberately avoids them: a blurred guess scores better than a sharp one. They
+show whether a model works at all, not whether its pictures look real.
 """
 
 import numpy as np
@@ -18,11 +18,11 @@ def psnr(
     Args:
       estimate: 0 to 255, bytes or floats (a mean of samples).
       target: the clean pictures.
-      mask: 1 where to compare.
+      mask: 1 at the compared pixels.
 
     Returns:
-      At most 100, which stands for equal: one picture of a single colour would
-      otherwise make the mean over a whole set infinite.
+      At most 100, also for equal pictures: otherwise one picture of a single colour
+      would make the mean over a set infinite.
     """
     error = np.square(estimate.astype(np.float64) - target) * mask
     pixels = mask.sum((1, 2, 3), dtype=np.float64) * target.shape[-1]
@@ -33,7 +33,7 @@ def psnr(
 def trivial_estimate(
     x: UInt8[np.ndarray, "b h w 3"], hole: UInt8[np.ndarray, "b h w 1"]
 ) -> Float[np.ndarray, "b h w 3"]:
-    """Returns what needs no model: the mean known colour in holes, else the source."""
+    """Returns the trivial baseline: the mean known colour in holes, else the source."""
     known = 1.0 - hole
     mean = (x * known).sum((1, 2), keepdims=True)
     mean /= np.maximum(known.sum((1, 2), keepdims=True), 1.0)

@@ -1,4 +1,4 @@
-"""How much the samples of one picture differ, as the paper measures it."""
+"""The diversity of the samples of one picture, as the paper measures it."""
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -37,6 +37,6 @@ def lpips_of_consecutive(
 def _refuse_single(samples: np.ndarray) -> None:
     if len(samples) < 2:
         raise MetricError(
-            f"expected two samples or more of each picture to tell how they differ, got"
+            f"expected two samples or more of each picture to measure diversity, got"
             f" {len(samples)}; set sample.num_samples to 2 or more"
         )

@@ -4,4 +4,4 @@ from palette_jax.errors import UserError
 
 
 class MetricError(UserError):
-    """Pictures or features that cannot be judged; the message names the files."""
+    """Pictures or features that cannot be measured; the message names the files."""

@@ -1,4 +1,4 @@
-"""Frozen networks on any number of pictures: one compiled function, large batches."""
+"""Runs frozen networks on any number of pictures, with one compiled function."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,14 +15,13 @@ from palette_jax.types import Params
 class Extractor:
     """A frozen network, compiled once for a batch of fixed size.
 
-    A last batch that is not full is padded, so that nothing is compiled again. Pictures
-    of another height or width compile what resizes them, which is small, and not the
-    network, where it sees one size only.
+    The last batch is padded, so that nothing is compiled again. Pictures of another
+    size compile only the small resizing function if the network has a fixed input size.
 
     Attributes:
-      outputs: the names of what it returns.
-      sha256: of the weight file; of two files, both hashes joined by a plus.
-      batch_size: how many pictures go through the network at once.
+      outputs: the names of its outputs.
+      sha256: of the weight file; for two files, both hashes joined by a plus.
+      batch_size: of the network.
     """
 
     def __init__(
@@ -39,14 +38,14 @@ class Extractor:
         """Puts the weights on the devices.
 
         Args:
-          prepare: makes of bytes `[b, h, w, 3]` what the network takes.
+          prepare: converts bytes `[b, h, w, 3]` to the input of the network.
           apply: `apply(params, *prepared)`, to arrays of `b` rows by name.
           params: the folded weights.
           sha256: of the file of the weights.
           outputs: the names that `apply` returns.
-          batch_size: rounded up to what the devices divide.
-          mesh: devices of this process among which each batch is split; the default
-            is the first device.
+          batch_size: rounded up to a multiple of the number of devices.
+          mesh: devices of this process that share each batch; the default is the
+            first device.
         """
         mesh = mesh or Mesh(np.array(jax.local_devices()[:1]), "data")
         self.outputs, self.sha256 = outputs, sha256
@@ -73,7 +72,7 @@ class Extractor:
         for start in range(0, count, self.batch_size):
             share = [some[start : start + self.batch_size] for some in pictures]
             rows.append(self._run(share))
-            if len(rows) > 1:  # The devices have the next batch while this one is read.
+            if len(rows) > 1:  # The devices compute the next batch meanwhile.
                 rows[-2] = jax.tree.map(np.asarray, rows[-2])
         joined = {name: [row[name] for row in rows] for name in self.outputs}
         return {name: np.concatenate(all_)[:count] for name, all_ in joined.items()}
@@ -81,7 +80,7 @@ class Extractor:
     def _run(self, share: list[np.ndarray]) -> Mapping[str, jax.Array]:
         """Returns the outputs of one batch, padded with black pictures."""
         padding = [(0, self.batch_size - len(share[0])), (0, 0), (0, 0), (0, 0)]
-        # Accelerators would multiply with 8 or 11 bits, and the features with them.
+        # By default accelerators multiply with 8 or 11 bits, which changes features.
         with jax.default_matmul_precision("float32"):
             prepared = [
                 self._prepare(jax.device_put(np.pad(some, padding), self._split))

@@ -1,6 +1,6 @@
 """The Fréchet distance between two sets of features (Heusel et al. 2017), in float64.
 
-Statistics are taken batch by batch and merged, so a set may be of any length.
+Statistics are computed batch by batch and merged, so a set may have any size.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from palette_jax import atomic
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
-# What is left of the distance of a set to itself by rounding, relative to the spread.
+# The rounding error of the distance of a set to itself, relative to the spread.
 _ROUNDING = 1e-10
-_PUBLIC = ("mu", "sigma")  # The arrays of others' files.
+_PUBLIC = ("mu", "sigma")  # The arrays in files of pytorch-fid and clean-fid.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Statistics:
     """Mean and spread of the features of some pictures.
 
     Attributes:
-      count: how many pictures.
+      count: number of pictures.
       mean: of the features.
-      scatter: the sum of the outer products of the features less their mean.
+      scatter: the sum of the outer products of the centred features.
     """
 
     count: int
@@ -70,7 +70,7 @@ def statistics(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> Stat
 
 
 def merge(first: Statistics, second: Statistics) -> Statistics:
-    """Returns the statistics of both sets together."""
+    """Returns the statistics of the union of both sets."""
     count = first.count + second.count
     step = second.mean - first.mean
     mean = first.mean + step * (second.count / count)
@@ -82,12 +82,12 @@ def distance(first: Statistics, second: Statistics) -> float:
     """Returns the Fréchet distance: 0 for equal sets, and never negative.
 
     The trace of the root of the product of both covariances is the sum of the singular
-    values of the product of their roots, for which no root of an unsymmetric matrix is
-    taken, and nothing is added to a covariance of few pictures.
+    values of the product of their roots. This needs no root of an unsymmetric matrix,
+    and no regularization for few pictures.
 
     Raises:
-      MetricError: if either set has fewer than two pictures, or if the features of
-        the one are not those of the other.
+      MetricError: if either set has fewer than two pictures, or if the sets have
+        different features.
     """
     if len(first.mean) != len(second.mean):
         raise MetricError(
@@ -103,34 +103,34 @@ def distance(first: Statistics, second: Statistics) -> float:
 
 
 def _root(covariance: Float64[np.ndarray, "f f"]) -> Float64[np.ndarray, "f r"]:
-    """Returns a matrix whose product with its own transpose is the covariance."""
+    """Returns a matrix R with R R^T equal to the covariance."""
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    positive = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return vectors[:, positive] * np.sqrt(values[positive])
 
 
 def reference_hash(
     files: Mapping[str, int], *, resize: str, crop: str, weights: str
 ) -> str:
-    """Returns a hash that tells two references apart, in 16 hexadecimal digits.
+    """Returns a hash of a reference, in 16 hexadecimal digits.
 
     Args:
       files: bytes of each file by its name below the folder; in any order.
-      resize: how the pictures were resized, in words, such as "256 area".
-      crop: how they were cropped, in words.
+      resize: a description of the resizing, such as "256 area".
+      crop: a description of the crop.
       weights: the sha256 of the network's file.
     """
-    told = {
+    fields = {
         "crop": crop,
         "files": sorted(files.items()),
         "resize": resize,
         "weights": weights,
     }
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
 def find(path: epath.PathLike) -> dict[str, Statistics] | None:
-    """Returns the statistics of a file; None, and a warning, if it is damaged."""
+    """Returns the statistics of a file; None with a warning if it is damaged."""
     if not epath.Path(path).exists():
         return None
     try:
@@ -141,15 +141,15 @@ def find(path: epath.PathLike) -> dict[str, Statistics] | None:
 
 
 def keep(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
-    """Writes statistics as `save` does; a warning if that is not possible."""
+    """Writes statistics as `save` does; only warns if it cannot."""
     try:
         save(path, by_name)
     except OSError as error:
-        logging.warning("The statistics are not kept in %s: %s", path, error)
+        logging.warning("could not save the statistics in %s: %s", path, error)
 
 
 def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
-    """Writes statistics by feature name, whole or not at all."""
+    """Writes statistics by feature name, atomically."""
     path, buffer = epath.Path(path), io.BytesIO()
     arrays = {
         f"{name}/{field.name}": getattr(found, field.name)
@@ -162,7 +162,7 @@ def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
 
 
 def save_public(path: epath.PathLike, found: Statistics) -> None:
-    """Writes `mu` and `sigma`, as pytorch-fid and clean-fid keep and read them."""
+    """Writes `mu` and `sigma` in the format of pytorch-fid and clean-fid."""
     buffer = io.BytesIO()
     np.savez(buffer, mu=found.mean, sigma=found.covariance)
     epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def read_public(path: epath.PathLike) -> dict[str, Statistics]:
     """Returns the statistics of a file of pytorch-fid or clean-fid, by feature name.
 
     Raises:
-      MetricError: if the file has no `mu` and `sigma` that belong together.
+      MetricError: if the file has no matching `mu` and `sigma`.
     """
     try:
         data = io.BytesIO(epath.Path(path).read_bytes())
@@ -192,13 +192,12 @@ def read_public(path: epath.PathLike) -> dict[str, Statistics]:
             f"expected finite mu [f] and sigma [f, f] in {path}, got shapes {shapes[0]}"
             f" and {shapes[1]}, or values that are not finite"
         )
-    # The file does not tell how many pictures there were: of two, the scatter is the
-    # covariance.
+    # The file lacks the number of pictures. With two, the scatter is the covariance.
     return {str(len(mean)): Statistics(2, mean, covariance)}
 
 
 def read(path: epath.PathLike) -> dict[str, Statistics]:
-    """Returns what `save` wrote.
+    """Returns the statistics that `save` wrote.
 
     Raises:
       MetricError: if the file is damaged, or of another kind.

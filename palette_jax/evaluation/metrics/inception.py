@@ -1,7 +1,7 @@
-"""Inception-v3 of 2015-12-05, the network that FID and Inception Score are defined by.
+"""Inception-v3 of 2015-12-05, the network of FID and Inception Score.
 
-Its features are those of pytorch-fid: the same key names, poolings and resize. FID by
-another resize (TensorFlow 1's, or one that antialiases) is another number.
+Its features equal pytorch-fid's: the same key names, poolings and resize. Another
+resize (TensorFlow 1's, or an antialiased one) changes FID.
 """
 
 from typing import Any
@@ -14,23 +14,28 @@ from jaxtyping import Array, Float, UInt8
 
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.evaluation.metrics.layers import conv, conv_relu, max_pool, take_over
+from palette_jax.evaluation.metrics.layers import (
+    conv,
+    conv_relu,
+    folded_params,
+    max_pool,
+)
 from palette_jax.torch_file import read_torch
 
 FEATURES = ("64", "192", "768", "2048")
 """The names of the features, by their number of channels, shallow to deep."""
 LOGITS = "logits"
-"""1008 class scores before the softmax; no bias, as in the score's own program."""
+"""1008 class scores before the softmax; no bias, as in the score's original program."""
 
 _SIZE = 299
-_EPS = 1e-3  # Of the batch norms, as TensorFlow has it.
+_EPS = 1e-3  # Of the batch norms, as in TensorFlow.
 
 
 def find(*, folder: epath.PathLike | None = None) -> epath.Path:
-    """Returns the weight file, or the one that ends after the 768-d feature.
+    """Returns the weight file, or the file that ends after the 768-d feature.
 
     Raises:
-      MissingWeightsError: if neither is there.
+      MissingWeightsError: if neither exists.
     """
     try:
         return weight_files.find("inception", folder=folder)
@@ -48,7 +53,7 @@ def load(
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Extractor:
-    """Returns the network, from pictures of any one size to features by name.
+    """Returns the network, from pictures of one size to features by name.
 
     Its `outputs` are "64", "192", "768", "2048" (means over the positions) and
     "logits"; a file that ends after Mixed_6e has no "2048" and no "logits".
@@ -72,7 +77,7 @@ def load(
     return Extractor(
         prepare_clean if clean else prepare,
         network.apply,
-        take_over(state, path, network, _EPS, keys),
+        folded_params(state, path, network, _EPS, keys),
         sha256=weight_files.sha256(path),
         outputs=(*FEATURES, LOGITS) if is_whole else FEATURES[:3],
         batch_size=batch_size,
@@ -92,19 +97,19 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 299 299 3"]:
 
 
 def prepare_clean(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 299 299 3"]:
-    """Returns the whole pictures at 299 x 299 as clean-fid makes them (Parmar 2022).
+    """Returns the whole pictures at 299 x 299 as clean-fid does (Parmar 2022).
 
-    Bicubic as Pillow has it, which averages where it shrinks, in floats that may
-    overshoot; then less 128, by 128.
+    Uses Pillow's bicubic filter, which antialiases, in floats that may overshoot; then
+    subtracts 128 and divides by 128.
     """
     x = pictures.astype(jnp.float32)
     return (jax.image.resize(x, (len(x), _SIZE, _SIZE, 3), "cubic") - 128) / 128
 
 
 class Inception(nn.Module):
-    """The network, up to the 768-d feature or whole; layers are named as in the file.
+    """The network, up to the 768-d feature or complete; layer names are the file's.
 
-    The averages of FID's variant leave out what is beyond the border.
+    The average poolings of FID's variant exclude the padding.
     """
 
     is_whole: bool = True
@@ -145,8 +150,8 @@ def _chain(h: Array, *layers: tuple[str, int, int | tuple[int, int]]) -> Array:
 def _pooled(h: Array, features: int) -> Array:
     """Returns the branch of the 3 x 3 averages.
 
-    The file's order is to average and then to mix the channels. Both are linear, so
-    the mixed ones, of which there are fewer, are averaged.
+    The original order is to average and then to mix the channels. Both are linear, so
+    this averages after mixing, over fewer channels.
     """
     mixed = conv(h, "branch_pool", features, 1)
     return nn.relu(nn.avg_pool(mixed, (3, 3), padding="SAME", count_include_pad=False))

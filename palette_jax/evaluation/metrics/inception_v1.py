@@ -1,7 +1,7 @@
 """Inception-v1 (GoogLeNet), whose pooled features give the perceptual distance.
 
-The paper names the network and the layer, and not the weights: these are torchvision's,
-so compare these distances among themselves and not with the paper's.
+The paper names the network and the layer but not the weights. These are torchvision's,
+so compare these distances only with each other, not with the paper's.
 """
 
 import flax.linen as nn
@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, UInt8
 
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.evaluation.metrics.layers import conv_relu, max_pool, take_over
+from palette_jax.evaluation.metrics.layers import conv_relu, folded_params, max_pool
 from palette_jax.torch_file import read_torch
 
 _SIZE = 224
 _EPS = 1e-3
-_CEIL = (0, 1)  # Where a window of a pooling hangs over the end, it counts.
-# Channels of the branches: 1 x 1; 3 x 3 after 1 x 1; another such pair; after maxima.
+_CEIL = (0, 1)  # Pooling windows that overlap the end count.
+# Channels of the branches: 1 x 1; 3 x 3 after 1 x 1; a second such pair; after maxima.
 _BLOCKS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -49,7 +49,7 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(
+        folded_params(
             read_torch(path),
             path,
             network,
@@ -66,7 +66,7 @@ def load(
 def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
     """Returns the whole pictures at 224 x 224 (bilinear, antialiased), in [-1, 1].
 
-    Nothing is cropped, since a restored border counts like any other part.
+    It does not crop, because the border of a restored picture counts too.
     """
     x = pictures.astype(jnp.float32) / 255
     return 2 * jax.image.resize(x, (len(x), _SIZE, _SIZE, 3), "linear") - 1

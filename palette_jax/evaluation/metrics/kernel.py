@@ -1,7 +1,7 @@
 """The kernel distance between two sets of features, KID (Bińkowski et al. 2018).
 
-Unlike the Fréchet distance its expected value does not depend on the number of
-pictures, so it serves for sets that are too small for FID.
+Unlike the Fréchet distance, its expected value does not depend on the number of
+pictures, so it suits sets that are too small for FID.
 """
 
 import numpy as np
@@ -9,18 +9,18 @@ from jaxtyping import Float, Float64
 
 from palette_jax.evaluation.metrics.errors import MetricError
 
-_ROWS = 512  # Of the kernel matrices, which are never whole in memory.
+_ROWS = 512  # Rows of the kernel matrices that are in memory at once.
 
 
 def pseudo_values(
     features: Float[np.ndarray, "n f"], reference: Float[np.ndarray, "n f"]
 ) -> Float64[np.ndarray, " n"]:
-    """Returns what each picture adds to the distance; their mean is the distance.
+    """Returns the contribution of each picture; their mean is the distance.
 
     The kernel is KID's, `(x . y / f + 1)**3`. The estimate is the U-statistic of pairs
     (Gretton et al. 2012, equation 4), which never compares a result with its own
     original: it is unbiased for results that depend on their originals, and 0 for equal
-    sets. The values are those of the jackknife, so their spread tells its error.
+    sets. The values are those of the jackknife, so their spread gives the error.
 
     Args:
       features: of the results.

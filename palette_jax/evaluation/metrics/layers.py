@@ -1,7 +1,7 @@
 """Layers of the frozen networks, with batch norms folded in.
 
-A batch norm that is never trained again is a factor and a shift of each channel. They
-are multiplied into the kernel before it, so that a network is convolutions alone.
+A frozen batch norm is a factor and a shift of each channel. They are multiplied into
+the kernel before it, so that a network has only convolutions.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ State = Mapping[str, np.ndarray]
 """Tensors by PyTorch's key names."""
 
 NamesOf = Callable[[str], tuple[str, str | None]]
-"""From a layer's path, such as "Mixed_5b.branch1x1", to the keys of its weights and of
-the batch norm behind it, if there is one; both without their last part."""
+"""From a layer's path, such as "Mixed_5b.branch1x1", to the key prefixes of its weights
+and of the following batch norm, if there is one."""
 
 
 def conv(
@@ -57,11 +57,11 @@ def conv_relu(
 def max_pool(
     h: Float[Array, "b h w c"], *, padding: tuple[int, int] = (0, 0)
 ) -> Float[Array, "b h2 w2 c"]:
-    """Returns the maxima of windows of 3 x 3, every second one."""
+    """Returns the maxima of windows of 3 x 3, with a stride of 2."""
     return nn.max_pool(h, (3, 3), (2, 2), (padding, padding))
 
 
-def take_over(
+def folded_params(
     state: State,
     path: epath.PathLike,
     network: nn.Module,
@@ -70,15 +70,15 @@ def take_over(
     *,
     num_inputs: int = 1,
 ) -> Params:
-    """Returns the parameters of a network, with every batch norm folded away.
+    """Returns the parameters of a network, with every batch norm folded in.
 
     Args:
       state: the tensors of the file.
       path: of the file, for the message.
-      network: whose layers are named as in the file.
+      network: with the layer names of the file.
       eps: of the batch norms.
       names: of the tensors of a layer.
-      num_inputs: how many pictures the network takes at once.
+      num_inputs: number of picture arguments of the network.
 
     Raises:
       WeightsError: if the file lacks a key, or a tensor has another shape.

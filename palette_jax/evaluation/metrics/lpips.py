@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018, version 0.1): a learned distance of pairs.
 
-With AlexNet it is what most papers report; with VGG-16 what some of restoration do.
+Most papers report it with AlexNet, some papers on restoration with VGG-16.
 """
 
 import flax.linen as nn
@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, UInt8
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.evaluation.metrics.layers import conv_relu, max_pool, take_over
+from palette_jax.evaluation.metrics.layers import conv_relu, folded_params, max_pool
 from palette_jax.torch_file import read_torch
 
-MIN_SIDE = 31  # Of shorter ones, nothing is left behind the second pooling.
+MIN_SIDE = 31  # The second pooling of shorter sides is empty.
 _SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
 _SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 
@@ -29,9 +29,9 @@ def load(
     batch_size: int = 32,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Extractor:
-    """Returns the distance: call it with two sets of pictures, take "lpips".
+    """Returns the distance: call it with two sets of pictures and read "lpips".
 
-    Pictures are taken at their own size; one shorter than 31 pixels is a `MetricError`.
+    Pictures keep their size; a side shorter than 31 pixels raises `MetricError`.
 
     Args:
       backbone: torchvision's weights, `weight_files.find("alexnet")` or "vgg16".
@@ -52,7 +52,7 @@ def load(
     return Extractor(
         prepare,
         network.apply,
-        take_over(state, backbone, network, 0.0, keys, num_inputs=2),
+        folded_params(state, backbone, network, 0.0, keys, num_inputs=2),
         sha256=f"{weight_files.sha256(backbone)}+{weight_files.sha256(linear)}",
         outputs=("lpips",),
         batch_size=batch_size,
@@ -77,7 +77,7 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 
 
 class Lpips(nn.Module):
-    """The distance; layers are named as in both files.
+    """The distance, with the layer names of both files.
 
     Attributes:
       vgg: whether the backbone is VGG-16, else AlexNet.
@@ -121,11 +121,11 @@ class _Vgg16(nn.Module):
                 index += 1
             for _ in range(convs):
                 h = conv_relu(h, str(index), min(64 * 2**block, 512), 3)
-                index += 2  # The activations count in the file's names.
+                index += 2  # The file's names count the activations.
             outputs.append(h)
         return outputs
 
 
 def _unit(h: Array) -> Array:
-    """Returns the channels of each position, scaled to a length of 1."""
+    """Returns the channels of each position, normalized to length 1."""
     return h / (jnp.linalg.norm(h, axis=-1, keepdims=True) + 1e-10)

@@ -1,4 +1,4 @@
-"""Looks at pictures before they are judged, and names the files that are wrong."""
+"""Checks pictures before they are measured, and names the files that are wrong."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def stack(
       names: of their files, for the message.
 
     Raises:
-      MetricError: if there are none, if one is not of three channels of bytes, or if
-        they differ in size.
+      MetricError: if there are none, if one has not three channels of bytes, or if
+        their sizes differ.
     """
     if not pictures:
         raise MetricError("expected one picture or more, got none")
@@ -50,21 +50,21 @@ def is_gray(pictures: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, " n"]:
 def refuse_gray_set(gray: Bool[np.ndarray, " n"], names: Sequence[str]) -> None:
     """Refuses a set in which no picture has any colour.
 
-    A few gray pictures are usual (ImageNet has some); a whole set of them is what the
-    colorization was given, not what it made.
+    A few gray pictures are usual (ImageNet has some); a set of only gray pictures is
+    the input of a colorization, not its result.
 
     Raises:
       MetricError: naming the first files.
     """
     if len(gray) and gray.all():
         raise MetricError(
-            f"expected pictures with colour, got {len(gray)} of which every one is gray"
+            f"expected pictures with colour, got {len(gray)}, all of them gray"
             f" ({some_of(names)}); name the folder of results, not that of inputs"
         )
 
 
 def some_of(names: Sequence[str], *, limit: int = 5) -> str:
-    """Returns the first names and how many more there are, for a message."""
+    """Returns the first names and the number of further ones, for a message."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 

@@ -1,4 +1,4 @@
-"""ResNet-50, whose top-1 accuracy on restored pictures the paper reports."""
+"""ResNet-50; the paper reports its top-1 accuracy on restored pictures."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,12 @@ from jaxtyping import Array, Float, UInt8
 
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.evaluation.metrics.layers import conv, conv_relu, max_pool, take_over
+from palette_jax.evaluation.metrics.layers import (
+    conv,
+    conv_relu,
+    folded_params,
+    max_pool,
+)
 from palette_jax.torch_file import read_torch
 
 _MEAN = np.array([[[[0.485, 0.456, 0.406]]]], np.float32)
@@ -31,8 +36,8 @@ def load(
 
     Args:
       path: of the weights.
-      whole: shows the network the whole picture, as the evaluation of I2SB does, else
-        the central part, as torchvision does.
+      whole: whether the input is the whole picture, as in the evaluation of I2SB, or
+        its centre, as in torchvision.
       batch_size: pictures that go through the network at once.
       mesh: as in `Extractor`.
 
@@ -43,7 +48,7 @@ def load(
     return Extractor(
         prepare_whole if whole else prepare,
         network.apply,
-        take_over(read_torch(path), path, network, _EPS, _keys),
+        folded_params(read_torch(path), path, network, _EPS, _keys),
         sha256=weight_files.sha256(path),
         outputs=("logits",),
         batch_size=batch_size,
@@ -52,10 +57,11 @@ def load(
 
 
 def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
-    """Returns the pictures as these weights are published with.
+    """Returns the pictures with the preprocessing published with the weights.
 
-    Short side to 256 (bilinear, antialiased), the central 224 x 224, less the mean of
-    ImageNet over its deviation. Of a picture of 256 x 256 this is a crop alone.
+    Resizes the short side to 256 (bilinear, antialiased), takes the central 224 x 224,
+    and normalizes by ImageNet's mean and deviation. A picture of 256 x 256 is only
+    cropped.
     """
     x = pictures.astype(jnp.float32) / 255
     height, width = x.shape[1:3]
@@ -69,7 +75,7 @@ def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
 
 
 def prepare_whole(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b 224 224 3"]:
-    """Returns the whole pictures at 224 x 224 as the public evaluation of I2SB does.
+    """Returns the whole pictures at 224 x 224, as in the public evaluation of I2SB.
 
     PyTorch's `interpolate(mode="bicubic")`: no antialiasing, and the border repeats.
     """

@@ -1,4 +1,4 @@
-"""Numbers made of a classifier's outputs: Inception Score, accuracy, a distance."""
+"""Metrics from a classifier's outputs: Inception Score, accuracy, a distance."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ def inception_score(
     Args:
       logits: of Inception-v3.
       names: of the files.
-      splits: parts, each with a score of its own; 10 in all publications.
-      in_order: cuts the pictures as they come, as the order of a published list asks
-        for. Else they are shuffled by a hash of their names: sorted by class, each part
+      splits: number of splits, each with its own score; 10 in all publications.
+      in_order: splits the pictures in their order, for published lists. Otherwise they
+        are shuffled by a hash of their names: if they were sorted by class, each split
         would have few classes and a score several times too small.
 
     Raises:
@@ -48,7 +48,7 @@ def inception_score(
         start, end = (len(logits) * i // splits for i in (part, part + 1))
         some = log_p[start:end]
         marginal = np.exp(some).mean(0, keepdims=True)
-        # A class that no picture of the part has adds nothing: its p is 0 in each.
+        # A class with p = 0 in all pictures of the split adds nothing.
         terms = np.exp(some) * (some - np.log(np.maximum(marginal, 1e-300)))
         scores.append(np.exp(terms.sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
@@ -57,7 +57,7 @@ def inception_score(
 def is_right(
     logits: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    """Returns which pictures' highest logit is that of their class.
+    """Returns for each picture whether its class has the highest logit.
 
     Raises:
       MetricError: if a label is not one of the classes, or a logit is not finite.

@@ -1,6 +1,7 @@
-"""Structural similarity (Wang et al. 2003, 2004), of each pair of pictures.
+"""Structural similarity of pairs of pictures (Wang et al. 2003, 2004).
 
-The window is Gaussian, 11 x 11, of deviation 1.5; only windows that lie inside count.
+The window is Gaussian, 11 x 11, of deviation 1.5; only windows inside the picture
+count.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def ssim(
 
 
 def num_scales(height: int, width: int) -> int:
-    """Returns how many of the five scales such pictures have: 5 from 161 pixels up.
+    """Returns the number of scales for a size: 5 from 161 pixels up.
 
     Raises:
       MetricError: if a side is shorter than the window, 11 pixels.
@@ -53,7 +54,7 @@ def ms_ssim(
 ) -> Float64[np.ndarray, " n"]:
     """Returns multi-scale SSIM over `num_scales` scales.
 
-    With fewer than five, the first weights are raised to a sum of 1: such numbers do
+    With fewer than five scales, the weights are scaled to a sum of 1. Such values do
     not compare with those of larger pictures, so report the number of scales.
 
     Raises:
@@ -70,7 +71,7 @@ def _each(
 ) -> Float64[np.ndarray, " n"]:
     """Returns the similarity of each pair, one after another.
 
-    So one compiled function serves any number of pictures of a size.
+    One compiled function serves any number of pictures of a size.
     """
     found = [function(x, y) for x, y in zip(pictures, reference, strict=True)]
     return np.array(jax.device_get(found), np.float64)
@@ -119,13 +120,13 @@ def _similarity(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns SSIM of a channel, and its factor of contrast and structure.
 
-    Variances are those of the pictures less a middle gray, which float32 has more
-    digits for.
+    Variances are computed after subtracting a middle gray, which keeps more digits in
+    float32.
     """
     x, y, change = x - 127.5, y - 127.5, x - y
     mean_x, mean_y, mean_change = _blurred(x), _blurred(y), _blurred(change)
-    # The sum of both variances is twice the covariance and the variance of the change:
-    # of equal pictures exactly twice the covariance.
+    # The sum of both variances is twice the covariance plus the variance of the change;
+    # for equal pictures it is exactly twice the covariance.
     twice = 2 * (_blurred(x * y) - mean_x * mean_y) + _C2
     structure = twice / (twice + _blurred(change * change) - mean_change**2)
     means = 2 * (mean_x + 127.5) * (mean_y + 127.5) + _C1
@@ -134,7 +135,7 @@ def _similarity(
 
 
 def _blurred(x: Float[Array, "h w"]) -> Float[Array, "h2 w2"]:
-    """Returns the means under the window, where it lies inside."""
+    """Returns the means of all windows inside the picture."""
     offsets = np.arange(_WINDOW) - _WINDOW // 2
     weights = np.exp(-np.square(offsets) / (2 * _DEVIATION**2))
     weights = (weights / weights.sum()).astype(np.float32)
@@ -144,7 +145,7 @@ def _blurred(x: Float[Array, "h w"]) -> Float[Array, "h2 w2"]:
 
 
 def _halved(x: Float[Array, "h w"]) -> Float[Array, "h2 w2"]:
-    """Returns the means of 2 x 2 pixels; a last odd row or column is doubled."""
+    """Returns the means of 2 x 2 pixels; an odd last row or column is repeated."""
     height, width = x.shape
     x = jnp.pad(x, ((0, height % 2), (0, width % 2)), "edge")
     return x.reshape(-(-height // 2), 2, -(-width // 2), 2).mean((1, 3))

@@ -1,6 +1,6 @@
-"""The public weight files that the metrics are defined by, and where they are found.
+"""The public weight files of the metrics, and their folder.
 
-None is fetched by a program: each is put in a folder once, by hand.
+No program downloads them: the user puts each file into the folder.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ _BSD = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms are its own
 
 
 class MissingWeightsError(MetricError):
-    """A weight file that is not there; the message says where to get it."""
+    """A missing weight file; the message names its source."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """A file that others publish.
+    """A public weight file.
 
     Attributes:
-      file_name: as it is published; it is looked for under this name.
+      file_name: the published name, also in the folder.
       what: the network, for people.
       source: where it is published.
       sha256: of the file as published.
@@ -103,8 +103,8 @@ WEIGHT_FILES = {
         "BSD-2-Clause",
     ),
 }
-"""The files by short name. The hashes are those that torchvision's file names begin
-with, and whole as several projects have recorded them."""
+"""The files by short name. Torchvision's file names contain the first digits of these
+hashes; several projects have recorded the full ones."""
 
 
 def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
@@ -112,12 +112,11 @@ def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
 
     Args:
       name: a key of `WEIGHT_FILES`.
-      folder: where to look, and nowhere else; unless given, the folder named by the
-        environment variable PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
+      folder: the only folder to search. The default is the environment variable
+        PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
 
     Raises:
-      MissingWeightsError: naming the file, where it goes, where it is published and its
-        sha256.
+      MissingWeightsError: naming the file, its folder, its source and its sha256.
     """
     wanted = WEIGHT_FILES[name]
     folder = folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER
@@ -127,7 +126,7 @@ def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
     raise MissingWeightsError(
         f"expected {wanted.what} at {path}, got no such file; get it from"
         f" {wanted.source} (sha256 {wanted.sha256}) and put it there, or set"
-        f" {FOLDER_VARIABLE} to the folder that has it"
+        f" {FOLDER_VARIABLE} to its folder"
     )
 
 
@@ -141,15 +140,15 @@ def sha256(path: epath.PathLike) -> str:
 
 
 def differs(name: str, digest: str) -> str:
-    """Returns a warning where a file is not the published one, else an empty text.
+    """Returns a warning if a file is not the published one, else an empty text.
 
-    Such a file is not refused: a fine-tuned classifier is a legitimate one. But its
-    numbers compare with no published ones.
+    Such a file is allowed, for example a fine-tuned classifier, but its numbers do not
+    compare with published ones.
     """
     wanted = WEIGHT_FILES[name]
     if digest == wanted.sha256:
         return ""
     return (
         f"{wanted.file_name} is not the published file: expected sha256"
-        f" {wanted.sha256}, got {digest}; numbers by it compare with no others"
+        f" {wanted.sha256}, got {digest}; do not compare its numbers with others"
     )

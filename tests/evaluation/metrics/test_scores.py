@@ -72,7 +72,7 @@ def test_pictures_that_cannot_be_one_set_are_named() -> None:
 
 def test_a_set_without_any_colour_is_refused() -> None:
     gray = np.array([True] * 7)
-    with pytest.raises(MetricError, match=r"every one is gray \(0\.png.* and 2 more\)"):
+    with pytest.raises(MetricError, match=r"all of them gray \(0\.png.* and 2 more\)"):
         pictures.refuse_gray_set(gray, NAMES[:7])
     gray[6] = False
     pictures.refuse_gray_set(gray, NAMES[:7])

@@ -1,7 +1,7 @@
-"""Visitors of the page: what each has sent, and whose turn it is.
+"""Sessions of the page, their files, and the queue of computations.
 
-Nothing of a visitor is kept when the page is closed, and the names of the folders are
-secrets, so that nobody can ask the server for the files of another.
+A session is one open page. Its files are deleted when the page is closed. The name of
+its folder is secret, so that no session can request the files of another.
 """
 
 import base64
@@ -23,25 +23,25 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.restoration import canvas, masks
 
-_VIEW_SIZE = 2048  # Of the longer side of what the browser is shown.
-_PATIENCE = 5.0  # Seconds in which computations may end, when the server does.
+_VIEW_SIZE = 2048  # Longer side of the picture that the browser shows.
+_PATIENCE = 5.0  # Seconds that the ending server waits for computations.
 
 
 class Limits(NamedTuple):
-    """What protects the host.
+    """Limits that protect the host.
 
     Attributes:
-      max_pixels: of a picture with all that is added to it, also to sides that are
-        shorter than the network's.
+      max_pixels: of a picture with its extension, and with short sides enlarged to the
+        network's size.
       max_side: of a picture; browsers draw no larger ones.
-      max_tiles: that the network is given of one picture.
+      max_tiles: of one picture.
       max_bytes: of a file.
-      max_total_bytes: of the files of all visitors.
-      max_waiting: visitors that wait for their turn; more are sent away.
+      max_total_bytes: of the files of all sessions.
+      max_waiting: length of the queue; further computations are refused.
       max_seconds: of one computation.
       max_samples: of one picture.
       max_steps: of one result.
-      keep_seconds: for so long the files of a visitor are kept who does nothing.
+      keep_seconds: the files of an idle session are deleted after this time.
     """
 
     max_pixels: int = 16_000_000
@@ -56,28 +56,28 @@ class Limits(NamedTuple):
     keep_seconds: int = 3600
 
     def check_size(self, height: int, width: int, size: int) -> None:
-        """Raises if a picture is too large for a network of `size`, or for browsers.
+        """Checks the size of a picture for a network of `size`, and for browsers.
 
         Raises:
-          UserError: if it is.
+          UserError: if the picture is too large.
         """
         if max(height, width) > self.max_side:
             raise UserError(
                 f"expected sides of at most {self.max_side:,} pixels, got {width:,} x"
-                f" {height:,}; cut it in parts"
+                f" {height:,}; cut the picture into parts"
             )
         canvas.check_size(height, width, size, max_pixels=self.max_pixels)
 
 
-class Visitor:
-    """One page that is open in a browser.
+class Session:
+    """A session: one open page in a browser.
 
     Attributes:
-      folder: of its files; only this visitor learns where it is.
-      path: of the picture that it sent.
+      folder: of its files; only this session knows the path.
+      path: of the uploaded picture.
       stop: set to end its computation.
-      ended: says that its computation has ended, if there was one.
-      seen: when it last did something.
+      ended: set when its computation has ended; None if there was none.
+      seen: the time of its last request.
       has_left: whether its files are deleted.
     """
 
@@ -97,16 +97,16 @@ class Visitor:
     def take(
         self, upload: str, name: str, limits: Limits, *, image_size: int
     ) -> dict[str, Any]:
-        """Takes a file over that was uploaded; returns what the browser shows of it.
+        """Takes over an uploaded picture; returns what the browser shows of it.
 
         Args:
-          upload: the path of the file.
-          name: what its owner calls it.
+          upload: the path of the uploaded file.
+          name: the user's name of the file.
           limits: of the host.
           image_size: of the network.
 
         Raises:
-          UserError: if it is no picture that can be worked on.
+          UserError: if the file is no picture, or too large.
         """
         path = _uploaded(upload)
         name = _printable(name)
@@ -127,10 +127,10 @@ class Visitor:
         }
 
     def take_mask(self, upload: str, name: str, limits: Limits) -> dict[str, Any]:
-        """Reads a mask that was uploaded; returns it opaque where it is painted anew.
+        """Reads an uploaded mask; returns it with the hole opaque.
 
         Raises:
-          UserError: if it is no picture.
+          UserError: if the file is no picture.
         """
         path = _uploaded(upload)
         try:
@@ -143,79 +143,81 @@ class Visitor:
         return {"name": mask.name, "view": _inline(picture, "PNG"), "notes": warnings}
 
     def photo(self, limits: Limits) -> files.Photo:
-        """Reads the picture that was taken over last.
+        """Reads the current picture.
 
         Raises:
           UserError: if there is none.
         """
         if not self._name:
-            raise UserError("There is no picture yet: drop one into the frame.")
+            raise UserError("expected a picture, got none; drop one into the frame")
         if not self.path.exists():
-            raise UserError("The picture is no longer here: open it again.")
+            raise UserError(
+                "expected the picture on the server, got none; open it again"
+            )
         return files.read(self.path, name=self._name, max_pixels=limits.max_pixels)
 
     def leave(self) -> None:
-        """Ends its computation and deletes its files."""
+        """Stops the computation and deletes the files."""
         self.has_left = True
         self.stop.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Visitors:
-    """All visitors, by the name that gradio gives to an open page."""
+class Sessions:
+    """All sessions, by gradio's hash of an open page."""
 
     def __init__(self, keep_seconds: float) -> None:
-        """Begins with none; who does nothing for `keep_seconds` is forgotten."""
+        """Starts without sessions; idle sessions end after `keep_seconds`."""
         self._keep_seconds = keep_seconds
-        self._visitors: dict[str, Visitor] = {}
+        self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def of(self, request: gr.Request) -> Visitor:
-        """Returns the visitor who asks."""
+    def of(self, request: gr.Request) -> Session:
+        """Returns the session of a request."""
         now = time.monotonic()
         with self._lock:
-            for session, visitor in list(self._visitors.items()):
-                if now - visitor.seen > self._keep_seconds:
-                    self._visitors.pop(session).leave()
-            session = str(request.session_hash)
-            if session not in self._visitors:
-                self._visitors[session] = Visitor()
-            self._visitors[session].seen = now
-            return self._visitors[session]
+            for name, session in list(self._sessions.items()):
+                if now - session.seen > self._keep_seconds:
+                    self._sessions.pop(name).leave()
+            name = str(request.session_hash)
+            if name not in self._sessions:
+                self._sessions[name] = Session()
+            self._sessions[name].seen = now
+            return self._sessions[name]
 
     def close(self) -> None:
-        """Ends all computations, waits a moment for them, and deletes all files."""
+        """Stops all computations, waits briefly for them, and deletes all files."""
         with self._lock:
-            everyone = list(self._visitors.values())
-            self._visitors.clear()
-        for visitor in everyone:
-            visitor.stop.set()
+            everyone = list(self._sessions.values())
+            self._sessions.clear()
+        for session in everyone:
+            session.stop.set()
         deadline = time.monotonic() + _PATIENCE
-        for visitor in everyone:
-            if visitor.ended is not None:
+        for session in everyone:
+            if session.ended is not None:
                 seconds = max(deadline - time.monotonic(), 0)
-                visitor.ended.wait(seconds)
-            visitor.leave()
+                session.ended.wait(seconds)
+            session.leave()
 
     def leave(self, request: gr.Request) -> None:
-        """Forgets a visitor whose page was closed."""
+        """Ends the session of a closed page."""
         with self._lock:
-            visitor = self._visitors.pop(str(request.session_hash), None)
-        if visitor is not None:
-            visitor.leave()
+            session = self._sessions.pop(str(request.session_hash), None)
+        if session is not None:
+            session.leave()
 
 
 class WaitingQueue:
-    """The queue of computations: one runs at a time, in the order they came."""
+    """The queue of computations, which run one at a time in order of arrival."""
 
     def __init__(self, longest: int) -> None:
-        """Begins empty; more than `longest` cannot wait."""
+        """Starts empty; at most `longest` computations wait."""
         self._longest = longest
         self._places: list[object] = []
         self._moved = threading.Condition()
 
     def join(self) -> object:
-        """Returns a place at the end.
+        """Appends a place to the queue.
 
         Raises:
           UserError: if the queue is full.
@@ -223,21 +225,21 @@ class WaitingQueue:
         with self._moved:
             if len(self._places) > self._longest:
                 raise UserError(
-                    f"Too many others are waiting, the queue is full ({self._longest}):"
-                    " try again later."
+                    f"expected at most {self._longest} waiting computations, got a full"
+                    " queue; try again later"
                 )
             place = object()
             self._places.append(place)
             return place
 
     def wait(self, place: object, seconds: float) -> int:
-        """Returns how many are in front, as soon as nobody is or the time is over."""
+        """Returns the number of places in front, at once if 0, else after `seconds`."""
         with self._moved:
             self._moved.wait_for(lambda: self._places[0] is place, seconds)
             return self._places.index(place)
 
     def leave(self, place: object) -> None:
-        """Lets the next one in."""
+        """Removes a place from the queue."""
         with self._moved:
             self._places.remove(place)
             self._moved.notify_all()
@@ -249,34 +251,34 @@ def inline(
     longest: int,
     alpha: UInt8[np.ndarray, "h w"] | None = None,
 ) -> str:
-    """Returns a picture, made smaller, as an address that holds it whole."""
+    """Returns a shrunk picture as a data URI."""
     image = Image.fromarray(pixels)
     if alpha is not None:
         image.putalpha(Image.fromarray(alpha))
     image.thumbnail((longest, longest))
-    # JPEG is a tenth of the bytes, where its traces cannot be seen.
+    # JPEG takes a tenth of the bytes; on large pictures its artefacts are invisible.
     is_small = image.width * image.height <= 256 * 256
     return _inline(image, "PNG" if is_small or alpha is not None else "JPEG")
 
 
 def forbid_programs() -> None:
-    """Keeps Pillow from running Ghostscript on what visitors send."""
+    """Keeps Pillow from running Ghostscript on uploaded files."""
     Image.init()
     if "EPS" in Image.ID:
         Image.ID.remove("EPS")
 
 
 def _uploaded(path: str) -> pathlib.Path:
-    """Returns the path of a file that came through the page, and of no other."""
+    """Returns the path of an uploaded file; refuses any other path."""
     folder = pathlib.Path(gr.utils.get_upload_folder()).resolve()
     resolved = pathlib.Path(path).resolve()
     if not (resolved.is_relative_to(folder) and resolved.is_file()):
-        raise UserError("expected a file that was uploaded; open the picture again")
+        raise UserError("expected an uploaded file, got none; open the picture again")
     return resolved
 
 
 def _printable(name: str) -> str:
-    """Returns the name of a file without what could mean something to a computer."""
+    """Returns a file name without characters that are special in paths or shells."""
     name = "".join(c for c in str(name) if c.isprintable() and c not in '/\\:*?"<>|')
     path = pathlib.Path(name)
     return (path.stem[:80].strip(". ") or "picture") + path.suffix[:8]

@@ -1,5 +1,5 @@
-// The picture and what is painted on it, over a reload. Part of editor.js.
-// They lie in the browser's database from just before the reload until just after it.
+// Keeps the picture and its layers over a reload. Part of editor.js.
+// The browser's database holds them only during the reload.
 const IN_TAB = "palette_jax";  // The key of this tab's entry, in its session storage.
 
 async function inDatabase(act) {
@@ -22,7 +22,7 @@ async function inDatabase(act) {
   }
 }
 
-async function keep() {
+async function saveForReload() {
   if (!sent) return;
   const drawn = await Promise.all([mask, hints].map((one) =>
     new Promise((resolve) => one.canvas.toBlob(resolve))));
@@ -32,12 +32,12 @@ async function keep() {
   sessionStorage.setItem(IN_TAB, key);
 }
 
-async function takeUp() {
+async function restoreAfterReload() {
   const key = Number(sessionStorage.getItem(IN_TAB));
   if (!key) return;
   sessionStorage.removeItem(IN_TAB);
   const kept = await inDatabase((pages) => pages.get(key));
-  // Also those of tabs that were closed before they were loaded again.
+  // Also entries of tabs that were closed during a reload.
   const old = IDBKeyRange.upperBound(Date.now() - 60_000);
   await inDatabase((pages) => { pages.delete(old); return pages.delete(key); });
   if (!kept) return;

@@ -1,4 +1,4 @@
-"""What a visitor is given: files of results, and what the page shows of them."""
+"""Writes the result files of a session, and the dict that the page shows of them."""
 
 import pathlib
 import shutil
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.page.as_command import as_command
-from palette_jax.page.visitors import inline
+from palette_jax.page.sessions import inline
 from palette_jax.restoration.progress import Stopped
 from palette_jax.restoration.result import Result
 from palette_jax.tasks import colorize, uncrop
@@ -25,16 +25,16 @@ def write(
     result: Result,
     about: dict[str, Any],
     began: float,
-    visitors_folder: pathlib.Path,
+    session_folder: pathlib.Path,
     stop: threading.Event,
 ) -> dict[str, Any]:
-    """Writes the results, and deletes those before.
+    """Writes the results, and deletes the previous ones.
 
     Raises:
-      Stopped: if it is to.
+      Stopped: if `stop` is set.
     """
-    before = list(visitors_folder.glob("results*"))
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="results", dir=visitors_folder))
+    before = list(session_folder.glob("results*"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="results", dir=session_folder))
     stem = f"{pathlib.Path(result.photo.name).stem}_{result.settings.task}"
     made = []
     for index, settings in enumerate(result.settings.alone()):
@@ -79,7 +79,7 @@ def write(
 
 
 def _deviation(result: Result) -> str:
-    """Returns how far the results differ, in red: opaque from a deviation of 64 on."""
+    """Returns the deviation of the results in red, opaque from 64 of 255 on."""
     opacity = np.minimum(4 * result.deviation, 255).astype(np.uint8)
     red = np.zeros((*opacity.shape, 3), np.uint8)
     red[..., 0] = 255
@@ -87,7 +87,7 @@ def _deviation(result: Result) -> str:
 
 
 def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns what the network was given, at the size of the result."""
+    """Returns the input of the network, at the size of the result."""
     pixels = result.photo.pixels
     if result.settings.task == "colorize":
         return np.repeat(colorize.luma(pixels), 3, -1)
@@ -98,7 +98,7 @@ def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def in_words(seconds: float) -> str:
-    """Returns a time in the unit that fits it."""
+    """Returns a time in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
