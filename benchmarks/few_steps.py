@@ -14,8 +14,8 @@ JSON in few_steps/ of the run. A model of several tasks has a table for each;
 PSNR is measured over the hole. It prefers a blurred guess to a sharp one; for one
 sample it falls as pictures get sharper, so look at the mean and at the deviation of the
 samples. The distance is the root mean square difference, of 255, to the solver's own
-result with many steps. FID-768, the Fréchet distance to the originals, needs Inception's
-weights in the folder PALETTE_JAX_WEIGHTS.
+result with many steps. FID-768, the Fréchet distance to the originals, needs the
+weights of Inception in the folder PALETTE_JAX_WEIGHTS.
 """
 
 import argparse
