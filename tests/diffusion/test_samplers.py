@@ -209,6 +209,28 @@ def test_a_picture_is_the_same_alone_and_in_a_batch() -> None:
         np.testing.assert_array_equal(alone, together[one])
 
 
+def test_every_noise_of_every_picture_is_drawn_for_itself() -> None:
+    # Each step keeps the noisy picture and adds noise: the differences are the noises.
+    stays = np.zeros((3, 6))
+    stays[:, 0] = 1.0
+    level = np.full(3, 0.5)
+    sampler = samplers.Sampler(level, level, stays, 0 * stays, np.ones(3))
+    seen: list[Array] = []
+    out = samplers.sample(
+        jax.random.split(jax.random.key(0), 2),
+        lambda x, y_t, gamma: y_t,
+        jnp.zeros((2, 16, 16, 3)),
+        jnp.ones((2, 16, 16, 1)),
+        sampler,
+        callback=lambda step, y_0: seen.append(y_0),
+        every=1,
+    )
+    noises = np.diff(np.stack([0 * out, *seen, out]), axis=0).reshape(8, -1)
+    correlation = np.corrcoef(noises) - np.eye(8)
+    assert abs(correlation).max() < 0.2  # More than five standard errors.
+    np.testing.assert_allclose(noises.std(1), 1, atol=0.15)
+
+
 def test_the_callback_sees_every_chunk_and_changes_nothing() -> None:
     keys = jax.random.split(jax.random.key(0), 2)
     x, mask = jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 1))
