@@ -302,3 +302,25 @@ def test_an_even_picture_keeps_the_colour_that_the_network_would_change(task) ->
     (picture,) = restorer.restore(photo, Settings(task, **STEPS)).pictures
     assert np.ptp(picture.astype(int) - photo[0, 0], axis=(0, 1)).max() <= 1
     assert np.abs(picture - photo[0, 0].astype(int)).max() <= 1
+
+
+def test_a_jpegs_means_of_16_pixels_are_kept_and_nothing_finer() -> None:
+    """Colours of 8 pixels, a block of the file, are the network's to change."""
+    stripes = np.where(np.arange(48) % 16 < 8, 40, -40)[None, :, None]
+    photo = np.broadcast_to(128 + stripes, (32, 48, 3)).astype(np.uint8)
+    restorer = make_restorer(negative, task_names=("jpeg",))
+    (picture,) = restorer.restore(photo, Settings("jpeg", **STEPS)).pictures
+    assert np.abs(picture.astype(int) - (128 - stripes)).max() <= 1
+
+
+def test_hints_of_another_size_keep_their_colours() -> None:
+    photo, hints = _photo(8, 8), np.zeros((15, 11, 4), np.uint8)
+    hints[4:9, 3:8] = (250, 20, 30, 255)
+    hints[11:, 3:8] = (20, 250, 30, 127)  # Half transparent: not meant.
+    restorer = make_restorer(constant, knows_hints=True)
+    settings = Settings("colorize", **STEPS)
+    _, prepared, _ = restorer.prepare(photo, settings, hints=Image.fromarray(hints))
+    gray = luma(photo.pixels)
+    is_hint = (prepared.whole.x != gray).any(-1)
+    assert is_hint[2:5, 2:6].sum() > 4 and is_hint[:5].sum() == is_hint.sum()
+    assert (prepared.whole.x[is_hint] == (250, 20, 30)).all()
