@@ -1,6 +1,9 @@
 """How processes find each other; tests/distributed lets real ones meet."""
 
 import logging
+import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -75,3 +78,31 @@ def test_flags_that_do_not_say_where_the_others_are_are_refused(
     with pytest.raises(processes.JoinError, match=says):
         processes.join(**given)
     assert not joined
+
+
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
+
+
+@pytest.fixture
+def stop() -> Iterator[processes.StopFlag]:
+    """A flag, whose handlers go away with it."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield processes.StopFlag()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_to_stop_at_the_next_poll(
+    stop: processes.StopFlag, number: signal.Signals
+) -> None:
+    assert not stop.poll()
+    os.kill(os.getpid(), number)
+    assert not stop.is_set and stop.poll() and stop.is_set
+
+
+def test_a_second_ctrl_c_ends_at_once(stop: processes.StopFlag) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.poll()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -324,3 +324,20 @@ def test_hints_of_another_size_keep_their_colours() -> None:
     is_hint = (prepared.whole.x != gray).any(-1)
     assert is_hint[2:5, 2:6].sum() > 4 and is_hint[:5].sum() == is_hint.sum()
     assert (prepared.whole.x[is_hint] == (250, 20, 30)).all()
+
+
+def test_what_is_extended_is_opaque_and_what_is_enlarged_as_clear_as_before(
+    tmp_path: pathlib.Path,
+) -> None:
+    alpha = np.random.default_rng(1).integers(0, 250, (9, 12), dtype=np.uint8)
+    photo = dataclasses.replace(_photo(9, 12), alpha=alpha)
+    restorer = make_restorer(constant, task_names=("uncrop", "superres"))
+    settings = Settings("uncrop", extend=Sides(left=0.5, bottom=1.0), **STEPS)
+    restorer.restore(photo, settings).save(tmp_path / "a.png")
+    wanted = np.full((18, 18), 255)
+    wanted[:9, 6:] = alpha
+    np.testing.assert_array_equal(files.read(tmp_path / "a.png").alpha, wanted)
+    larger = restorer.restore(photo, Settings("superres", **STEPS)).alpha
+    assert larger is not None and larger.shape == (36, 48)
+    means = larger[4:-4, 4:-4].reshape(7, 4, 10, 4).mean((1, 3))
+    assert np.corrcoef(means.ravel(), alpha[1:-1, 1:-1].ravel())[0, 1] > 0.95
