@@ -100,6 +100,9 @@ def test_every_one_of_40_flipped_bits_is_found_and_named(
     two_steps: pathlib.Path,
 ) -> None:
     draw, files = random.Random(0), _files(two_steps / "2")
+    there = {path for path in (two_steps / "2").rglob("*") if path.is_file()}
+    later = {"manifest.json", "commit_success.txt", "_CHECKPOINT_METADATA"}
+    assert {path.name for path in there - set(files)} <= later  # None is left out.
     assert len(files) > 8
     for n in range(40):
         path = files[n % len(files)]
