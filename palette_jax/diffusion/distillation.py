@@ -17,17 +17,6 @@ from palette_jax.diffusion.schedules import NoiseSchedule
 from palette_jax.types import Batch, PredictFn
 
 
-def student_schedule(schedule: NoiseSchedule, num_segments: int) -> NoiseSchedule:
-    """Returns the ends of the segments, at which the student is sampled.
-
-    Raises:
-      ValueError: if the segments have not all the same number of the teacher's steps.
-    """
-    length = _segment_length(schedule, num_segments)
-    ends = slice(length - 1, None, length)
-    return NoiseSchedule(schedule.gamma[ends], schedule.var[ends])
-
-
 def distillation_loss(
     keys: Key[Array, " b"],
     student: PredictFn,
@@ -51,6 +40,9 @@ def distillation_loss(
       teacher: predicts the picture by fixed weights.
       num_segments: how many steps the student will have.
       norm: of the error.
+
+    Raises:
+      ValueError: if the segments have not all the same number of the teacher's steps.
     """
     key_t, key_hole, key_noise = jax.vmap(
         lambda key: jax.random.split(key, 3), out_axes=1
