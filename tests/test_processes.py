@@ -84,24 +84,36 @@ SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
 
 
 @pytest.fixture
-def stop() -> Iterator[processes.StopFlag]:
-    """A flag, whose handlers go away with it."""
+def handlers() -> Iterator[None]:
+    """Those of a terminal, until the test is over."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield processes.StopFlag()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_asks_to_stop_at_the_next_poll(
-    stop: processes.StopFlag, number: signal.Signals
-) -> None:
+def test_a_signal_asks_to_stop_at_the_next_poll(number: signal.Signals) -> None:
+    stop = processes.StopFlag()
     assert not stop.poll()
     os.kill(os.getpid(), number)
     assert not stop.is_set and stop.poll() and stop.is_set
 
 
-def test_a_second_ctrl_c_ends_at_once(stop: processes.StopFlag) -> None:
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_was_ignored_still_is() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup does.
+    stop = processes.StopFlag()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.poll()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    stop = processes.StopFlag()
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.poll()
     with pytest.raises(KeyboardInterrupt):
