@@ -82,10 +82,9 @@ def test_what_is_restored_is_what_was_saved(two_steps: pathlib.Path) -> None:
     _assert_is(_restore(two_steps), 2)
     assert checkpoints.load_config(two_steps) == {"step": 2}
     assert checkpoints.verify(two_steps) == [(2, None), (1, None)]
-    for ema, expected in ((True, _state(2).ema_params), (False, _state(2).params)):
-        params, step = checkpoints.restore_params(two_steps, ABSTRACT.params, ema=ema)
-        assert step == 2
-        jax.tree.map(np.testing.assert_array_equal, params, expected)
+    params, step = checkpoints.restore_params(two_steps, ABSTRACT.params)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, params, _state(2).ema_params)
 
 
 def test_nothing_is_restored_from_nothing(tmp_path: pathlib.Path) -> None:
@@ -233,7 +232,7 @@ def test_another_network_is_an_error_that_names_the_leaves(
     other.params["extra"] = jax.ShapeDtypeStruct((3,), jnp.float32)
     pattern = r"params/conv_in/kernel: expected \(9, 12\), got \(8, 12\).*extra.*none"
     with pytest.raises(checkpoints.CheckpointError, match=pattern):
-        checkpoints.restore_params(two_steps, other.params, ema=False)
+        checkpoints.restore_params(two_steps, other.params)
     with (
         checkpoints.open_manager(two_steps) as manager,
         pytest.raises(checkpoints.CheckpointError, match="another network"),
