@@ -1,6 +1,9 @@
 """How processes find each other; tests/distributed lets real ones meet."""
 
 import logging
+import os
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -75,3 +78,43 @@ def test_flags_that_do_not_say_where_the_others_are_are_refused(
     with pytest.raises(processes.JoinError, match=says):
         processes.join(**given)
     assert not joined
+
+
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of a terminal, until the test is over."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_to_stop_at_the_next_poll(number: signal.Signals) -> None:
+    stop = processes.StopFlag()
+    assert not stop.poll()
+    os.kill(os.getpid(), number)
+    assert not stop.is_set and stop.poll() and stop.is_set
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_was_ignored_still_is() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As nohup does.
+    stop = processes.StopFlag()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.poll()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    stop = processes.StopFlag()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.poll()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -40,6 +40,9 @@ def distillation_loss(
       teacher: predicts the picture with fixed weights.
       num_segments: number of steps of the student.
       norm: of the error.
+
+    Raises:
+      ValueError: if the segments have not all the same number of the teacher's steps.
     """
     key_t, key_hole, key_noise = jax.vmap(
         lambda key: jax.random.split(key, 3), out_axes=1

@@ -68,18 +68,17 @@ def restore_step(
 
 
 def restore_params(
-    directory: epath.PathLike, abstract_params: Params, *, ema: bool = True
+    directory: epath.PathLike, abstract_params: Params
 ) -> tuple[Params, int]:
-    """Restores the weights alone from the newest checkpoint that is sound.
+    """Restores the averaged weights alone, from the newest checkpoint that is sound.
 
     Returns:
-      The averaged weights, unless asked for the raw ones, and the step they are of.
+      The weights, and the step they are of.
     """
-    name = "ema_params" if ema else "params"
     _steps_or_raise(epath.Path(directory))
-    restored = _restore_newest(directory, {name: abstract_params})
+    restored = _restore_newest(directory, {"ema_params": abstract_params})
     assert restored is not None  # There are steps.
-    return restored[0][name], restored[1]
+    return restored[0]["ema_params"], restored[1]
 
 
 def load_config(directory: epath.PathLike) -> dict[str, Any]:

@@ -240,3 +240,12 @@ def test_every_key_of_the_step_changes_its_program() -> None:
         program(model__dropout=0.1),
     ]
     assert len(set(programs)) == len(programs)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_a_student_is_sampled_at_the_ends_of_its_segments(steps: int) -> None:
+    config = _config(distill__steps=steps, distill__teacher_steps=24)
+    config.sample.update(build.student_sampling(steps))
+    _, schedule = build.make_loss(config)
+    ends = schedule.gamma[:: -24 // steps]  # The noisiest first.
+    np.testing.assert_allclose(build.make_sampler(config).gamma, ends, rtol=1e-12)

@@ -61,12 +61,14 @@ def test_fading_takes_contrast_and_keeps_the_order_of_grays() -> None:
 
 
 def test_scratches_are_thin_and_lie_between_the_picture_and_their_shade() -> None:
-    shares = []
+    shares, extremes = [], []
     for seed in _seeds(12):
         scratched = degradations._scratch(seed, tf.constant(_flat())).numpy()
+        extremes += [scratched.min(), scratched.max()]
         assert scratched.min() >= 30 and scratched.max() <= 235
         shares.append(np.mean(np.abs(scratched - 120).max(-1) > 1))
     assert 0 < np.mean(shares) < 0.3 and max(shares) < 0.5
+    assert min(extremes) < 80 and max(extremes) > 180  # Dark ones and bright ones.
 
 
 def test_whether_a_step_is_used_says_nothing_of_its_strength(

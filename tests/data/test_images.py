@@ -163,6 +163,7 @@ def test_windows_cover_the_scales_and_places_asked_for(make_seed):
     assert min(lefts) < 5 and max(np.add(lefts, sides)) > 195
     assert min(tops) < 2 and max(np.add(tops, sides)) > 48
     assert abs(np.mean(np.add(lefts, np.divide(sides, 2))) - 100) < 10
+    assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.3  # Anywhere, not on a diagonal.
 
 
 def test_the_largest_window_has_the_short_side(make_seed):

@@ -124,3 +124,19 @@ def test_an_unknown_side_is_refused_with_the_known_ones():
 def test_the_central_hole_is_a_quarter_in_the_middle():
     hole = masks.center(256)[..., 0]
     assert hole.sum() == 128 * 128 and hole[64:192, 64:192].all()
+
+
+@pytest.mark.parametrize("size", [20, 64, 200])
+def test_hints_are_squares_of_up_to_a_twentieth_of_the_side(size: int) -> None:
+    sides: set[int] = set()
+    for i in range(60):
+        hint = masks.hints(tf.constant([i, 3]), size).numpy()[..., 0]
+        found, _ = scipy.ndimage.label(hint)
+        for rows, columns in scipy.ndimage.find_objects(found):
+            side = rows.stop - rows.start
+            is_cut = max(rows.stop, columns.stop) == size
+            is_square = side == columns.stop - columns.start
+            # Where two meet, the rectangle around both has other pixels in it.
+            if is_square and not is_cut and hint[rows, columns].all():
+                sides.add(side)
+    assert sides == set(range(1, round(size / 20) + 1))

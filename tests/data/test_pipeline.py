@@ -85,6 +85,14 @@ def test_two_hosts_together_get_the_batches_of_one(source):
     assert_same(join(halves), whole)
 
 
+def test_two_hosts_start_again_at_the_step_of_one(plain):
+    options = {"task": tasks.colorize(), "start": 5}
+    halves = [
+        train(plain(30), 3, **options, host_index=i, host_count=2) for i in (0, 1)
+    ]
+    assert_same(join(halves), train(plain(30), 3, **options))
+
+
 def test_another_seed_gives_other_batches(source):
     first, second = train(source, 2), train(source, 2, seed=2)
     assert not np.array_equal(first[0]["y"], second[0]["y"])

@@ -9,6 +9,8 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
+from palette_jax.config import build_data
+from palette_jax.configs import inpaint
 from palette_jax.data import images, sources
 from palette_jax.errors import UserError
 
@@ -182,3 +184,23 @@ def test_holding_out_nothing_or_everything_is_refused(photos, num_eval):
 def test_a_tile_is_a_png_file():
     file = sources.sample_photos().read(tf.constant(3, tf.int64))["y"].numpy()
     assert Image.open(io.BytesIO(file)).format == "PNG"
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0])
+def test_a_second_source_has_the_share_of_the_examples_that_it_is_given(
+    tmp_path, make_photo, weight
+):
+    for name, count in (("photos", 3), ("places", 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            make_photo(i).save(tmp_path / name / f"{name}{i}.png")
+    config = inpaint.get_config("tiny")
+    config.data.update(
+        source="folder",
+        folder=str(tmp_path / "photos"),
+        eval_folder=str(tmp_path / "photos"),
+        extra_folder=str(tmp_path / "places"),
+        extra_weight=weight,
+    )
+    found = [(len(s), share) for s, share in build_data._train_sources(config)]
+    assert found == [(3, 1 - weight), (2, weight)]

@@ -148,6 +148,19 @@ def test_one_step_of_an_exact_velocity_gives_the_picture() -> None:
     np.testing.assert_allclose(out, y, atol=1e-5)
 
 
+def test_dpmpp_2m_is_its_algorithm_2() -> None:
+    sampler = samplers.dpmpp_2m(_trimmed(9))
+    alpha, sigma = np.sqrt(sampler.gamma), np.sqrt(sampler.var)
+    log_snr = np.log(alpha / sigma)
+    for i in range(1, 8):
+        h, before = log_snr[i + 1] - log_snr[i], log_snr[i] - log_snr[i - 1]
+        extra = h / (2 * before)  # Line 7: 1 / (2 r).
+        to_picture = -alpha[i + 1] * np.expm1(-h)
+        wanted = [sigma[i + 1] / sigma[i], 0.0]
+        wanted += [to_picture * (1 + extra), -to_picture * extra, 0.0, 0.0]
+        np.testing.assert_allclose(sampler.step[i], wanted, rtol=1e-9)
+
+
 def test_ddim_with_eta_1_is_ancestral_sampling_with_the_small_variance() -> None:
     schedule = _trimmed(30)
     ddim = samplers.ddim(schedule, eta=1.0)
@@ -207,6 +220,49 @@ def test_a_picture_is_the_same_alone_and_in_a_batch() -> None:
         one = slice(i, i + 1)
         alone = sampling.sample(keys[one], predict, x[one], mask[one], sampler)
         np.testing.assert_array_equal(alone, together[one])
+
+
+def test_every_noise_of_every_picture_is_drawn_for_itself() -> None:
+    # Each step keeps the noisy picture and adds noise: the differences are the noises.
+    stays = np.zeros((3, 6))
+    stays[:, 0] = 1.0
+    level = np.full(3, 0.5)
+    sampler = samplers.Sampler(level, level, stays, 0 * stays, np.ones(3))
+    seen: list[Array] = []
+    out = sampling.sample(
+        jax.random.split(jax.random.key(0), 2),
+        lambda x, y_t, gamma: y_t,
+        jnp.zeros((2, 16, 16, 3)),
+        jnp.ones((2, 16, 16, 1)),
+        sampler,
+        callback=lambda step, y_0: seen.append(y_0),
+        every=1,
+    )
+    noises = np.diff(np.stack([0 * out, *seen, out]), axis=0).reshape(8, -1)
+    correlation = np.corrcoef(noises) - np.eye(8)
+    assert abs(correlation).max() < 0.2  # More than five standard errors.
+    np.testing.assert_allclose(noises.std(1), 1, atol=0.15)
+
+
+def test_estimates_are_clipped_on_request_and_are_what_the_callback_sees() -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, mask = jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 1))
+    y = jax.random.uniform(jax.random.key(1), x.shape, minval=-2.0, maxval=2.0)
+    for clip, wanted in ((False, y), (True, jnp.clip(y, -1, 1))):
+        seen: list[Array] = []
+        out = sampling.sample(
+            keys,
+            Partial(_oracle, y),
+            x,
+            mask,
+            samplers.ddpm(_trimmed(6)),
+            clip=clip,
+            callback=lambda step, y_0, seen=seen: seen.append(y_0),
+            every=2,
+        )
+        for picture in (*seen, out):
+            np.testing.assert_allclose(picture, wanted, atol=1e-5)
+        assert len(seen) == 3
 
 
 def test_the_callback_sees_every_chunk_and_changes_nothing() -> None:

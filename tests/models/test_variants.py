@@ -175,3 +175,26 @@ class _NoNorm(nn.Module):
     @nn.compact
     def __call__(self, h: jax.Array, **_: object) -> jax.Array:
         return h
+
+
+def test_the_dilations_are_2_4_and_8_in_turns() -> None:
+    dilations = {}
+
+    def look(call, args, kwargs, context):
+        if isinstance(context.module, blocks.DilatedBlock):
+            dilations[context.module.name] = context.module.dilation
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(look):
+        _shapes(UNet(**SMALL | {"num_res_blocks": 3}, attention="dilated"), 16)
+    for level in (1, 2):
+        for way, count in (("down", 3), ("up", 4)):
+            found = [dilations[f"{way}_{level}_{i}_dilated"] for i in range(count)]
+            assert found == [2, 4, 8, 2][:count]
+
+
+def test_squares_of_pixels_count_as_pixels_where_attention_is() -> None:
+    names = _shapes(UNet(**SMALL, patch_size=2), 16)
+    # The levels have 8, 4 and 2 squares on a side.
+    names = [name for name in names if name.endswith("attention")]
+    assert {name.split("_")[1] for name in names} == {"0", "1", "attention"}

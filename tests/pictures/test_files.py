@@ -12,7 +12,7 @@ from palette_jax.pictures import files
 from palette_jax.pictures.files import PictureError
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Sides
-from tests.restoration.oracle import constant, make_restorer, negative
+from tests.restoration.oracle import FILLED, constant, make_restorer, negative
 
 
 def _pixels(width: int, height: int, channels: int = 3) -> np.ndarray:
@@ -222,7 +222,7 @@ def test_known_pixels_of_16_bits_are_kept_to_the_bit(mode, task, tmp_path) -> No
         assert saved.mode == "I;16"
         values = np.asarray(saved)
     np.testing.assert_array_equal(values[known], DEEP[known])
-    assert len(np.unique(values[:, -4:])) == 1  # Painted.
+    assert (values[:, -4:] == FILLED * 257).all()  # Painted; 255 is 65535.
     # It goes on from there with all of its bits, and has 8 where all is new.
     np.testing.assert_array_equal(result.as_photo().deep, values)
     whole = make_restorer(negative).restore(photo, Settings("jpeg", num_steps=2))
@@ -336,3 +336,14 @@ def test_only_png_and_jpeg_are_written(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PictureError, match="could not write"):
         files.write(tmp_path / "file" / "a.png", photo.pixels, photo)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_resolution_is_kept_across_and_down(suffix: str, tmp_path) -> None:
+    photo = files.read(_file(_rgb(9, 20), "PNG", dpi=(300, 150)))
+    path = tmp_path / f"out{suffix}"
+    files.write(path, photo.pixels, photo)
+    with Image.open(path) as saved:  # PNG counts pixels a metre.
+        for dpi in (photo.dpi, saved.info["dpi"]):
+            assert dpi == pytest.approx((300, 150), abs=0.02)
+    assert files.read(_file(_rgb(9, 20), "PNG")).dpi is None

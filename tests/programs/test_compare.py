@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax.programs.compare import differences
 from tests.programs import fake_networks
 from tests.programs.untrained import command
 
@@ -117,3 +118,15 @@ def test_what_does_not_compare_is_refused(
     assert command(monkeypatch, "compare", *sides) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and says in error
+
+
+def test_pictures_are_paired_by_their_names_and_not_by_their_places() -> None:
+    def found(each: dict[str, float]) -> dict[str, Any]:
+        psnr = {name: {"PSNR": value} for name, value in each.items()}
+        mean = float(np.mean(list(each.values())))
+        return {"rows": {"r": {"PSNR": mean}}, "main": "r", "each": psnr}
+
+    one = {f"{i}.png": 10.0 * i for i in range(5)}
+    two = {name: value + 1 for name, value in reversed(one.items())}
+    of = differences(found(one), found(two))["PSNR"]
+    assert of.interval == (1, 1) and of.wins == 1

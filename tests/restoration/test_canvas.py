@@ -100,3 +100,11 @@ def test_strips_and_tiles_are_limited() -> None:
     with pytest.raises(UserError, match=r"at most 35 tiles .* got 36 .*--large=shrink"):
         canvas.prepare(whole, SIZE, max_tiles=35)
     assert canvas.prepare(whole, SIZE, max_tiles=35, large="shrink").is_shrunk
+
+
+def test_a_shrunk_picture_is_the_mean_of_its_squares_in_its_own_shape() -> None:
+    degraded = _degraded(64, 96, np.s_[0:0, 0:0])
+    prepared = canvas.prepare(degraded, SIZE, large="shrink")
+    assert prepared.small == (16, 24)
+    means = degraded.x.reshape(16, 4, 24, 4, 3).mean((1, 3))
+    assert np.abs(prepared.x[:16, :24] - means).max() <= 1  # Rounded along each axis.

@@ -30,6 +30,8 @@ def _palette(colours: list[tuple[int, int, int]]) -> Image.Image:
 
 
 _WHITE = np.full((20, 30), 255)
+_INK, _SEEN = _WHITE.copy(), DRAWN * 255  # What is not seen is white, too.
+_INK[15:], _SEEN[15:] = 0, 255
 MODES = {
     "L": _bytes(DRAWN * 255),
     "1": _bytes(DRAWN * 255).convert("1"),
@@ -37,6 +39,7 @@ MODES = {
     "RGB": _bytes(DRAWN * 255).convert("RGB"),
     "LA": _bytes(DRAWN * 255).convert("LA"),
     "white strokes on nothing": _bytes(np.dstack([_WHITE] * 3 + [DRAWN * 255])),
+    "white and black strokes on nothing": _bytes(np.dstack([_INK] * 3 + [_SEEN])),
     "I;16": Image.fromarray((DRAWN * 65535).astype(np.uint16)),
     "labels 0 and 1": _bytes(DRAWN * 1),
     "labels 0 and 2": _bytes(DRAWN * 2),

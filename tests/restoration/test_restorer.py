@@ -302,3 +302,42 @@ def test_an_even_picture_keeps_the_colour_that_the_network_would_change(task) ->
     (picture,) = restorer.restore(photo, Settings(task, **STEPS)).pictures
     assert np.ptp(picture.astype(int) - photo[0, 0], axis=(0, 1)).max() <= 1
     assert np.abs(picture - photo[0, 0].astype(int)).max() <= 1
+
+
+def test_a_jpegs_means_of_16_pixels_are_kept_and_nothing_finer() -> None:
+    """Colours of 8 pixels, a block of the file, are the network's to change."""
+    stripes = np.where(np.arange(48) % 16 < 8, 40, -40)[None, :, None]
+    photo = np.broadcast_to(128 + stripes, (32, 48, 3)).astype(np.uint8)
+    restorer = make_restorer(negative, task_names=("jpeg",))
+    (picture,) = restorer.restore(photo, Settings("jpeg", **STEPS)).pictures
+    assert np.abs(picture.astype(int) - (128 - stripes)).max() <= 1
+
+
+def test_hints_of_another_size_keep_their_colours() -> None:
+    photo, hints = _photo(8, 8), np.zeros((15, 11, 4), np.uint8)
+    hints[4:9, 3:8] = (250, 20, 30, 255)
+    hints[11:, 3:8] = (20, 250, 30, 127)  # Half transparent: not meant.
+    restorer = make_restorer(constant, knows_hints=True)
+    settings = Settings("colorize", **STEPS)
+    _, prepared, _ = restorer.prepare(photo, settings, hints=Image.fromarray(hints))
+    gray = luma(photo.pixels)
+    is_hint = (prepared.whole.x != gray).any(-1)
+    assert is_hint[2:5, 2:6].sum() > 4 and is_hint[:5].sum() == is_hint.sum()
+    assert (prepared.whole.x[is_hint] == (250, 20, 30)).all()
+
+
+def test_what_is_extended_is_opaque_and_what_is_enlarged_as_clear_as_before(
+    tmp_path: pathlib.Path,
+) -> None:
+    alpha = np.random.default_rng(1).integers(0, 250, (9, 12), dtype=np.uint8)
+    photo = dataclasses.replace(_photo(9, 12), alpha=alpha)
+    restorer = make_restorer(constant, task_names=("uncrop", "superres"))
+    settings = Settings("uncrop", extend=Sides(left=0.5, bottom=1.0), **STEPS)
+    restorer.restore(photo, settings).save(tmp_path / "a.png")
+    wanted = np.full((18, 18), 255)
+    wanted[:9, 6:] = alpha
+    np.testing.assert_array_equal(files.read(tmp_path / "a.png").alpha, wanted)
+    larger = restorer.restore(photo, Settings("superres", **STEPS)).alpha
+    assert larger is not None and larger.shape == (36, 48)
+    means = larger[4:-4, 4:-4].reshape(7, 4, 10, 4).mean((1, 3))
+    assert np.corrcoef(means.ravel(), alpha[1:-1, 1:-1].ravel())[0, 1] > 0.95

@@ -83,10 +83,9 @@ def test_what_is_restored_is_what_was_saved(two_steps: pathlib.Path) -> None:
     _assert_is(_restore(two_steps), 2)
     assert checkpoints.load_config(two_steps) == {"step": 2}
     assert checkpoints.verify(two_steps) == [(2, None), (1, None)]
-    for ema, expected in ((True, _state(2).ema_params), (False, _state(2).params)):
-        params, step = checkpoints.restore_params(two_steps, ABSTRACT.params, ema=ema)
-        assert step == 2
-        jax.tree.map(np.testing.assert_array_equal, params, expected)
+    params, step = checkpoints.restore_params(two_steps, ABSTRACT.params)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, params, _state(2).ema_params)
 
 
 def test_nothing_is_restored_from_nothing(tmp_path: pathlib.Path) -> None:
@@ -101,6 +100,9 @@ def test_every_one_of_40_flipped_bits_is_found_and_named(
     two_steps: pathlib.Path,
 ) -> None:
     draw, files = random.Random(0), _files(two_steps / "2")
+    there = {path for path in (two_steps / "2").rglob("*") if path.is_file()}
+    later = {"manifest.json", "commit_success.txt", "_CHECKPOINT_METADATA"}
+    assert {path.name for path in there - set(files)} <= later  # None is left out.
     assert len(files) > 8
     for n in range(40):
         path = files[n % len(files)]
@@ -231,7 +233,7 @@ def test_another_network_is_an_error_that_names_the_leaves(
     other.params["extra"] = jax.ShapeDtypeStruct((3,), jnp.float32)
     pattern = r"params/conv_in/kernel: expected \(9, 12\), got \(8, 12\).*extra.*none"
     with pytest.raises(checkpoints.CheckpointError, match=pattern):
-        checkpoints.restore_params(two_steps, other.params, ema=False)
+        checkpoints.restore_params(two_steps, other.params)
     with pytest.raises(checkpoints.CheckpointError, match="another network"):
         checkpoints.restore(two_steps, other)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -111,3 +112,27 @@ def test_a_workdir_that_cannot_be_made_is_one_sentence(tmp_path: pathlib.Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="expected to write to the workdir"):
         RunLock(tmp_path / "file" / "run")
+
+
+def test_the_heart_beats_as_long_as_the_lock_is_held(tmp_path: pathlib.Path) -> None:
+    """Another host takes the lock of an owner whose file stays as it is."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + 10
+    with RunLock(tmp_path, beat=0.02):
+        while len(seen) < 3 and time.monotonic() < deadline:
+            seen.add(json.loads((tmp_path / "lock.json").read_text())["beat"])
+            time.sleep(0.01)
+    assert len(seen) == 3
+
+
+def test_a_process_with_the_number_of_a_dead_owner_is_not_the_owner(
+    tmp_path: pathlib.Path,
+) -> None:
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    _owner_elsewhere(tmp_path, **here)
+    with pytest.raises(LockError, match=f"process {os.getpid()}"):
+        RunLock(tmp_path)
+    (tmp_path / "lock.json").unlink()
+    _owner_elsewhere(tmp_path, **here, start="another boot 17")
+    with RunLock(tmp_path):
+        pass

@@ -1,5 +1,6 @@
 """The training step: what it learns, averages, skips, and does not depend on."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import optax
 import pytest
 
 from palette_jax import parallel
-from palette_jax.diffusion import schedules
+from palette_jax.diffusion import objective, schedules
 from palette_jax.models.unet import UNet
 from palette_jax.training import optimizer, state, step
 
@@ -194,3 +195,39 @@ def test_gradients_of_parts_are_averaged_and_not_summed() -> None:
         moved = jax.tree.map(jnp.subtract, after.params, before.params)
         moves.append(float(optax.tree.norm(moved)))
     np.testing.assert_allclose(moves, moves[0], rtol=1e-4)
+
+
+def test_losses_are_told_by_the_tenth_of_the_levels_that_they_are_of() -> None:
+    t = jnp.array([0, 199, 200, 1000, 1999, 1999, 5, 1399])
+
+    def loss(keys, network, batch, schedule, *, norm):
+        return 1.0 + t, objective.NoiseLevel(t, jnp.ones(8), jnp.ones(8))
+
+    rule = optax.sgd(0.1)
+    train_step = jax.jit(step.make_train_step(KEY, NETWORK, rule, SCHEDULE, loss=loss))
+    _, metrics = train_step(state.make_state({"w": jnp.ones(1)}, rule), _batch())
+    np.testing.assert_array_equal(metrics.level_count, [3, 1, 0, 0, 0, 1, 1, 0, 0, 2])
+    sums = [1 + 200 + 6, 201, 0, 0, 0, 1001, 1400, 0, 0, 4000]
+    np.testing.assert_array_equal(metrics.level_loss, sums)
+
+
+class _Root(nn.Module):
+    """A network of one weight, whose gradient is infinite where the weight is 0."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *_: object) -> jax.Array:
+        return x + jnp.sqrt(self.param("w", nn.initializers.zeros, ()))
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is() -> None:
+    ones = jnp.ones(8)
+
+    def loss(keys, network, batch, schedule, *, norm):
+        level = objective.NoiseLevel(jnp.zeros(8, int), ones, ones)
+        return network(ones, ones, ones), level
+
+    rule = optax.sgd(0.1)
+    train_step = jax.jit(step.make_train_step(KEY, _Root(), rule, SCHEDULE, loss=loss))
+    after, metrics = train_step(state.make_state({"w": jnp.zeros(())}, rule), _batch())
+    assert metrics.loss == 1 and not np.isfinite(metrics.grad_norm)
+    assert int(after.bad_steps) == 1 and float(after.params["w"]) == 0

@@ -25,10 +25,3 @@ def mean_ab(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, "n 2"
     The mean over a set shows a cast: positive a* is red, positive b* yellow.
     """
     return np.array([skimage.color.rgb2lab(p)[..., 1:].mean((0, 1)) for p in pictures])
-
-
-def saturation(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, " n"]:
-    """Returns the mean saturation of HSV, 0 to 1."""
-    brightest = pictures.max(-1).astype(np.float64)
-    span = brightest - pictures.min(-1)
-    return (span / np.maximum(brightest, 1)).mean((1, 2))
