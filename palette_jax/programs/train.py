@@ -21,6 +21,7 @@ from palette_jax.config.values import ConfigError, flatten, from_dict
 from palette_jax.pictures import sheets
 from palette_jax.planning import steps
 from palette_jax.training import checkpoints, logs, pace
+from palette_jax.training.agreement import agree
 from palette_jax.training.checkpoint_writer import CheckpointWriter, versions
 from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState
@@ -59,7 +60,7 @@ def _train(
 ) -> int:
     directory = epath.Path(workdir) / "checkpoints"
     config, about = _identify(config, directory)
-    processes.agree(dict(flatten({"config": config.to_dict(), **about})))
+    agree(dict(flatten({"config": config.to_dict(), **about})))
     mesh = build.make_mesh(config)
     optimizer = build.make_optimizer(config)
 
