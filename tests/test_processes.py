@@ -65,7 +65,7 @@ def test_a_process_of_its_own_waits_for_no_one(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"num_processes": 2}, "give all three, or none"),
+        ({"num_processes": 2}, "set all three, or none"),
         (
             {"coordinator": "host", "num_processes": 2, "process_id": 0},
             "expected --coordinator=HOST:PORT, got 'host'",

@@ -21,7 +21,12 @@ INTERVAL = 5  # Steps between two checkpoints.
 STEPS_PER_KILL = 15
 START_UP, STEP, SAVE = PLACES = ("start-up", "a step", "a save")
 # What a run says in start-up.
-_MILESTONES = ("waiting for", "are here", "parameters|going on from", "compiling the")
+_MILESTONES = (
+    "waiting for",
+    "have joined",
+    "parameters|going on from",
+    "compiling the",
+)
 
 
 @dataclasses.dataclass(frozen=True)

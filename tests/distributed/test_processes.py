@@ -153,4 +153,4 @@ def test_flags_that_are_not_enough_are_said_in_one_line(tmp_path: pathlib.Path) 
     group = Group(tmp_path, 1, *TRAIN, "--num_processes=2")
     assert group.finish() == [1]
     assert "Traceback" not in group.output()
-    assert "give all three" in group.output().splitlines()[-1]
+    assert "set all three" in group.output().splitlines()[-1]

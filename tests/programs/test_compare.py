@@ -104,7 +104,7 @@ def test_what_does_not_compare_is_refused(
     path = sides[1] / "table.json"
     table = json.loads(path.read_text())
     if case == "no table":
-        sides[1], says = folders / "b", "give --reference=DIR"
+        sides[1], says = folders / "b", "add --reference=DIR"
     elif case == "other pictures":
         del table["each"]["3"]
         says = "1 in one of them only: 3"

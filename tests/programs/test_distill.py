@@ -115,7 +115,7 @@ def test_an_exported_student_is_one_still(
     result = main("export", str(student), "--out=s.safetensors", folder=tmp_path)
     assert result.code == 0, result.output
     result = main("distill", "s.safetensors", "--out=t", folder=tmp_path)
-    assert "take its own teacher" in result.error
+    assert "use its own teacher" in result.error
     command = ("restore", str(photos / "0.jpg"), "--task=colorize", "--out=out.png")
     result = main(
         *command, "--checkpoint=s.safetensors", "--sampler=unipc_2", folder=tmp_path
@@ -129,7 +129,7 @@ def test_an_exported_student_is_one_still(
         ("--steps=0", "expected --steps >= 1"),
         ("--config.distill.teacher_steps=7", "to be a multiple"),
         ("--config.parallel.compile=pmap", "expected parallel.compile='jit'"),
-        ("--config.model.base_features=16", "a student keeps these"),
+        ("--config.model.base_features=16", "a student must have the same values"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(

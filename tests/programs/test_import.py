@@ -109,7 +109,7 @@ def test_outputs_of_another_form_are_refused_by_what_they_lack(
     _write_folder(tmp_path / "model")
     x, t, out = np.zeros((2, 3, 16, 16)), np.array([0, 999]), np.zeros((2, 3, 16, 16))
     for arrays, said in (
-        ({"x": x, "t": t}, "and out, what it returned"),
+        ({"x": x, "t": t}, "and out, its output"),
         ({"x": x, "out": out}, "expected t or gamma"),
         ({"x": x, "out": out, "t": t[:1]}, "a noise level for each of 2 inputs, got 1"),
         ({"x": x, "out": out, "t": t + 0.5}, "steps t from 0 to 999"),

@@ -324,7 +324,7 @@ def test_a_page_that_is_loaded_again_goes_on_behind_the_pair_last_seen(
         (["--seconds=0"], "--seconds"),
         (["--pairs=0"], "--pairs"),
         (["--method=third"], "NAME=DIR"),
-        (["--method=theirs=x"], "a name of its own"),
+        (["--method=theirs=x"], "a unique name"),
         (["--method=third=nowhere"], "nowhere"),
     ],
 )
