@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax import processes
+from palette_jax.config import build
+from palette_jax.config.build_restorer import load_weights
 from palette_jax.pictures import sheets
+from palette_jax.programs import train
 from tests import xla_flags
 from tests.programs.conftest import TINY, Run
 from tests.programs.untrained import save_run
@@ -56,6 +60,16 @@ def test_broken_pictures_are_named_and_training_completes(run: tuple) -> None:
     assert "step 4/4" in result.output
     assert "the last checkpoint is step 4" in result.output
     assert (folder / "run" / "previews" / "step_0000004.png").exists()
+
+
+def test_the_loss_of_a_checkpoint_is_that_of_its_averaged_weights(run: tuple) -> None:
+    """By which the best one is kept; after four steps the raw ones are others."""
+    workdir = run[0] / "run"
+    config, averaged, step = load_weights(workdir)
+    held_out = train._HeldOut(config, build.make_mesh(config), ())
+    metrics = json.loads((workdir / "checkpoints/4/metrics/metrics").read_text())
+    loss = held_out.loss(averaged, processes.StopFlag())
+    assert step == 4 and metrics == {"held_out_loss": pytest.approx(loss, rel=1e-5)}
 
 
 def test_the_same_command_again_has_nothing_left_to_do(
