@@ -90,7 +90,7 @@ def test_the_distance_of_the_originals_to_themselves_is_0(
     batches = _batches(3)
     fid = few_steps.make_fid(network, batches)
     originals = batches[0]["y"][:3]
-    assert fid(originals) == pytest.approx(0, abs=1e-6) < fid(255 - originals)
+    assert 0 <= fid(originals) < 1e-3 * fid(255 - originals)
 
 
 @pytest.mark.slow
