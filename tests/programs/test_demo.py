@@ -629,7 +629,7 @@ def test_wrong_files_get_a_sentence_and_no_trace(page: Any, photo: bytes) -> Non
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
     for name, content, said in (
         ("notes.png", b"This is no picture.", "notes.png: expected a picture"),
-        ("half.png", photo[:200], "half.png: expected a whole picture"),
+        ("half.png", photo[:200], "half.png: expected a complete picture"),
         ("large.png", large, "large.png: expected at most 8,000,000 pixels"),
         ("program.eps", script, "program.eps: expected a picture"),
         ("empty.png", b"", "empty.png"),

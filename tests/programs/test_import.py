@@ -332,7 +332,7 @@ def test_a_wrong_file_is_one_line_that_says_what_was_found(
     state["input_blocks.0.0.weight"] = np.ones((32, 3, 3, 3), np.float32)
     labels = np.ones((10, 128), np.float32)
     write_torch(tmp_path / "classes.pt", state | {"label_emb.weight": labels})
-    assert "10 (label_emb)" in error("classes.pt")
+    assert "10 classes (label_emb)" in error("classes.pt")
     whole = (tmp_path / "classes.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     assert "truncated" in error("cut.pt")

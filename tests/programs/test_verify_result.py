@@ -107,7 +107,7 @@ def test_what_keeps_nothing_is_regenerated(
         assert "kept: no pixels" in said and "regenerated: every" in said
     # Without the weights the file alone says what was kept, and no more.
     assert command(monkeypatch, "verify", result, "clear.png") == 1
-    assert "give --checkpoint=PATH" in capsys.readouterr().err
+    assert "add --checkpoint=PATH" in capsys.readouterr().err
 
 
 def test_what_is_no_result_of_the_photo_is_told(
