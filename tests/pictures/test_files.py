@@ -357,8 +357,12 @@ def test_16_bits_are_rounded_to_the_nearest_8() -> None:
         assert np.abs(photo.pixels - wanted / 257).max() <= 0.5
 
 
-def test_colours_that_were_multiplied_by_the_opacity_are_divided_again() -> None:
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_colours_that_were_multiplied_by_the_opacity_are_divided_again(mode) -> None:
     clear = _pixels(12, 9, 4) // 2 + 128
-    photo = files.as_photo(Image.fromarray(clear).convert("RGBa"))
+    if mode == "La":
+        clear[..., :3] = clear[..., :1]
+    image = Image.fromarray(clear).convert(mode.upper()).convert(mode)
+    photo = files.as_photo(image)
     assert np.abs(photo.pixels - clear[..., :3].astype(int)).max() <= 2
     np.testing.assert_array_equal(photo.alpha, clear[..., 3])
