@@ -121,9 +121,8 @@ def gamma_to_srgb(
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Divides premultiplied colours by the opacity."""
-    plain = {"La": "LA", "RGBa": "RGBA"}
-    return image.convert(plain[image.mode]) if image.mode in plain else image
+    """Divides grays that are multiplied by the opacity, as Pillow does colours."""
+    return image.convert("LA") if image.mode == "La" else image
 
 
 def _to_8_bits(image: Image.Image, warnings: list[str]) -> Image.Image:

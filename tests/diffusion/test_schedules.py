@@ -18,6 +18,8 @@ def test_gamma_and_its_complement_are_exact_to_float64() -> None:
         gamma *= 1 - Fraction(float(beta))
         np.testing.assert_allclose(schedule.gamma[t], float(gamma), rtol=1e-14)
         np.testing.assert_allclose(schedule.var[t], float(1 - gamma), rtol=1e-14)
+        exact = np.log1p(-float(1 - gamma))
+        np.testing.assert_allclose(schedule.log_gamma[t], exact, rtol=1e-13)
 
 
 def test_the_papers_training_schedule_ends_where_it_says() -> None:
