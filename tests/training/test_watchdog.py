@@ -17,7 +17,7 @@ def commit(step):
     folder.mkdir(parents=True)
     (folder / "commit_success.txt").touch()
 
-def hangs(seconds=100):
+def hangs(seconds=1000):
     time.sleep(seconds)
 
 commit(4)
@@ -49,7 +49,7 @@ def test_a_hang_writes_where_every_thread_is_and_then_ends_the_process(
     tmp_path: pathlib.Path,
 ) -> None:
     thread = "    threading.Thread(target=waits_for_data).start()\n    hangs()\n"
-    waits = "\ndef waits_for_data():\n    time.sleep(100)\n"
+    waits = "\ndef waits_for_data():\n    time.sleep(1000)\n"
     code, errors = _run(tmp_path, waits + _DOG + thread)
     # The run has not saved since it was started: an error, which launchers count.
     assert code == 1, errors
