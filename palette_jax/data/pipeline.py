@@ -167,13 +167,11 @@ def eval_batches(
 
         def load(attempt: tf.Tensor) -> Picture:
             del attempt
-            # Behind the end this fails as a broken picture does.
-            tf.debugging.assert_less(position, tf.constant(len(source), tf.int64))
             picture = pictures.load(source.read(position), min_side)
             return {k: square(v, image_size) for k, v in picture.items()}
 
         position = tf.minimum(position, len(source))
-        picture, attempt = _first_good(load, 1)
+        picture, attempt = _first_good(load, 1, exists=position < len(source))
         if hole_rows is not None:
             row_of = tf.minimum(position, len(source) - 1)
             picture["hole"] = _unpacked(hole_rows[row_of], image_size)
@@ -244,14 +242,17 @@ class _Account:
 
 
 def _first_good(
-    load: Callable[[tf.Tensor], Picture], attempts: int
+    load: Callable[[tf.Tensor], Picture],
+    attempts: int,
+    *,
+    exists: bool | tf.Tensor = True,
 ) -> tuple[Picture, tf.Tensor]:
     """Returns the first picture that loads and the number of attempts that failed.
 
-    Each is tried twice. If all fail the picture is black. A nested dataset is what can
-    catch an error in a graph.
+    Each is tried twice. If all fail, or there is no picture, it is black. A nested
+    dataset is what can catch an error in a graph.
     """
-    reads = tf.data.Dataset.range(attempts * _READS)
+    reads = tf.data.Dataset.range(attempts * _READS * tf.cast(exists, tf.int64))
     tries = reads.map(lambda n: (load(n // _READS), n // _READS)).ignore_errors()
     black, _ = tf.nest.map_structure(
         lambda spec: tf.zeros(spec.shape, spec.dtype), tries.element_spec

@@ -1,5 +1,6 @@
 """The page: a picture, what to do with it, and what came of it."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -99,7 +100,8 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
                     sentences={name: task.sentence for name, task in TASKS.items()},
                 )
             with gr.Column(min_width=340):
-                choices = [task, *_settings(restorer, limits)]
+                quality, num_samples, *others = _settings(restorer, limits)
+                choices = [task, quality, num_samples, *others]
                 start = gr.Button("Run", variant="primary", elem_id="run")
                 stop = gr.Button("Cancel", elem_id="cancel")
                 result = _own("result", "result.js")
@@ -117,7 +119,15 @@ def make_page(restorer: Restorer, limits: Limits, visitors: Visitors) -> gr.Bloc
             **private,
         ).then(None, js="() => window.paletteResult.settle()")
         stop.click(cancel, queue=False, **private)
-        task.change(None, [task], js="task => window.paletteEditor.task(task)")
+        # In the browser: it is known before the next click.
+        results = {name: _num_samples(name, limits) for name in restorer.task_names}
+        task.change(
+            None,
+            [task],
+            [num_samples],
+            js="task => { window.paletteEditor.task(task);"
+            f" return {json.dumps(results)}[task]; }}",
+        )
     return page
 
 
@@ -174,7 +184,7 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
     with gr.Accordion("More settings", open=False):
         with gr.Row():
             num_samples = gr.Number(
-                1,
+                _num_samples(restorer.task_names[0], limits),
                 precision=0,
                 label=f"Number of results, up to {limits.max_samples}",
                 min_width=120,
@@ -207,6 +217,12 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
             elem_id="keep_luminance",
         )
     return [quality, num_samples, seed, num_steps, sampler, large, keep_luminance]
+
+
+def _num_samples(task: str, limits: Limits) -> int:
+    """Returns how many results to choose from: several of what is a guess."""
+    guesses = TASKS[task].shrinks or TASKS[task].needs_mask or TASKS[task].extends
+    return min(4, limits.max_samples) if guesses else 1
 
 
 def _card() -> None:

@@ -208,7 +208,8 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
 
     # Before TensorFlow is imported: nothing that is not about the run. The programs
     # import it: seconds that a wrong config should not cost.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # JAX sets 1.
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # For gs://: by default each picture is opened with a buffer of 64 MB.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")

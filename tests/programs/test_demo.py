@@ -284,7 +284,7 @@ def test_an_edge_is_dragged_and_the_picture_extended(page: Any, photo: bytes) ->
     page.fill("[data-side=left]", "25")
     page.fill("[data-side=top]", "50")
     name, result = _run(page)
-    assert name == "holiday_uncrop.png"
+    assert name == "holiday_uncrop_1.png"
     assert result.shape == (SIZE[1] + 8, SIZE[0] + 6, 3)
     np.testing.assert_array_equal(result[8:, 6:], _pixels(photo))
 
@@ -465,6 +465,18 @@ def test_each_task_has_its_sentence(visit: Any) -> None:
         assert page.locator(".hint").inner_text() == TASKS[name].sentence
 
 
+def test_of_a_guess_there_are_four_to_choose_from(page: Any) -> None:
+    choose(page, "colorize")
+    name, _ = _run(page)
+    assert name == "holiday_colorize_1.png"
+    page.locator(".samples img").nth(3).click(force=True)
+    name, _ = _saved(page, ".download")
+    assert name == "holiday_colorize_4.png"
+    choose(page, "jpeg")
+    name, _ = _run(page)
+    assert name == "holiday_jpeg.png" and not page.locator(".samples img").count()
+
+
 def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
     choose(page, "inpaint")
     _paint(page, 0.3, 0.6)
@@ -472,7 +484,7 @@ def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:
     assert mask.any()
     _run(page)
     page.click(".again")
-    page.get_by_text("holiday_inpaint.png, 24 x 16").wait_for()
+    page.get_by_text("holiday_inpaint_1.png, 24 x 16").wait_for()
     np.testing.assert_array_equal(_mask(page), mask)
     page.click("[data-do=take-back]")
     page.get_by_text("holiday.png, 24 x 16").wait_for()
