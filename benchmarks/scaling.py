@@ -27,7 +27,7 @@ def compile_for(num_devices: int, fsdp: int) -> steps.Compiled:
     """Compiles the training step of a small network for some devices."""
     config = uncrop.get_config("tiny")
     config.data.image_size = 16
-    config.model.base_features = 64
+    config.model.base_features = 128
     config.model.feature_multipliers = (1,)
     config.model.attention = "none"
     config.train.batch_size = IMAGES_PER_DEVICE * num_devices

@@ -6,9 +6,11 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jax
 from absl import logging
@@ -137,6 +139,29 @@ def together() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+def end(status: int, *, timeout: int = 120) -> NoReturn:
+    """Ends the process at once, whatever its other threads do.
+
+    Waits until all processes want to end: one that ends before the others makes JAX
+    abort them, with another status.
+
+    Args:
+      status: of the exit.
+      timeout: seconds to wait for the other processes.
+    """
+    if are_joined():
+        from jax._src import distributed  # Nothing public waits with a limit.
+
+        client: Any = distributed.global_state.client
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            client.wait_at_barrier("palette_jax/end", 1000 * timeout)
+        if jax.process_index() == 0:
+            time.sleep(2)  # The others die with host 0.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class StopFlag:

@@ -25,6 +25,7 @@ from palette_jax.training.agreement import agree
 from palette_jax.training.checkpoint_writer import CheckpointWriter, versions
 from palette_jax.training.lock import RunLock
 from palette_jax.training.state import TrainState
+from palette_jax.training.watchdog import Watchdog
 from palette_jax.types import Params
 
 
@@ -48,7 +49,9 @@ def train(
     stop = processes.StopFlag()
     with contextlib.ExitStack() as held:
         lock = held.enter_context(RunLock(workdir)) if _is_host_0() else None
-        return _train(config, workdir, stop, lock, pace.Profile(workdir, profile))
+        watchdog = held.enter_context(Watchdog(workdir))
+        tracer = pace.Profile(workdir, profile)
+        return _train(config, workdir, stop, lock, watchdog, tracer)
 
 
 def _train(
@@ -56,6 +59,7 @@ def _train(
     workdir: str,
     stop: processes.StopFlag,
     lock: RunLock | None,
+    watchdog: Watchdog,
     profile: pace.Profile,
 ) -> int:
     directory = epath.Path(workdir) / "checkpoints"
@@ -87,8 +91,9 @@ def _train(
     if start_step < config.train.num_steps:
         logging.info("compiling the training step; the first one takes a while")
     for step in range(start_step + 1, config.train.num_steps + 1):
+        watchdog.pause()
         profile.before(step)
-        log.clock.watch()
+        watchdog.step(log.clock.usual)
         with log.clock.waiting():
             batch = next(batches)
         state, metrics = compiled_step(state, batch)
@@ -97,6 +102,7 @@ def _train(
         stop.poll()
         if last or stop.is_set or due.is_due(step):
             log.flush()
+            watchdog.pause()
             with log.clock.paused():
                 loss = None if stop.is_set else held_out.loss(state.ema_params, stop)
                 if loss is not None:
@@ -110,11 +116,13 @@ def _train(
                     logging.warning("step %d is not saved: it is not finite", step)
         if last or (step % config.train.preview_every == 0 and not stop.is_set):
             log.flush()
+            watchdog.pause()
             with log.clock.paused():
                 log.preview(step, held_out.preview(state.ema_params))
         if stop.is_set:
             break
     log.flush()
+    watchdog.pause()
     profile.stop()
     with log.clock.paused():
         writer.close()

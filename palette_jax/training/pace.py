@@ -1,7 +1,6 @@
-"""The speed of a run: time in steps, waiting for data, and a watchdog."""
+"""The speed of a run: time in steps and waiting for data, and its trace."""
 
 import contextlib
-import faulthandler
 import re
 import time
 from collections.abc import Iterator
@@ -10,10 +9,6 @@ from typing import NamedTuple
 import jax
 from absl import logging
 from etils import epath
-
-# A run hangs if a step takes this many times the usual time, and this many seconds.
-_HANGS_AFTER, _AT_LEAST = 20, 300
-_TO_COMPILE = 3600
 
 
 class Pace(NamedTuple):
@@ -36,7 +31,11 @@ class Pace(NamedTuple):
 
 
 class Clock:
-    """Measures a run; the training loop marks the parts that are not steps."""
+    """Measures a run; the training loop marks the parts that are not steps.
+
+    Attributes:
+      usual: seconds of a step, as of the last lap; None before the first.
+    """
 
     def __init__(
         self, workdir: str, *, start_step: int, best_step_seconds: float | None = None
@@ -51,7 +50,7 @@ class Clock:
         """
         self._first_start = _first_start(workdir)
         self._best = best_step_seconds
-        self._usual: float | None = None
+        self.usual: float | None = None
         self._begin(start_step, time.monotonic())
 
     def _begin(self, step: int, now: float) -> None:
@@ -61,7 +60,6 @@ class Clock:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Excludes the time of the block, for example evaluation and saving."""
-        faulthandler.cancel_dump_traceback_later()
         start = time.monotonic()
         yield
         self._paused += time.monotonic() - start
@@ -77,21 +75,11 @@ class Clock:
         """Restarts the measurement: the first step waited for the compiler."""
         self._begin(step, time.monotonic())
 
-    def watch(self) -> None:
-        """Restarts the watchdog, which writes all stack traces if a step hangs.
-
-        The traces go to the standard error; the run continues.
-        """
-        seconds = _TO_COMPILE
-        if self._usual is not None:
-            seconds = max(_HANGS_AFTER * self._usual, _AT_LEAST)
-        faulthandler.dump_traceback_later(seconds)
-
     def lap(self, step: int) -> Pace:
         """Returns the pace of the steps since the last lap."""
         now = time.monotonic()
         seconds = max(now - self._since - self._paused, 1e-9)
-        usual = self._usual = seconds / max(step - self._step, 1)
+        usual = self.usual = seconds / max(step - self._step, 1)
         waited = self._waited
         self._begin(step, now)
         age = max(time.time() - self._first_start, 1e-9)

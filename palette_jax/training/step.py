@@ -115,19 +115,20 @@ def make_train_step(
         finite = jnp.isfinite(mean_loss) & jnp.isfinite(grad_norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema_params = update_ema(
-            state.ema_params, params, ema_decay_at(state.step, ema_decay)
-        )
-        params, ema_params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, ema_params, opt_state),
-            (state.params, state.ema_params, state.opt_state),
-        )
+
+        def if_finite(new: Params, old: Params) -> Params:
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+
+        # The average is of the weights that were chosen: a TPU would write those
+        # to choose from to memory, and read them once more.
+        params = if_finite(params, state.params)
+        decay = ema_decay_at(state.step, ema_decay)
+        ema_params = update_ema(state.ema_params, params, decay)
         state = TrainState(
             step=state.step + 1,
             params=params,
-            ema_params=ema_params,
-            opt_state=opt_state,
+            ema_params=if_finite(ema_params, state.ema_params),
+            opt_state=if_finite(opt_state, state.opt_state),
             bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
         )
         return state, Metrics(

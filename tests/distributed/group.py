@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -41,8 +42,21 @@ _FORKSERVER.set_forkserver_preload(
 class Group:
     """Processes that run as one; `folder` gets a log of each, and the run in `run`."""
 
-    def __init__(self, folder: pathlib.Path, count: int, *args: str):
-        """Starts them; with 1, without flags that speak of others."""
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        count: int,
+        *args: str,
+        before: Callable[[int], None] | None = None,
+    ):
+        """Starts them; with 1, without flags that speak of others.
+
+        Args:
+          folder: of the logs and the run.
+          count: of processes.
+          *args: of main.py.
+          before: called in each with its index, to prepare what is to happen.
+        """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         address = f"127.0.0.1:{free_port()}"
@@ -58,7 +72,7 @@ class Group:
             self._log(index).write_text("")
             process = _FORKSERVER.Process(
                 target=_main,
-                args=((*argv, *args), str(self._log(index))),
+                args=((*argv, *args), str(self._log(index)), index, before),
                 daemon=True,  # A test that fails leaves no run that goes on for ever.
             )
             process.start()
@@ -115,13 +129,17 @@ def run(folder: pathlib.Path, count: int, *args: str) -> Group:
     return group
 
 
-def _main(args: tuple[str, ...], log: str) -> None:
+def _main(
+    args: tuple[str, ...], log: str, index: int, before: Callable[[int], None] | None
+) -> None:
     """What the fork does: becomes `python main.py ARGS`."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ["XLA_FLAGS"] = xla_flags.fast_to_compile(num_devices=1)
     _keep_what_is_compiled()
+    if before:
+        before(index)
     sys.argv = [str(ROOT / "main.py"), *args]
     sys.path.insert(0, str(ROOT))
     runpy.run_path(str(ROOT / "main.py"), run_name="__main__")

@@ -4,11 +4,17 @@ import json
 import pathlib
 import re
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+from palette_jax.config import build_data
+from palette_jax.training import watchdog
 from tests.distributed.group import TINY, Group, free_port, run
 from tests.states import newest_state
 
@@ -95,6 +101,37 @@ def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
         codes = group.finish(timeout=60)
         assert time.monotonic() - began < 60
         assert codes[victim] == -signal.SIGKILL and codes[1 - victim] not in (0, 75)
+
+
+def _hang_at_step_12(index: int) -> None:
+    """Lets the last of one or two processes get no more data."""
+    watchdog._HANGS_AFTER, watchdog._AT_LEAST = 1, 5
+    start = build_data.train_batches
+
+    def train_batches(*args: Any, **kwargs: Any) -> Iterator[dict[str, np.ndarray]]:
+        for step, batch in enumerate(start(*args, **kwargs), 1):
+            if step == 12 and index == jax.process_count() - 1:
+                threading.Event().wait()
+            yield batch
+
+    build_data.train_batches = train_batches
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_when_one_hangs_all_end_with_75_and_the_same_command_goes_on(
+    tmp_path: pathlib.Path, count: int
+) -> None:
+    train = (*TRAIN, "--config.train.num_steps=16")
+    group = Group(tmp_path, count, *train, before=_hang_at_step_12)
+    codes = group.finish(timeout=120)
+    said = [group.output(index) for index in range(count)]
+    assert codes == [75] * count, said
+    assert "in train_batches" in said[-1]
+    for output in said:
+        assert "Timeout" in output and "in _train" in output
+        assert "checkpoint is step 8; run the same command again" in output
+    assert "going on from step 8 " in run(tmp_path, count, *train).output()
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
-"""The speed of a run, its share of useful time, its trace, and what tells of a hang."""
+"""The speed of a run, its share of useful time, and its trace."""
 
 import pathlib
-import subprocess
-import sys
 import time
 
 import jax
@@ -78,33 +76,6 @@ def test_utilization_is_the_time_at_peak_by_the_time_taken(
     clock_time.sleep(20)
     assert clock.lap(10).utilization == pytest.approx(0.4)
     assert pace.Clock(str(tmp_path), start_step=0).lap(1).utilization is None
-
-
-def test_a_hang_writes_where_every_thread_is() -> None:
-    program = """
-import threading, time
-from palette_jax.training import pace
-pace._HANGS_AFTER, pace._AT_LEAST = 2, 1
-clock = pace.Clock(".", start_step=0)
-clock.watch()
-clock.lap(1)
-clock.watch()
-def waits_for_data():
-    time.sleep(4)
-thread = threading.Thread(target=waits_for_data)
-thread.start()
-def hangs():
-    time.sleep(2)
-hangs()
-with clock.paused():  # Takes long, and may.
-    time.sleep(2)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Timeout") == 1, done.stderr
-    assert "in hangs" in done.stderr and "in waits_for_data" in done.stderr
 
 
 def test_some_steps_are_traced(tmp_path: pathlib.Path) -> None:
