@@ -251,7 +251,7 @@ def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
     ("flags_given", "says"),
     [
         (["--teacher=no.safetensors"], "name the --workdir of a run or a file"),
-        (["--teacher=no"], "name the --workdir"),
+        (["--teacher=no"], "give the --workdir"),
         (["--teacher=damaged.safetensors"], "download it again"),
         (["--teacher=others.safetensors"], "palette-jax export"),
         (["--teacher=student.safetensors"], "use its own teacher, first"),

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from palette_jax.config import build, build_training
+from palette_jax.config import build, build_training, checks
 from palette_jax.configs import multitask, uncrop
 from palette_jax.training.state import make_state
 
@@ -245,7 +245,7 @@ def test_every_key_of_the_step_changes_its_program() -> None:
 @pytest.mark.parametrize("steps", [1, 3, 4])
 def test_a_student_is_sampled_at_the_ends_of_its_segments(steps: int) -> None:
     config = _config(distill__steps=steps, distill__teacher_steps=24)
-    config.sample.update(build.student_sampling(steps))
-    _, schedule = build.make_loss(config)
+    config.sample.update(checks.student_sampling(steps))
+    _, schedule = build_training.make_loss(config)
     ends = schedule.gamma[:: -24 // steps]  # The noisiest first.
     np.testing.assert_allclose(build.make_sampler(config).gamma, ends, rtol=1e-12)

@@ -267,7 +267,8 @@ def test_the_advice_of_a_run_that_is_refused_on_resume_works(
     assert run("import", "w.safetensors", "--out=other", *flags) == 0
     begun = from_dict(checkpoints.load_config(tmp_path / "other" / "checkpoints"))
     tiny = flags_of.load("other/config.py:tiny")
-    assert len(identity.check_resume(begun, tiny, "other")) > 10
+    tiny.train.batch_size *= 2
+    assert identity.check_resume(begun, tiny, "other")
     # Nothing was trained with the values that changed: none is listed.
     with caplog.at_level("INFO", logger="absl"):
         train._identify(tiny, epath.Path("other/checkpoints"))
