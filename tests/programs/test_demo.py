@@ -637,7 +637,9 @@ def test_wrong_files_get_a_sentence_and_no_trace(page: Any, photo: bytes) -> Non
         give(page, name, content)
         page.locator(".about.wrong", has_text=said).wait_for()
     page.evaluate("paletteEditor.openAll([new File([new Uint8Array(51e6)], 'huge')])")
-    page.locator(".about.wrong", has_text="expected at most 50 MB, got 51 MB").wait_for()
+    page.locator(
+        ".about.wrong", has_text="expected at most 50 MB, got 51 MB"
+    ).wait_for()
     assert "Traceback" not in page.content()
     choose(page, "jpeg")
     assert _run(page)[1].shape == (*SIZE[::-1], 3)
