@@ -26,8 +26,8 @@ def start(function: Callable[[], None]) -> threading.Event:
         try:
             function()
         finally:
-            ended.set()
             _running.discard(ended)
+            ended.set()  # Last: after it, `leave` may be called.
 
     thread = threading.Thread(target=work, daemon=True, name="computation")
     # Before the start, because an interrupt may come while the thread already runs.
