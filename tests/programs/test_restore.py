@@ -475,6 +475,22 @@ def test_the_library_does_what_its_page_says(checkpoint, photos, tmp_path, monke
     assert files.read_about("restored.png")["settings"]["seed"] == 3
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/restore.md"])
+def test_the_first_commands_of_the_docs_run_one_after_the_other(
+    name, restore, photos, tmp_path
+) -> None:
+    text = (pathlib.Path(__file__).parents[2] / name).read_text()
+    begin = "    palette-jax restore "
+    first = text[text.index(begin) :].split("\n\n")[0].splitlines()
+    Image.open(photos / "a.png").save("photo.jpg")
+    Image.new("L", (12, 9), 255).save("mask.png")
+    pathlib.Path("photos").mkdir()
+    shutil.copy(photos / "a.png", "photos")
+    for line in first:
+        command = line.removeprefix(begin).split("#")[0]
+        assert restore(*command.split()) == 0, line
+
+
 def test_a_stopped_folder_goes_on_to_the_same_bytes(
     restore, photos, checkpoint, tmp_path
 ) -> None:
