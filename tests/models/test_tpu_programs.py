@@ -1,6 +1,6 @@
 """What libtpu makes of a block and of a step, on any machine: copies, bytes moved.
 
-The limits are a tenth above what libtpu 0.0.42 gave on 2026-11-27 with little effort
+The limits are a tenth above what libtpu 0.0.42 gave in November 2026 with little effort
 (`optimization_level` O0). A change that breaks one costs memory traffic on every TPU.
 """
 
@@ -40,8 +40,8 @@ BLOCKS = {
 _SIDES = {"residual": 64, "up": 64, "down": 64, "attention": 32}
 
 # Of each block, forward and backward: copies of whole features, float32 of that size in
-# memory, megabytes a picture. The copies and float32 of attention are around its kernel: tokens
-# after heads, and two sums of each row; that of v4 is half of a norm's gradient, which
+# memory, megabytes a picture. Those of attention are around its kernel: tokens after
+# heads, and two sums of each row. The float32 of v4 is half of a norm's gradient, which
 # its compiler computes at the end of a convolution (to forbid it costs the others more).
 _LIMITS = {
     ("residual", "v4"): (2, 1, 90),
