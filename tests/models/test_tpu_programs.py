@@ -42,7 +42,7 @@ _SIDES = {"residual": 64, "up": 64, "down": 64, "attention": 32}
 # Of each block, forward and backward: copies of whole features, float32 of that size in
 # memory, megabytes a picture. Those of attention are around its kernel: tokens after
 # heads, and two sums of each row. The float32 of v4 is half of a norm's gradient, which
-# its compiler computes at the end of a convolution (to forbid it costs the others more).
+# its compiler computes at the end of a convolution; to forbid it costs others more.
 _LIMITS = {
     ("residual", "v4"): (2, 1, 90),
     ("residual", "v5e"): (2, 0, 71),
