@@ -140,7 +140,7 @@ def folder(path: str) -> Source:
             f"expected pictures below {path}, got none with an extension out of"
             f" {', '.join(EXTENSIONS)}; {found.summary()}"
         )
-    if found.left_out:
+    if found.skipped:
         logging.info("%s: %d pictures, %s", path, len(names), found.summary())
     rows = tf.constant(names)
     prefix = str(root).rstrip("/") + "/"

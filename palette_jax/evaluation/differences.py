@@ -1,11 +1,19 @@
 """Which of two methods is better on the same pictures."""
 
+import json
+import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from palette_jax.errors import UserError
 from palette_jax.evaluation import table
 from palette_jax.evaluation.metrics import bootstrap
+from palette_jax.evaluation.metrics.pictures import some_of
+
+# Settings that must be equal to compare two numbers.
+_SAME = ("name", "list", "crop", "resize", "quantisation", "reference", "weights")
 
 
 class Difference(NamedTuple):
@@ -67,3 +75,69 @@ def _each(first: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, f
 
 def _spans_0(interval: tuple[float, float]) -> bool:
     return interval[0] <= 0 <= interval[1]
+
+
+def load(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of the table.json of an evaluation.
+
+    Raises:
+      UserError: if there is none.
+    """
+    path = folder / "table.json" if folder.is_dir() else folder
+    if not path.is_file():
+        raise UserError(
+            f"expected a folder of `palette-jax evaluate`, got {folder} without a"
+            " table.json; to compare two folders of pictures, add --reference=DIR, the"
+            " folder of their originals"
+        )
+    try:
+        return json.loads(path.read_text("utf8"))
+    except ValueError as error:
+        raise UserError(f"expected a table.json, got {path}: {error}") from error
+
+
+def by_task(results: Any, place: object) -> dict[str, dict[str, Any]]:
+    """Returns the results of each task of a table.json; the empty name for no task.
+
+    Raises:
+      UserError: if the metrics of each picture are missing; the message names `place`.
+    """
+    tasks = results.get("tasks", {"": results}) if isinstance(results, dict) else {}
+    if not tasks or any("each" not in found for found in tasks.values()):
+        raise UserError(
+            f"expected the metrics of each picture in {place}, got a table of an"
+            " earlier version; evaluate again"
+        )
+    main, protocol = results.get("results", "model"), results["protocol"]
+    return {
+        task: {**found, "main": main, "protocol": protocol}
+        for task, found in tasks.items()
+    }
+
+
+def check_same(
+    first: Mapping[str, Any], second: Mapping[str, Any], places: tuple[str, str]
+) -> None:
+    """Raises `UserError` for results of a task whose numbers do not compare.
+
+    Args:
+      first: the results of a task.
+      second: the same of another method.
+      places: of both, for the message.
+    """
+    a, b = places
+    differ = first["each"].keys() ^ second["each"].keys()
+    if differ:
+        raise UserError(
+            f"expected the same pictures in {a} and {b}, got {len(differ)} in one of"
+            f" them only: {some_of(sorted(differ))}; evaluate both with the same --list"
+        )
+    one, two = first["protocol"], second["protocol"]
+    changed = [key for key in _SAME if one.get(key) != two.get(key)]
+    if first.get("degradation") != second.get("degradation"):
+        changed.append("degradation")
+    if changed:
+        raise UserError(
+            f"expected evaluations with equal settings, got {a} and {b} with another"
+            f" {', '.join(changed)}; evaluate both in the same way"
+        )

@@ -41,7 +41,7 @@ def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     if not folder.is_dir():
         raise UserError(f"expected a folder of pictures, got {folder}: no folder")
-    found = walk.walk(folder, walk.pillow_endings())
+    found = walk.walk(folder, walk.pillow_extensions())
     if not found.names:
         raise UserError(
             f"expected pictures below {folder}, got none with an extension that Pillow"

@@ -20,8 +20,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
-from palette_jax.restoration import canvas, masks
+from palette_jax.pictures import files, masks
+from palette_jax.restoration import canvas
 
 _VIEW_SIZE = 2048  # Longer side of the picture that the browser shows.
 _PATIENCE = 5.0  # Seconds that the ending server waits for computations.

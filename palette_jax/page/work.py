@@ -23,8 +23,7 @@ from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.page import results
 from palette_jax.page.sessions import Limits, Session, WaitingQueue, inline
-from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.pictures import files, masks
 from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import made_from

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import installation, parallel
 from palette_jax.config.build_restorer import (
     SHIPPED,
     checkpoints_of,
@@ -19,9 +19,8 @@ from palette_jax.config.build_restorer import (
 )
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
+from palette_jax.installation import Finding
 from palette_jax.pictures import files
-from palette_jax.programs import installation
-from palette_jax.programs.installation import Finding
 from palette_jax.training import checkpoints
 
 

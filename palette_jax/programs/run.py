@@ -189,7 +189,7 @@ def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     """Plans for devices that need not exist; uses only the CPU."""
     jax.config.update("jax_platforms", "cpu")
     _use_cpu_cores(config)
-    from palette_jax.programs import plan
+    from palette_jax.planning import plan
 
     return plan.plan(
         config, args.topology, search_batch=args.search_batch, effort=args.effort

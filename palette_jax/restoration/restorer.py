@@ -13,9 +13,9 @@ from jaxtyping import Array, UInt8
 from palette_jax import parallel
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
+from palette_jax.pictures import files, masks
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import canvas, masks, tiles
+from palette_jax.restoration import canvas, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.progress import OnProgress, Watch, Work, batches

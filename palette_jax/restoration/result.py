@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
-from palette_jax.pictures import files, resize
+from palette_jax.pictures import files, masks, resize
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, uncrop
 

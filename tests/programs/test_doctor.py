@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from palette_jax.config import build_restorer
+from palette_jax.installation import device_nodes
 from palette_jax.interop.safetensors_file import export_safetensors
-from palette_jax.programs.installation import device_nodes
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command, save_run
 

@@ -1,6 +1,5 @@
-"""Restores the pictures of a command, and tells what became of each."""
+"""Runs the jobs of a command: restores pictures and reports what was done."""
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -11,12 +10,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.pictures.files import Photo
-from palette_jax.programs import photo_flags
 from palette_jax.restoration import outputs
 from palette_jax.restoration.jobs import Job, hole_of
 from palette_jax.restoration.progress import OnProgress, Progress
@@ -33,8 +42,23 @@ class _Read(NamedTuple):
     hole: UInt8[np.ndarray, "h w 1"] | None
 
 
-class RestoreRun:
-    """Restores jobs, counts what became of them, and says it at the end."""
+def progress_bar() -> Bar:
+    """Returns a bar with the time left, on the error output."""
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=3600,  # A step of a large picture takes minutes.
+    )
+
+
+class JobRunner:
+    """Restores jobs and reports on the terminal."""
 
     def __init__(
         self,
@@ -60,29 +84,29 @@ class RestoreRun:
         self._suffix, self._overwrite = suffix, overwrite
         self._checks_steps, self._as_json = check_steps, as_json
         self._failed: list[str] = []
-        self._told: set[object] = set()
+        self._printed: set[object] = set()
         self._done = 0
 
-    def restore(self, jobs: Sequence[Job], left_out: Sequence[str]) -> int:
-        """Restores what is not there yet.
+    def restore(self, jobs: Sequence[Job], skipped: Sequence[str]) -> int:
+        """Restores the pictures that have no result yet.
 
         Args:
           jobs: of the pictures.
-          left_out: files that are no pictures by their ending, which are counted.
+          skipped: files whose extension is not that of a picture, for the summary.
 
         Returns:
-          0 if all are there now, 1 if not, 130 if the user stopped it.
+          0 if all pictures have results, 1 if not, 130 if the user stopped it.
         """
-        waiting = [job for job in jobs if self._is_to_do(job)]
+        waiting = [job for job in jobs if self._is_waiting(job)]
         there = len(jobs) - len(waiting) - len(self._failed)
         if there:
-            print(f"{there} of {len(jobs)} are there already")
+            print(f"{there} of {len(jobs)} results exist already")
         if waiting:
             for warning in self._restorer.check(self._settings):
-                self._told.add(warning)  # It is in the warnings of each result too.
+                self._printed.add(warning)  # It is in the warnings of each result too.
                 print(warning, file=sys.stderr)
         together = self._restorer.num_together
-        with photo_flags.progress_bar() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("", total=len(waiting))
             try:
                 for start in range(0, len(waiting), together):
@@ -92,42 +116,41 @@ class RestoreRun:
                 bar.stop()
                 print(
                     f"stopped after {self._done} of {len(waiting)}; the same command"
-                    " goes on from there",
+                    " resumes",
                     file=sys.stderr,
                 )
                 return 130
         for line in self._failed:
             print(f"error: {line}", file=sys.stderr)
-        self._summarize(len(jobs), there, left_out)
-        return 1 if self._failed or left_out else 0
+        self._summarize(len(jobs), there, skipped)
+        return 1 if self._failed or skipped else 0
 
-    def _summarize(self, count: int, there: int, left_out: Sequence[str]) -> None:
-        """Says how many pictures were found, restored and left out, and why."""
-        endings = collections.Counter(walk.ending(name) or "none" for name in left_out)
+    def _summarize(self, count: int, there: int, skipped: Sequence[str]) -> None:
+        """Prints how many pictures were found, restored and skipped."""
+        extensions = walk.by_extension(skipped)
         summary = {
-            "found": count + len(left_out),
+            "found": count + len(skipped),
             "restored": self._done,
-            "there_already": there,
+            "existing": there,
             "failed": self._failed,
-            "left_out_by_ending": dict(endings.most_common()),
+            "skipped_by_extension": extensions,
         }
         if self._as_json:
             print(json.dumps(summary))
-        if self._failed or left_out:
-            listed = "".join(f", {n} {end}" for end, n in endings.most_common())
+        if self._failed or skipped:
             print(
-                f"{summary['found']} found, {self._done} restored, {there} there"
-                f" already, {len(self._failed)} failed, {len(left_out)} left out by"
-                f" ending{listed}",
+                f"{summary['found']} found, {self._done} restored, {there} existed"
+                f" already, {len(self._failed)} failed,"
+                f" {walk.Walk([], [*skipped]).summary()}",
                 file=sys.stderr,
             )
-        if {".heic", ".heif", ".avif"} & endings.keys():
+        if {".heic", ".heif", ".avif"} & extensions.keys():
             print(
                 "to read HEIC files: pip install 'palette-jax[heic]'", file=sys.stderr
             )
 
-    def _is_to_do(self, job: Job) -> bool:
-        """Whether results are missing; what would be overwritten has failed."""
+    def _is_waiting(self, job: Job) -> bool:
+        """Returns whether results are missing; refuses to overwrite other files."""
         targets = job.targets(self._settings, self._suffix)
         if any(_is_same(target, job.path) for target in targets):
             self._failed.append(
@@ -181,7 +204,7 @@ class RestoreRun:
                 continue
             self._done += 1
             for warning in result.warnings:
-                if warning not in self._told:
+                if warning not in self._printed:
                     _print(bar, f"{job.path}: {warning}")
 
     def _read(self, job: Job, bar: Any) -> _Read | None:
@@ -194,8 +217,8 @@ class RestoreRun:
             self._fail(job, error)
             return None
         for warning in warnings:
-            if (job.mask, warning) not in self._told:  # One mask may be that of all.
-                self._told.add((job.mask, warning))
+            if (job.mask, warning) not in self._printed:  # One mask may be that of all.
+                self._printed.add((job.mask, warning))
                 _print(bar, f"{job.path}: {warning}")
         return _Read(job, photo, hole)
 
