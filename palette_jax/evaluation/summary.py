@@ -96,12 +96,12 @@ def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list
     return notes
 
 
-def absent_lines(absent: Mapping[str, str]) -> list[str]:
-    """Returns a line for each reason why metrics are absent."""
-    reasons: dict[str, list[str]] = {}
-    for title, why in absent.items():
-        reasons.setdefault(why, []).append(title)
-    return [f"absent: {', '.join(titles)}: {why}" for why, titles in reasons.items()]
+def absent(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Returns the reasons of absent metrics, with the titles that share a reason."""
+    titles: dict[str, list[str]] = {}
+    for title, why in reasons.items():
+        titles.setdefault(why, []).append(title)
+    return {", ".join(names): why for why, names in titles.items()}
 
 
 def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
@@ -135,7 +135,7 @@ def _how(results: Mapping[str, Any]) -> list[str]:
     texts = statement_lines(results["protocol"])
     return [
         "",
-        *absent_lines(results["absent"]),
+        *(f"absent: {ts}: {why}" for ts, why in absent(results["absent"]).items()),
         *(f"{name}: {what}" for name, what in texts.items()),
     ]
 
