@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class WeightsError(UserError):
     """Weights that cannot be read or imported; the message has the reason."""
+
+
+class MetricError(UserError):
+    """Pictures or features that cannot be measured; the message names the files."""

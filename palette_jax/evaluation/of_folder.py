@@ -1,4 +1,4 @@
-"""Judges a folder of pictures that any program made. No TensorFlow."""
+"""MetricSuites a folder of pictures that any program made. No TensorFlow."""
 
 import json
 import pathlib
@@ -10,11 +10,11 @@ from etils import epath
 
 from palette_jax import parallel
 from palette_jax.config import identity
+from palette_jax.errors import MetricError
 from palette_jax.evaluation import evaluator, folders, references, summary
 from palette_jax.evaluation.batch_files import write_whole
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import frechet, weight_files
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures import image_list
 from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.restoration.jobs import check_out
@@ -39,7 +39,7 @@ def evaluate(
     """Writes table.json of a folder of results.
 
     Args:
-      results: the folder of pictures to judge.
+      results: the folder of pictures to suite.
       reference: the folder of their originals.
       out: where the table and the measurements go.
       list_file: names of the pictures that count, and their classes.
@@ -59,21 +59,18 @@ def evaluate(
     """
     check_out(pathlib.Path(out))
     found = _pictures(results, reference, list_file, size, protocol)
-    judge = _judge(found, size, protocol)
+    suite = _make_suite(found, size, protocol)
     names = list(found.originals)
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
-    about = [size, protocol, judge.height, judge.width, identity.CODE]
+    about = [size, protocol, suite.height, suite.width, identity.CODE]
     kept = out / "measured"
-    refers_to, about_reference = _reference(reference, statistics, size, judge, found)
+    refers_to, about_reference = _reference(reference, statistics, size, suite, found)
     evaluated = evaluator.evaluate(
-        judge,
+        suite,
         found,
         refers_to,
-        evaluator.Folders(
-            # Results are compared with their originals.
-            kept / identity.digest([about, sums]),
-            kept / identity.digest([about, sums[0]]),
-        ),
+        cache=kept / identity.digest([about, sums]),  # Of results and originals.
+        originals_cache=kept / identity.digest([about, sums[0]]),
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
@@ -86,7 +83,7 @@ def evaluate(
     table = {
         "results": title,
         **evaluator.task_results(
-            judge,
+            suite,
             rows,
             title,
             names,
@@ -96,11 +93,11 @@ def evaluate(
             degradation=degradation or {},
             size=size or 0,
         ),
-        "absent": judge.absent,
+        "absent": suite.absent,
         "protocol": summary.statement(
-            judge,
+            suite,
             pictures=len(names),
-            pictures_hash=references.pictures_hash(judge, sums[1], size),
+            pictures_hash=references.pictures_hash(suite, sums[1], size),
             list_file=pathlib.PurePath(list_file or "").name,
             size=size,
             reference=about_reference,
@@ -144,14 +141,16 @@ def _pictures(
     )
 
 
-def _judge(found: evaluator.Pictures, size: int | None, protocol: str) -> Judge:
+def _make_suite(
+    found: evaluator.Pictures, size: int | None, protocol: str
+) -> MetricSuite:
     if size:
         height = width = size
     else:
         files = [*found.originals.values(), *found.rows["results"].values()]
         height, width = folders.check_sizes(files)
     parallel.cache_compilations()
-    return Judge(
+    return MetricSuite(
         height,
         width,
         batch_size=min(references.batch_size(height, width), len(found.originals)),
@@ -164,7 +163,7 @@ def _reference(
     folder: pathlib.Path,
     statistics: str | None,
     size: int | None,
-    judge: Judge,
+    suite: MetricSuite,
     found: evaluator.Pictures,
 ) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
     """Returns what Fréchet distances refer to, and what is said of it."""
@@ -173,14 +172,14 @@ def _reference(
         return frechet.read_public(statistics), {"pictures": 0, "hash": digest}
     everything = folders.pictures(folder)
     sums = folders.checksums(everything)
-    digest = references.pictures_hash(judge, sums, size, seen=True)
+    digest = references.pictures_hash(suite, sums, size, seen=True)
     about_reference = {"pictures": len(everything), "hash": digest}
     if len(everything) == len(found.originals):
         return references.Reference(len(everything), digest), about_reference
-    if found.square is None and "inception" in judge.parts:
+    if found.square is None and "inception" in suite.parts:
         folders.check_sizes(list(everything.values()))
     return references.folder_reference(
-        judge, everything, found.square, digest
+        suite, everything, found.square, digest
     ), about_reference
 
 

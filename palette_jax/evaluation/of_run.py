@@ -12,6 +12,7 @@ from palette_jax import parallel
 from palette_jax.config import build_data, identity
 from palette_jax.config.values import task_names
 from palette_jax.data import sources
+from palette_jax.errors import MetricError
 from palette_jax.evaluation import (
     evaluator,
     folders,
@@ -21,10 +22,9 @@ from palette_jax.evaluation import (
     table,
 )
 from palette_jax.evaluation.batch_files import write_whole
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import pictures, weight_files
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.restored import SHEET_ROWS, Folders, Restored
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures import image_list, sheets
 from palette_jax.tasks import TASKS
 
@@ -78,7 +78,7 @@ class Evaluation:
             self._list = image_list.read(config.data.eval_list)
         size = config.data.image_size
         at_once = min(config.eval.batch_size, references.batch_size(size, size))
-        self._judge = Judge(
+        self._suite = MetricSuite(
             size,
             size,
             batch_size=-(-at_once // jax.process_count()),
@@ -104,7 +104,7 @@ class Evaluation:
         kinds = ["trivial", *saved.samples, *["mean"] * (sample.num_samples > 1)]
         same = identity.digest([self._hash, self._names, identity.CODE])
         evaluated = evaluator.evaluate(
-            self._judge,
+            self._suite,
             evaluator.Pictures(
                 saved.files("original", self._names),
                 {kind: saved.files(kind, self._names) for kind in kinds},
@@ -112,7 +112,8 @@ class Evaluation:
                 listed=self._list,
             ),
             self._reference,
-            evaluator.Folders(folder / "measured", self._root / "originals" / same),
+            cache=folder / "measured",
+            originals_cache=self._root / "originals" / same,
             refuse_gray={},
             check_stop=self._restored.check_stop,
         )
@@ -135,7 +136,7 @@ class Evaluation:
             "eval": self._config.eval.to_dict()
             | {"mask_file": epath.Path(self._config.eval.mask_file).name},
             "protocol": summary.statement(
-                self._judge,
+                self._suite,
                 pictures=len(self._names),
                 pictures_hash=self._hash,
                 list_file=epath.Path(self._config.data.eval_list or "").name,
@@ -143,7 +144,7 @@ class Evaluation:
                 reference=self._about_reference(),
             )
             | summary.statement_of_run(self._config, self._restored.step),
-            "absent": self._judge.absent,
+            "absent": self._suite.absent,
             "tasks": self._tasks,
         }
 
@@ -165,7 +166,7 @@ class Evaluation:
         if jax.process_index() != 0:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
-        return references.pictures_hash(self._judge, sums, size, seen=seen)
+        return references.pictures_hash(self._suite, sums, size, seen=seen)
 
     def _refers_to(self) -> references.Reference:
         """Returns the reference of Fréchet distances: all evaluation pictures."""
@@ -197,7 +198,7 @@ class Evaluation:
         if task != "colorize":
             rows = {name: row.without(_COLOUR) for name, row in rows.items()}
         found_results = evaluator.task_results(
-            self._judge,
+            self._suite,
             rows,
             "model",
             list(saved.files("original", self._names)),

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", metavar="DIR", help="folder of the originals of both"
     )
-    evaluate.add_judging(parser)
+    evaluate.add_settings(parser)
     parser.add_argument(
         "--json", action="store_true", help="print JSON in place of a table"
     )
@@ -84,7 +84,7 @@ def _read(
             folder,
             pathlib.Path(args.reference),
             epath.Path(args.out) / name,
-            **evaluate.judging(args),
+            **evaluate.settings(args),
         )
     return by_task(results, folder)
 

@@ -21,7 +21,7 @@ from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.progress import OnProgress, Watch, Work, batches
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Degraded, Given, inpaint
+from palette_jax.tasks import TASKS, Degraded, UserInputs, inpaint
 from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
 
@@ -184,7 +184,7 @@ class Restorer:
             )
         colours = None if hints is None else masks.as_hints(hints, photo.pixels.shape)
         degraded = task.degrade(
-            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+            photo.pixels, UserInputs(hole, settings.extend, colours, self._gray)
         )
         large, doubts = canvas.choose(degraded, settings, self.image_size)
         prepared = canvas.prepare(

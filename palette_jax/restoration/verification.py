@@ -17,7 +17,7 @@ from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given
+from palette_jax.tasks import TASKS, UserInputs
 
 
 class Check(NamedTuple):
@@ -69,7 +69,7 @@ class Stored:
         """Compares the known pixels with the photo."""
         task = TASKS[self.settings.task]
         degraded = task.degrade(
-            self.photo.pixels, Given(self.hole, self.settings.extend)
+            self.photo.pixels, UserInputs(self.hole, self.settings.extend)
         )
         known = degraded.hole[..., 0] == 0
         if known.all():

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import structure
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 
 

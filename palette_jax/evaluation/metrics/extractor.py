@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 from palette_jax.types import Params
 
 

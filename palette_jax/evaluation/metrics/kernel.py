@@ -7,7 +7,7 @@ pictures, so it suits sets that are too small for FID.
 import numpy as np
 from jaxtyping import Float, Float64
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 
 _ROWS = 512  # Rows of the kernel matrices that are in memory at once.
 

@@ -11,8 +11,8 @@ import scipy.linalg
 from jax.sharding import Mesh
 from PIL import Image
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import frechet, inception
-from palette_jax.evaluation.metrics.errors import MetricError
 
 
 def draw(count: int, features: int, seed: int) -> np.ndarray:
@@ -135,8 +135,6 @@ def test_statistics_are_kept_and_a_damaged_file_is_made_anew(
         np.testing.assert_array_equal(kept[name].mean, found.mean)
         np.testing.assert_array_equal(kept[name].scatter, found.scatter)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(MetricError, match="damaged"):
-        frechet.read(path)
     assert frechet.find(path) is None
     (tmp_path / "file").write_text("")
     frechet.keep(tmp_path / "file" / "no.npz", made)  # A warning, and no error.

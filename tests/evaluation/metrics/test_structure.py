@@ -5,8 +5,8 @@ import pytest
 import skimage.data
 from skimage.metrics import structural_similarity
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import diversity, structure
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 
 
