@@ -173,13 +173,7 @@ def eval_batches(
     *,
     source: sources.Source | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's share of the evaluation batches of a task.
-
-    Args:
-      config: of the model.
-      task: a task of the model.
-      source: in place of `eval_source`.
-    """
+    """Returns this host's share of the batches of `source` or `eval_source`."""
     source = eval_source(config) if source is None else source
     square, holes = images.center_square, None
     if config.eval.protocol == "i2sb":

@@ -20,8 +20,6 @@ class Difference(NamedTuple):
     """A metric of two methods.
 
     Attributes:
-      first: value of the first method.
-      second: value of the second method.
       interval: of second minus first, at 95%; None for metrics of whole sets.
       wins: the share of pictures on which the second is better.
     """
@@ -40,12 +38,7 @@ class Difference(NamedTuple):
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Difference]:
-    """Returns the differences of two evaluations, by metric.
-
-    Args:
-      first: the results of a task in a table.json.
-      second: the same of another method, on the same pictures.
-    """
+    """Returns the differences of two results of a task on the same pictures."""
     values = [found["rows"][found["main"]] for found in (first, second)]
     found = {}
     for title in table.titles(values):
@@ -118,13 +111,7 @@ def by_task(results: Any, place: object) -> dict[str, dict[str, Any]]:
 def check_same(
     first: Mapping[str, Any], second: Mapping[str, Any], places: tuple[str, str]
 ) -> None:
-    """Raises `UserError` for results of a task whose numbers do not compare.
-
-    Args:
-      first: the results of a task.
-      second: the same of another method.
-      places: of both, for the message.
-    """
+    """Raises `UserError`, with the places of both, if their numbers do not compare."""
     a, b = places
     differ = first["each"].keys() ^ second["each"].keys()
     if differ:

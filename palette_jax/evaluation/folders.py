@@ -134,11 +134,7 @@ def check_sizes(paths: Sequence[epath.PathLike]) -> tuple[int, int]:
 def load(
     paths: Sequence[epath.PathLike], square: Square | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Returns the pixels of pictures of one size.
-
-    Args:
-      paths: of the pictures.
-      square: cuts and resizes each; None leaves them as they are.
+    """Returns the pixels of pictures of one size, each made a `square` if given.
 
     Raises:
       PictureError: if one is no picture.

@@ -51,11 +51,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
 
 
 class Evaluation:
-    """One checkpoint, measured on the evaluation pictures.
-
-    Attributes:
-      out: folder of the results of this checkpoint.
-    """
+    """One checkpoint, measured on the evaluation pictures."""
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
         """Loads the checkpoint and the metrics, and checks the pictures."""

@@ -33,7 +33,6 @@ class Line(NamedTuple):
     """A line of a chart.
 
     Attributes:
-      name: of the line.
       points: x and y of each; values that are not finite are left out.
       is_level: whether it is a constant level for comparison, drawn dashed.
     """

@@ -29,7 +29,6 @@ class Reference(NamedTuple):
     """The reference of Fréchet distances.
 
     Attributes:
-      count: number of pictures.
       hash: of the pictures; on host 0.
       batches: returns the pictures between two positions, with their names; None if
         the reference is the originals of the evaluated pictures.

@@ -31,12 +31,7 @@ class _Figure(NamedTuple):
 
 
 def write(out: epath.Path, workdir: epath.Path) -> epath.Path:
-    """Writes report.html beside the table.json of a checkpoint; returns its path.
-
-    Args:
-      out: the folder of the checkpoint's evaluation.
-      workdir: of the run, for its other evaluations and its log.
-    """
+    """Writes report.html beside the table.json of a checkpoint; returns its path."""
     results = json.loads((out / "table.json").read_text())
     protocol = results["protocol"]
     sections = [

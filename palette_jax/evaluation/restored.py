@@ -47,7 +47,6 @@ class Folders:
     trivial baseline), `sample_0` and so on, and the `mean` of several samples.
 
     Attributes:
-      folder: of the folders.
       samples: the kinds of the results.
     """
 
@@ -99,8 +98,6 @@ class Restored:
     """Restores the evaluation pictures with a checkpoint.
 
     Attributes:
-      source: the evaluation pictures.
-      step: of the checkpoint.
       fingerprint: a hash of its files; empty for checkpoints of first versions.
     """
 
@@ -141,10 +138,6 @@ class Restored:
         """Yields each batch of a task without its padding, and its results.
 
         Every host gets all batches, and host 0 writes the files.
-
-        Args:
-          task: a task of the model.
-          saved: the folders of the results; existing results are skipped.
 
         Raises:
           Stopped: on a request to stop.

@@ -81,14 +81,11 @@ class MetricSuite:
     """Measures pictures of one size.
 
     Attributes:
-      height: of the pictures.
-      width: of the pictures.
       protocol: a key of `PROTOCOLS`, which defines the inputs of the networks.
       parts: PIXELS, and the networks with installed weights.
       weights: the sha256 of each network's weights.
       num_scales: of MS-SSIM; 0 if pictures are too small.
       absent: the reason for each metric that cannot be computed.
-      warnings: about the numbers.
     """
 
     def __init__(
@@ -100,15 +97,7 @@ class MetricSuite:
         has_labels: bool,
         protocol: str = "paper",
     ):
-        """Loads the networks with installed weights.
-
-        Args:
-          height: of the pictures.
-          width: of the pictures.
-          batch_size: of the networks, on one host.
-          has_labels: whether the classes are known, which accuracy needs.
-          protocol: a key of `PROTOCOLS`.
-        """
+        """Loads the networks with installed weights."""
         self.height, self.width, self.protocol = height, width, protocol
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []

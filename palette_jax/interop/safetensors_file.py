@@ -90,12 +90,7 @@ def export_safetensors(
 ) -> None:
     """Writes weights under names such as `down_0_0/conv_in/kernel`.
 
-    Args:
-      params: the weights.
-      path: of the new file.
-      config: the configuration of their training, stored as JSON in the metadata for
-        `import_weights`.
-      dtype: of the numbers in the file.
+    The metadata holds the config of their training as JSON, for `import_weights`.
     """
     import safetensors.numpy
 

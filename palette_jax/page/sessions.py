@@ -99,12 +99,6 @@ class Session:
     ) -> dict[str, Any]:
         """Takes over an uploaded picture; returns what the browser shows of it.
 
-        Args:
-          upload: the path of the uploaded file.
-          name: the user's name of the file.
-          limits: of the host.
-          image_size: of the network.
-
         Raises:
           UserError: if the file is no picture, or too large.
         """

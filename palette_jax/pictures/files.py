@@ -42,8 +42,6 @@ class Photo:
       deep: the values of a single channel with 16 bits, else None.
       icc_profile: the colour profile, None for sRGB.
       exif: date, camera and so on, without the rotation, which is applied.
-      format: of the file, by Pillow's name.
-      name: of the file, for messages.
       warnings: conversions on reading.
       dpi: pixels per inch, across and down, if the file has them.
       gamma: see `modes.gamma_of`; None for sRGB, or with a profile.

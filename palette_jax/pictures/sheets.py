@@ -82,11 +82,11 @@ def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"
 
 
 def labelled(
-    tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]], *, columns: int = 6
+    tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]],
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Arranges pictures of one size in a grid, each above its label."""
     side, lines = tiles[0][0].shape[0], 3
-    columns = min(columns, len(tiles))
+    columns = min(6, len(tiles))
     width, height = side + _GAP, side + lines * HEAD + _GAP
     sheet = Image.new(
         "RGB", (columns * width, -(-len(tiles) // columns) * height), "white"

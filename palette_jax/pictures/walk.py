@@ -64,10 +64,6 @@ def walk(folder: epath.PathLike, extensions: Sequence[str]) -> Walk:
 
     Skips hidden files and folders, and folders of thumbnails. Follows links to folders,
     but lists each folder only once, also in loops.
-
-    Args:
-      folder: local or gs://; it exists.
-      extensions: file extensions of pictures, in lower case.
     """
     is_local = "://" not in str(folder)
     names = sorted(_local(str(folder)) if is_local else _remote(epath.Path(folder)))

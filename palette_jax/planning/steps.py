@@ -33,7 +33,6 @@ class Step(NamedTuple):
     Attributes:
       traced: by JAX; lowers to a program.
       arguments: what it is called with, shapes with shardings.
-      options: of the compiler.
     """
 
     traced: Any

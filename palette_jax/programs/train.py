@@ -37,11 +37,6 @@ def train(
 ) -> int:
     """Trains to the last step, or until told to stop.
 
-    Args:
-      config: of the run.
-      workdir: where it is kept.
-      profile: the first step to trace and the one after the last.
-
     Returns:
       0 when the run is complete, 75 when a signal stopped it: the checkpoint is
       written, and the same command goes on from there.

@@ -114,7 +114,6 @@ def restore_batch(
     *,
     clip: bool = False,
     callback: sampling.Callback | None = None,
-    every: int = 0,
     compiler_options: Mapping[str, str] | None = None,
     on_host: bool = False,
 ) -> UInt8[Array, "b h w 3"]:
@@ -128,7 +127,6 @@ def restore_batch(
       sampler: the steps.
       clip: whether to clip the estimates of the clean picture to [-1, 1].
       callback: see `sampling.sample`.
-      every: the number of steps between two calls of `callback`.
       compiler_options: see `sampling.sample`.
       on_host: see `sampling.sample`.
     """
@@ -143,7 +141,6 @@ def restore_batch(
         sampler,
         clip=clip,
         callback=callback,
-        every=every,
         compiler_options=compiler_options,
         on_host=on_host,
     )

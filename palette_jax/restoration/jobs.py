@@ -20,7 +20,6 @@ class Job(NamedTuple):
     """A picture to restore.
 
     Attributes:
-      path: of the picture.
       out: path of its result, without extension.
       mask: the file of its mask, or None.
       invert: whether black is painted.

@@ -18,12 +18,6 @@ def turns(
 
     The defaults are the paper's: a square of 256 pixels, extended 8 times by its half
     to both sides, becomes 256 x 2304.
-
-    Args:
-      photo: the middle of the panorama.
-      sides: extended in turn.
-      repeats: number of extensions of each side.
-      share: of the photo's width or height, added each time.
     """
     height, width = photo.pixels.shape[:2]
     lengths = {"left": width, "right": width, "top": height, "bottom": height}

@@ -57,32 +57,26 @@ def progress_bar() -> Bar:
     )
 
 
+@dataclasses.dataclass
 class JobRunner:
-    """Restores jobs and reports on the terminal."""
+    """Restores jobs and reports on the terminal.
 
-    def __init__(
-        self,
-        restorer: Restorer,
-        settings: Settings,
-        *,
-        suffix: str,
-        overwrite: bool,
-        check_steps: bool,
-        as_json: bool,
-    ):
-        """Takes the flags of the command.
+    Attributes:
+      suffix: of results, `.png` or `.jpg`.
+      check_steps: prints how far results are from those of twice as many steps.
+      as_json: prints the summary as JSON.
+    """
 
-        Args:
-          restorer: with its network.
-          settings: of every picture.
-          suffix: of results, `.png` or `.jpg`.
-          overwrite: replaces files that exist.
-          check_steps: prints how far results are from those of twice as many steps.
-          as_json: prints the summary as JSON.
-        """
-        self._restorer, self._settings = restorer, settings
-        self._suffix, self._overwrite = suffix, overwrite
-        self._checks_steps, self._as_json = check_steps, as_json
+    restorer: Restorer
+    settings: Settings
+    _: dataclasses.KW_ONLY
+    suffix: str
+    overwrite: bool
+    check_steps: bool
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        """Starts without results."""
         self._failed: list[str] = []
         self._printed: set[object] = set()
         self._done = 0
@@ -102,10 +96,10 @@ class JobRunner:
         if there:
             print(f"{there} of {len(jobs)} results exist already")
         if waiting:
-            for warning in self._restorer.check(self._settings):
+            for warning in self.restorer.check(self.settings):
                 self._printed.add(warning)  # It is in the warnings of each result too.
                 print(warning, file=sys.stderr)
-        together = self._restorer.num_together
+        together = self.restorer.num_together
         with progress_bar() as bar:
             task = bar.add_task("", total=len(waiting))
             try:
@@ -135,7 +129,7 @@ class JobRunner:
             "failed": self._failed,
             "skipped_by_extension": extensions,
         }
-        if self._as_json:
+        if self.as_json:
             print(json.dumps(summary))
         if self._failed or skipped:
             print(
@@ -151,18 +145,18 @@ class JobRunner:
 
     def _is_waiting(self, job: Job) -> bool:
         """Returns whether results are missing; refuses to overwrite other files."""
-        targets = job.targets(self._settings, self._suffix)
+        targets = job.targets(self.settings, self.suffix)
         if any(_is_same(target, job.path) for target in targets):
             self._failed.append(
                 f"{job.path}: its result would replace it; give another --out"
             )
             return False
-        wanted = dict(zip(targets, self._settings.alone(), strict=True))
-        wanted |= dict.fromkeys(job.beside(self._settings).values(), self._settings)
-        if self._overwrite or not any(path.exists() for path in wanted):
+        wanted = dict(zip(targets, self.settings.alone(), strict=True))
+        wanted |= dict.fromkeys(job.beside(self.settings).values(), self.settings)
+        if self.overwrite or not any(path.exists() for path in wanted):
             return True
         try:
-            now = {**self._restorer.about, **job.about()}
+            now = {**self.restorer.about, **job.about()}
         except OSError as error:
             self._failed.append(f"{job.path}: {error}")
             return False
@@ -187,15 +181,15 @@ class JobRunner:
             bar.update(task, completed=before + share * len(jobs))
 
         try:
-            results = self._results(read, self._settings, advance)
+            results = self._results(read, self.settings, advance)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             for job, *_ in read:
                 self._fail(job, "the device has too little memory; give --large=shrink")
             return
-        if self._checks_steps:
-            self._check_steps(read, results)
+        if self.check_steps:
+            self._compare_steps(read, results)
         for (job, *_), result in zip(read, results, strict=True):
             try:
                 self._save(job, result)
@@ -212,7 +206,7 @@ class JobRunner:
         try:
             photo = files.read(job.path)
             hole, warnings = hole_of(job, photo)
-            self._restorer.prepare(photo, self._settings, hole=hole, hints=job.hints)
+            self.restorer.prepare(photo, self.settings, hole=hole, hints=job.hints)
         except UserError as error:
             self._fail(job, error)
             return None
@@ -229,7 +223,7 @@ class JobRunner:
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         return interruptible.call(
-            lambda: self._restorer.restore_many(
+            lambda: self.restorer.restore_many(
                 [photo for _, photo, _ in read],
                 settings,
                 holes=[hole for _, _, hole in read],
@@ -238,10 +232,10 @@ class JobRunner:
             )
         )
 
-    def _check_steps(self, read: Sequence[_Read], results: Sequence[Result]) -> None:
+    def _compare_steps(self, read: Sequence[_Read], results: Sequence[Result]) -> None:
         """Prints how far results are from those of twice as many steps."""
-        count = self._settings.steps["num_steps"]
-        twice = dataclasses.replace(self._settings, num_steps=2 * count)
+        count = self.settings.steps["num_steps"]
+        twice = dataclasses.replace(self.settings, num_steps=2 * count)
         finer = self._results(read, twice)
         for (job, *_), result, fine in zip(read, results, finer, strict=True):
             error = result.distance(fine)
@@ -252,8 +246,8 @@ class JobRunner:
 
     def _save(self, job: Job, result: Result) -> None:
         about = job.about()
-        targets = job.targets(self._settings, self._suffix)
-        if result.alpha is not None and self._suffix == ".jpg":
+        targets = job.targets(self.settings, self.suffix)
+        if result.alpha is not None and self.suffix == ".jpg":
             result.warnings.append("a JPEG has no opacity; png keeps it")
         outputs.save_diversity(job, result, about)
         for index, target in enumerate(targets):

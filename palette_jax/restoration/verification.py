@@ -32,11 +32,6 @@ class Stored:
     """A result file with its photo.
 
     Attributes:
-      path: of the result.
-      about: its metadata.
-      settings: of the restoration.
-      photo: the input.
-      result: the restored picture.
       is_same_photo: whether the result was made from this file, as far as is known.
       mask: the file of the mask, for results that do not store their hole.
     """
@@ -134,12 +129,7 @@ class Stored:
 
 
 def load(path: str, photo_path: str, *, mask: str | None) -> Stored:
-    """Reads a result and its photo.
-
-    Args:
-      path: of the result.
-      photo_path: of the photo.
-      mask: the file of the mask, for results that do not store their hole.
+    """Reads a result and its photo; `mask` is for results without a stored hole.
 
     Raises:
       UserError: if the file is not one restored picture with its settings.

@@ -62,9 +62,7 @@ class Task:
     """A task in restoration and evaluation; `data/tasks.py` has its training form.
 
     Attributes:
-      name: in configs and flags.
       title: of its button on the page.
-      sentence: a description.
       degrade: makes the model's input from a user's picture.
       degradation: describes the degradation of evaluated pictures, from the keys of
         `eval` and `gray` of `data`.

@@ -25,7 +25,7 @@ from palette_jax.tasks import TASKS, Sides, UserInputs
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
 from palette_jax.page import sessions, work
-from palette_jax.page.as_command import as_command
+from palette_jax.page.results import as_command
 from palette_jax.page.sessions import Limits, Session, WaitingQueue
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}

@@ -19,9 +19,7 @@ class Extractor:
     size compile only the small resizing function if the network has a fixed input size.
 
     Attributes:
-      outputs: the names of its outputs.
       sha256: of the weight file; for two files, both hashes joined by a plus.
-      batch_size: of the network.
     """
 
     def __init__(

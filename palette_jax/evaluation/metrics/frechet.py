@@ -28,8 +28,6 @@ class Statistics:
     """Mean and spread of the features of some pictures.
 
     Attributes:
-      count: number of pictures.
-      mean: of the features.
       scatter: the sum of the outer products of the centred features.
     """
 
@@ -54,10 +52,6 @@ class Statistics:
 
 def statistics(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> Statistics:
     """Returns the statistics of a batch of one picture or more.
-
-    Args:
-      features: of each picture.
-      names: of the files, for the message.
 
     Raises:
       MetricError: naming the files whose features are not finite.

@@ -70,15 +70,10 @@ def folded_params(
     *,
     num_inputs: int = 1,
 ) -> Params:
-    """Returns the parameters of a network, with every batch norm folded in.
+    """Returns the parameters of a network with the layer names of the file.
 
-    Args:
-      state: the tensors of the file.
-      path: of the file, for the message.
-      network: with the layer names of the file.
-      eps: of the batch norms.
-      names: of the tensors of a layer.
-      num_inputs: number of picture arguments of the network.
+    Every batch norm is folded in. `names` gives the tensors of a layer, and
+    `num_inputs` is the number of picture arguments of the network.
 
     Raises:
       WeightsError: if the file lacks a key, or a tensor has another shape.

@@ -38,10 +38,6 @@ def some_of(names: Sequence[str]) -> str:
 def refuse_not_finite(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> None:
     """Refuses features that are not numbers.
 
-    Args:
-      features: one row for each picture.
-      names: of the files.
-
     Raises:
       MetricError: naming the files whose features are not finite.
     """
