@@ -1,7 +1,7 @@
-"""Builds objects from a ConfigDict; `check` comes first.
+"""Builds objects from a ConfigDict; call `check` first.
 
-All that can be known to be wrong from the config alone is said by it, before a device
-is touched or a picture is read.
+`check` reports every mistake that the config alone shows, before a device is touched or
+a picture is read.
 """
 
 import functools
@@ -127,7 +127,7 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
 def sampling_schedule(
     config: ml_collections.ConfigDict, num_steps: int
 ) -> schedules.NoiseSchedule:
-    """Builds the noise levels to sample at, the curve walked in so many steps."""
+    """Builds the noise levels to sample at, the curve in `num_steps` steps."""
     # The paper's 1000 steps define the curve.
     sample = config.sample
     curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)

@@ -61,14 +61,7 @@ class Checked(NamedTuple):
 def check(
     folder: str, *, num_eval: int, min_side: int, masks_folder: str | None
 ) -> Checked:
-    """Reads all files of a folder and lists the problems.
-
-    Args:
-      folder: local or gs://.
-      num_eval: number of pictures to hold out.
-      min_side: smaller pictures are skipped.
-      masks_folder: the folder of masks of the same names.
-    """
+    """Reads all files of a folder and lists the problems."""
     source = sources.folder(folder)
     walked = walk.walk(epath.Path(folder), sources.EXTENSIONS)
     found = [Finding("skipped by extension", name) for name in walked.skipped]

@@ -100,7 +100,7 @@ def evaluate(
         labels = np.array([found.listed.label(name) for name in names])
     for row, place in refuse_gray.items():
         arrays = (originals if row == "originals" else measured)[PIXELS]
-        shown = [f"{place}/{name}" if place else name for name in names]
+        shown = [f"{place}/{name}" for name in names]
         pictures.refuse_gray_set(arrays[f"{row}/gray"], shown)
     if isinstance(statistics, Reference):
         arrays = originals["inception"]
@@ -189,14 +189,8 @@ def task_results(
 ) -> dict[str, Any]:
     """Returns the results of a task for table.json.
 
-    Args:
-      suite: measured the pictures.
-      rows: by title.
-      main: the title of the row whose pictures are listed one by one.
-      names: of the pictures, in order.
-      listed: the list of the pictures.
-      reference: a description of the reference of Fréchet distances.
-      protocol: the task, its degradation and the size, to look up the paper's rows.
+    `main` is the row whose pictures are listed one by one; task, degradation and size
+    select the paper's rows.
     """
     expected, why = None, "give --task to see them"
     if protocol["task"]:

@@ -1,4 +1,4 @@
-"""MetricSuites a folder of pictures that any program made. No TensorFlow."""
+"""Measures a folder of pictures that any program made. No TensorFlow."""
 
 import json
 import pathlib
@@ -38,24 +38,14 @@ def evaluate(
 ) -> tuple[dict[str, Any], Show]:
     """Writes table.json of a folder of results.
 
-    Args:
-      results: the folder of pictures to suite.
-      reference: the folder of their originals.
-      out: where the table and the measurements go.
-      list_file: names of the pictures that count, and their classes.
-      size: of central squares, to which pictures are resized; None: as they are.
-      protocol: a name out of `PROTOCOLS`.
-      statistics: the file of what Fréchet distances refer to, instead of `reference`.
-      save_statistics: the file to write those statistics to.
-      given: the folder of what the program was given.
-      task: whose figures in the paper are shown, empty for none.
-      degradation: of the task, as the keys of `eval`.
+    The options are those of `palette-jax evaluate`. `degradation` has the keys of
+    `eval`.
 
     Returns:
-      What table.json holds, and what shows the pictures of a name, by what they are.
+      The content of table.json, and a function that returns pictures by name and kind.
 
     Raises:
-      UserError: for folders of which nothing can be said.
+      UserError: for folders that cannot be measured.
     """
     check_out(pathlib.Path(out))
     found = _pictures(results, reference, list_file, size, protocol)
@@ -63,14 +53,14 @@ def evaluate(
     names = list(found.originals)
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
     about = [size, protocol, suite.height, suite.width, identity.CODE]
-    kept = out / "measured"
+    cache = out / "measured"
     refers_to, about_reference = _reference(reference, statistics, size, suite, found)
     evaluated = evaluator.evaluate(
         suite,
         found,
         refers_to,
-        cache=kept / identity.digest([about, sums]),  # Of results and originals.
-        originals_cache=kept / identity.digest([about, sums[0]]),
+        cache=cache / identity.digest([about, sums]),  # Of results and originals.
+        originals_cache=cache / identity.digest([about, sums[0]]),
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
@@ -166,7 +156,7 @@ def _reference(
     suite: MetricSuite,
     found: evaluator.Pictures,
 ) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
-    """Returns what Fréchet distances refer to, and what is said of it."""
+    """Returns the reference of Fréchet distances and its description."""
     if statistics:
         digest = weight_files.sha256(statistics)[:16]
         return frechet.read_public(statistics), {"pictures": 0, "hash": digest}
@@ -184,7 +174,7 @@ def _reference(
 
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
-    """Writes those of the deepest feature that there is."""
+    """Writes the statistics of the deepest feature."""
     if not found:
         raise MetricError(
             "expected Inception's weights for --save-statistics, got none; put them"

@@ -47,13 +47,9 @@ def batch_size(height: int, width: int) -> int:
 def pictures_hash(
     suite: MetricSuite, sums: Mapping[str, int], size: int | None, *, seen: bool = False
 ) -> str:
-    """Returns a hash of pictures with crop and resize.
+    """Returns a hash of pictures, from their checksums, with crop and resize.
 
-    Args:
-      suite: of the protocol.
-      sums: the checksum of each file.
-      size: of the resized pictures; None without resizing.
-      seen: whether the hash also covers the weights and input of Inception.
+    `seen` also covers the weights and the input of Inception.
     """
     how = PROTOCOLS[suite.protocol]
     weights = f"{suite.part_name('inception')} {suite.weights.get('inception')}"

@@ -62,10 +62,7 @@ def write_folder(
 ) -> epath.Path:
     """Writes report.html of pictures of another program; returns its path.
 
-    Args:
-      out: the folder.
-      results: the content of its table.json.
-      show: returns the pictures to show of a name, by kind, such as `original`.
+    `show` returns the pictures of a name by kind, such as `original`.
     """
     sections = [{"task": "", "found": results, "groups": _groups(results, show)}]
     title = f"Evaluation of {results['results']}"

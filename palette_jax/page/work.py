@@ -45,13 +45,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yields the states of a restoration for the page; the last one has the files.
 
-    Args:
-      restorer: the network.
-      limits: of the host.
-      waiting: the queue for the device.
-      session: of the page.
-      drawn: mask, hints and edges, the value of `paletteEditor.value()`.
-      choices: fields of `Settings`.
+    `drawn` is the value of `paletteEditor.value()`; `choices` has fields of `Settings`.
     """
     session.stop.set()  # Any earlier computation of this page.
     stop = session.stop = threading.Event()

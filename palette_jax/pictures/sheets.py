@@ -13,6 +13,7 @@ from palette_jax import atomic
 
 HEAD = 18  # Pixels of the line of titles.
 _GAP = 2  # Pixels between pictures.
+_MIN_SIZE = 96  # Pixels of a picture on a sheet.
 
 
 def rows(
@@ -46,13 +47,12 @@ def contact_sheet(
     pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]],
     *,
     with_deviation: bool = False,
-    min_size: int = 96,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Arranges `rows` of pictures of one size below a line of titles.
 
-    Small pictures are enlarged to at least `min_size`, without smoothing.
+    Small pictures are enlarged to at least 96 pixels, without smoothing.
     """
-    scale = -(-min_size // pictures[0][0].shape[1])
+    scale = -(-_MIN_SIZE // pictures[0][0].shape[1])
     edge = ((0, _GAP), (0, _GAP), (0, 0))
     lines = [
         np.concatenate(

@@ -33,11 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with a variant, as in uncrop:tiny; --config.KEY=VALUE changes a key",
     )
     parser.add_argument(
-        *("--dry-run", "--dry_run"),
-        action="store_true",
-        help="check everything, print the resolved config, and stop",
-    )
-    parser.add_argument(
         "--topology",
         default="",
         metavar="MACHINE",
@@ -67,11 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of train: trace these steps (the last one not) into DIR/profile, which"
         " TensorBoard and XProf open",
     )
-    add_process_flags(parser)
+    add_start_flags(parser)
 
 
-def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a run with several processes."""
+def add_start_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a dry run and of several processes."""
+    parser.add_argument(
+        *("--dry-run", "--dry_run"),
+        action="store_true",
+        help="check everything, print the resolved config, and stop",
+    )
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",

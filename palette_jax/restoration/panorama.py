@@ -34,12 +34,8 @@ def extend(
 ) -> Iterator[Result]:
     """Yields the picture after each extension; later extensions do not change it.
 
-    Args:
-      restorer: of a network that uncrops.
-      photo: the start, which may be a picture yielded earlier.
-      settings: without task and extension, which are ignored.
-      turns: side and pixels of each extension.
-      on_progress: called after each step, with the steps of all turns.
+    Ignores task and extension of the settings. `on_progress` gets the steps of all
+    turns.
     """
     for turn, (side, pixels) in enumerate(turns):
 

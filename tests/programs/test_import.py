@@ -311,7 +311,7 @@ def test_training_goes_on_from_what_was_imported(run, main, tmp_path) -> None:
     assert done.code == 0, done.output
     assert "changed since" not in done.output
     assert "training starts from the weights that were imported" in done.output
-    assert "going on from step 0" in done.output
+    assert "resuming from step 0" in done.output
     config, after, step = load_weights("run")
     assert (step, config.task, config.diffusion.objective) == (1, "colorize", "denoise")
     # The source was given no weight; its first step gives it some.

@@ -106,14 +106,7 @@ def _root(covariance: Float64[np.ndarray, "f f"]) -> Float64[np.ndarray, "f r"]:
 def reference_hash(
     files: Mapping[str, int], *, resize: str, crop: str, weights: str
 ) -> str:
-    """Returns a hash of a reference, in 16 hexadecimal digits.
-
-    Args:
-      files: bytes of each file by its name below the folder; in any order.
-      resize: a description of the resizing, such as "256 area".
-      crop: a description of the crop.
-      weights: the sha256 of the network's file.
-    """
+    """Returns a hash of a reference, in 16 hexadecimal digits."""
     fields = {
         "crop": crop,
         "files": sorted(files.items()),

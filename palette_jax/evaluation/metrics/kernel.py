@@ -20,7 +20,8 @@ def pseudo_values(
     Both have the same order. The kernel is KID's, `(x . y / f + 1)**3`. The estimate is
     the U-statistic of pairs (Gretton et al. 2012, equation 4), which never compares a
     result with its own original: it is unbiased for results that depend on their
-    originals, and 0 for equal sets. The values are those of the jackknife, so their spread gives the error.
+    originals, and 0 for equal sets. The values are those of the jackknife, so their
+    spread gives the error.
 
     Raises:
       MetricError: if there are fewer than three pictures.
