@@ -32,7 +32,7 @@ class BatchFiles:
         if jax.process_index() == 0:
             file = io.BytesIO()
             np.savez(file, allow_pickle=False, **arrays)
-            write_whole(self._path(index), file.getvalue())
+            atomic.write_bytes(self._path(index), file.getvalue())
 
     def join(self) -> dict[str, np.ndarray]:
         """Returns the arrays of all batches, joined along their first axis."""
@@ -52,12 +52,6 @@ def on_host_0(is_so: Callable[[], bool]) -> bool:
     """Returns host 0's answer on every host."""
     answer = jax.process_index() == 0 and is_so()
     return bool(parallel.from_host_0(float(answer)))
-
-
-def write_whole(path: epath.Path, content: bytes) -> None:
-    """Writes a file atomically, and creates its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, content)
 
 
 def _is_whole(path: epath.Path) -> bool:

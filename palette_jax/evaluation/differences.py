@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palette_jax.errors import UserError
+from palette_jax.errors import UserError, some_of
 from palette_jax.evaluation import table
 from palette_jax.evaluation.metrics import bootstrap
-from palette_jax.evaluation.metrics.pictures import some_of
 
 # Settings that must be equal to compare two numbers.
 _SAME = ("name", "list", "crop", "resize", "quantisation", "reference", "weights")

@@ -14,8 +14,7 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax.errors import MetricError, UserError
-from palette_jax.evaluation.metrics.pictures import some_of
+from palette_jax.errors import MetricError, UserError, some_of
 from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.image_list import ImageList
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 from palette_jax.config import identity
 from palette_jax.errors import MetricError
 from palette_jax.evaluation import evaluator, folders, references, summary
-from palette_jax.evaluation.batch_files import write_whole
 from palette_jax.evaluation.metrics import frechet, weight_files
 from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures import image_list
@@ -93,7 +92,7 @@ def evaluate(
             reference=about_reference,
         ),
     }
-    write_whole(out / "table.json", json.dumps(table, indent=1).encode())
+    atomic.write_text(out / "table.json", json.dumps(table, indent=1))
     kinds = {"result": found.rows["results"], "original": found.originals}
     if given:
         kinds = {"given": folders.pictures(pathlib.Path(given)), **kinds}

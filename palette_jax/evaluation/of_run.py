@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 from palette_jax.config import build_data, identity
 from palette_jax.config.values import task_names
 from palette_jax.data import sources
@@ -21,7 +21,6 @@ from palette_jax.evaluation import (
     summary,
     table,
 )
-from palette_jax.evaluation.batch_files import write_whole
 from palette_jax.evaluation.metrics import pictures, weight_files
 from palette_jax.evaluation.restored import SHEET_ROWS, Folders, Restored
 from palette_jax.evaluation.suite import MetricSuite
@@ -114,13 +113,13 @@ class Evaluation:
             check_stop=self._restored.check_stop,
         )
         if jax.process_index() == 0:
-            write_whole(folder / "settings.json", _json(settings))
+            _write(folder / "settings.json", settings)
             self._tasks[task] = self._results(task, evaluated.rows, saved)
             self._write_sheet(task, saved)
-            write_whole(self.out / "table.json", _json(self.results()))
+            _write(self.out / "table.json", self.results())
             # Kept when a later evaluation, of other pictures, replaces the table.
             own = self.results() | {"tasks": {task: self._tasks[task]}}
-            write_whole(folder / "table.json", _json(own))
+            _write(folder / "table.json", own)
 
     def results(self) -> dict[str, Any]:
         """Returns the content of table.json."""
@@ -240,5 +239,5 @@ def _originals(batches: Any) -> Any:
             yield whole["name"][valid].tolist(), whole["y"][valid]
 
 
-def _json(values: Any) -> bytes:
-    return json.dumps(values, indent=1).encode()
+def _write(path: epath.Path, values: Any) -> None:
+    atomic.write_text(path, json.dumps(values, indent=1))

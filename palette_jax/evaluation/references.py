@@ -53,11 +53,13 @@ def pictures_hash(
     """
     how = PROTOCOLS[suite.protocol]
     weights = f"{suite.part_name('inception')} {suite.weights.get('inception')}"
-    return frechet.reference_hash(
-        sums,
-        resize=f"{size} {how.resize}" if size else "none",
-        crop=how.crop if size else "none",
-        weights=f"{weights} {identity.CODE}" if seen else "",
+    return identity.digest(
+        {
+            "crop": how.crop if size else "none",
+            "files": sorted(sums.items()),
+            "resize": f"{size} {how.resize}" if size else "none",
+            "weights": f"{weights} {identity.CODE}" if seen else "",
+        }
     )
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from palette_jax import atomic
 from palette_jax.evaluation import history, plots, summary, table
-from palette_jax.evaluation.batch_files import write_whole
 
 _MAX_SAMPLES = 2  # Shown of each picture.
 _OF_EACH = 3  # Best, median and worst pictures.
@@ -94,7 +94,7 @@ def _write(
         **{"about": "", **texts},
     )
     path = out / "report.html"
-    write_whole(path, page.encode())
+    atomic.write_text(path, page)
     return path
 
 

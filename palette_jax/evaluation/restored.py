@@ -14,14 +14,14 @@ from etils import epath
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from palette_jax import parallel, processes
+from palette_jax import atomic, parallel, processes
 from palette_jax.config import build, build_data
-from palette_jax.evaluation.batch_files import on_host_0, write_whole
+from palette_jax.evaluation.batch_files import on_host_0
 from palette_jax.evaluation.metrics import distortion, pictures
+from palette_jax.pictures import walk
 from palette_jax.training import checkpoints, manifest
 
 SHEET_ROWS = 16
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
@@ -31,10 +31,8 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     """
     stems: dict[str, str] = {}
     for name in names:
-        has_ending = name.lower().endswith(_EXTENSIONS)
-        stem = name.rsplit(".", 1)[0] if has_ending else name
         wanted = itertools.chain(
-            [stem], (f"{name}{'_' * n}" for n in itertools.count())
+            [walk.stem(name)], (f"{name}{'_' * n}" for n in itertools.count())
         )
         stems[next(text for text in wanted if text not in stems)] = name
     return {name: stem for stem, name in stems.items()}
@@ -183,4 +181,4 @@ class Restored:
 def _write_png(path: epath.Path, picture: UInt8[np.ndarray, "..."]) -> None:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    write_whole(path, file.getvalue())
+    atomic.write_bytes(path, file.getvalue())

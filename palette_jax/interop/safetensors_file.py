@@ -97,8 +97,6 @@ def export_safetensors(
     # The writer copies the memory: a transposed view would be written wrong.
     arrays = {name: np.ascontiguousarray(leaf, dtype) for name, leaf in flat.items()}
     metadata = {"format": FORMAT, "config": json.dumps(config or {})}
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 

@@ -260,7 +260,6 @@ def write(
         if text is not None:
             options["comment"] = f"{_KEY} {text}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.writing(path) as part, part.open("wb") as file:
             image.save(file, format="PNG" if is_png else "JPEG", **options)
     except (OSError, ValueError) as error:

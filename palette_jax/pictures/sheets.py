@@ -105,6 +105,5 @@ def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> No
     """Writes a picture, on host 0."""
     if jax.process_index() != 0:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.writing(path) as part, part.open("wb") as file:
         Image.fromarray(image).save(file, format="PNG")

@@ -102,7 +102,6 @@ def write(
             (answer_key, json.dumps(content_of_key, indent=1)),
             (out, template.replace("/*STUDY*/", text)),
         ):
-            path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, written)
     except OSError as error:
         raise UserError(f"could not write {out} and {answer_key}: {error}") from error

@@ -4,9 +4,7 @@ Statistics are computed batch by batch and merged, so a set may have any size.
 """
 
 import dataclasses
-import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -103,19 +101,6 @@ def _root(covariance: Float64[np.ndarray, "f f"]) -> Float64[np.ndarray, "f r"]:
     return vectors[:, positive] * np.sqrt(values[positive])
 
 
-def reference_hash(
-    files: Mapping[str, int], *, resize: str, crop: str, weights: str
-) -> str:
-    """Returns a hash of a reference, in 16 hexadecimal digits."""
-    fields = {
-        "crop": crop,
-        "files": sorted(files.items()),
-        "resize": resize,
-        "weights": weights,
-    }
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
-
-
 def find(path: epath.PathLike) -> dict[str, Statistics] | None:
     """Returns the statistics that `keep` wrote; warns of a damaged file."""
     path = epath.Path(path)
@@ -147,7 +132,6 @@ def keep(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
     }
     np.savez(buffer, allow_pickle=False, **arrays)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, buffer.getvalue())
     except OSError as error:
         logging.warning("could not save the statistics in %s: %s", path, error)
@@ -157,7 +141,6 @@ def save_public(path: epath.PathLike, found: Statistics) -> None:
     """Writes `mu` and `sigma` in the format of pytorch-fid and clean-fid."""
     buffer = io.BytesIO()
     np.savez(buffer, mu=found.mean, sigma=found.covariance)
-    epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from palette_jax.errors import MetricError
+from palette_jax.errors import MetricError, some_of
 
 
 def is_gray(pictures: UInt8[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, " n"]:
@@ -27,12 +27,6 @@ def refuse_gray_set(gray: Bool[np.ndarray, " n"], names: Sequence[str]) -> None:
             f"expected pictures with colour, got {len(gray)}, all of them gray"
             f" ({some_of(names)}); name the folder of results, not that of inputs"
         )
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Returns the first names and the number of further ones, for a message."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def refuse_not_finite(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> None:

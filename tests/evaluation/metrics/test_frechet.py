@@ -111,17 +111,6 @@ def test_bad_features_are_named() -> None:
         frechet.distance(stats(draw(9, 3, 0)), stats(draw(9, 4, 0)))
 
 
-def test_the_hash_of_a_reference_knows_what_made_it() -> None:
-    files = {"a.png": 10, "b.png": 20}
-    told = {"resize": "256 area", "crop": "centre", "weights": "6726"}
-    first = frechet.reference_hash(files, **told)
-    assert first == frechet.reference_hash(dict(reversed(files.items())), **told)
-    others = [frechet.reference_hash({**files, "b.png": 21}, **told)]
-    others += [frechet.reference_hash({**files, "c.png": 5}, **told)]
-    others += [frechet.reference_hash(files, **{**told, key: "no"}) for key in told]
-    assert len({first, *others}) == 6 and len(first) == 16
-
-
 def test_statistics_are_kept_and_a_damaged_file_is_made_anew(
     tmp_path: pathlib.Path,
 ) -> None:
