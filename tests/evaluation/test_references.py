@@ -1,17 +1,14 @@
 """The hash of pictures covers all that changes what a network sees of them."""
 
-import types
-from typing import Any
-
 from palette_jax.evaluation.references import pictures_hash
+from palette_jax.evaluation.suite import MetricSuite
 
 
-def _suite(protocol: str = "paper", weights: str = "6726") -> Any:
-    return types.SimpleNamespace(
-        protocol=protocol,
-        weights={"inception": weights},
-        part_name=lambda part: f"{part}_{weights}",
-    )
+def _suite(protocol: str = "paper", weights: str = "6726") -> MetricSuite:
+    """Returns a suite of known weights, without their networks."""
+    suite = object.__new__(MetricSuite)
+    suite.protocol, suite.weights = protocol, {"inception": weights}
+    return suite
 
 
 def test_the_hash_of_pictures_knows_what_made_them() -> None:
