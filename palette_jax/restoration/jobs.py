@@ -62,18 +62,6 @@ class Job(NamedTuple):
         }
 
 
-class Found(NamedTuple):
-    """The pictures of a command.
-
-    Attributes:
-      jobs: one for each picture.
-      skipped: files in the folders that Pillow does not read.
-    """
-
-    jobs: list[Job]
-    skipped: list[str]
-
-
 def find_jobs(
     sources: Sequence[str],
     out: pathlib.Path,
@@ -81,8 +69,10 @@ def find_jobs(
     mask: str | None = None,
     invert: bool = False,
     hints: str | None = None,
-) -> Found:
-    """Returns a job for each picture; results of a folder keep its subfolders.
+) -> tuple[list[Job], list[str]]:
+    """Returns a job for each picture, and the files of folders that are no pictures.
+
+    Results of a folder keep its subfolders.
 
     Raises:
       UserError: if there are no pictures, or the mask does not exist.
@@ -120,7 +110,7 @@ def find_jobs(
             f"expected pictures with different names, got several for {twice[0]};"
             " restore them into different folders, each with its own --out"
         )
-    return Found(jobs, skipped)
+    return jobs, skipped
 
 
 def check_out(out: pathlib.Path) -> None:
