@@ -156,28 +156,11 @@ def make_predictor(
 
 
 def make_network(config: ml_collections.ConfigDict) -> UNet:
-    """Builds the network, without parameters."""
-    model = config.model
-    return UNet(
-        base_features=model.base_features,
-        feature_multipliers=tuple(model.feature_multipliers),
-        num_res_blocks=model.num_res_blocks,
-        attention=model.attention,
-        attn_resolutions=tuple(model.attn_resolutions),
-        image_size=config.data.image_size,
-        patch_size=model.patch_size,
-        head_features=model.head_features,
-        num_heads=model.num_heads,
-        dropout=model.dropout,
-        remat=model.remat,
-        dtype=_DTYPES[model.dtype],
-        resize=model.resize,
-        conditioning=model.conditioning,
-        norm_groups=model.norm_groups,
-        norm_epsilon=model.norm_epsilon,
-        level_position=model.level_position,
-        level_freq_shift=model.level_freq_shift,
-    )
+    """Builds the network, without parameters; its fields are the keys of `model`."""
+    fields = {key: config.model[key] for key in config.model}
+    fields |= {key: tuple(v) for key, v in fields.items() if isinstance(v, list)}
+    fields["dtype"] = _DTYPES[config.model.dtype]
+    return UNet(**fields, image_size=config.data.image_size)
 
 
 def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:

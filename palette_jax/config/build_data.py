@@ -155,16 +155,23 @@ def train_batches(
     return pipeline.train_batches(
         _train_sources(config),
         _task(config, config.task),
-        image_size=config.data.image_size,
         batch_size=config.train.batch_size,
-        seed=config.seed,
         start_step=start_step,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
         min_scale=config.data.min_scale,
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
+        **_options(config),
     )
+
+
+def _options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the options that training and evaluation share."""
+    return {
+        "image_size": config.data.image_size,
+        "seed": config.seed,
+        "host_index": jax.process_index(),
+        "host_count": jax.process_count(),
+        "min_side": config.data.min_side,
+        "max_broken_share": config.data.max_broken_share,
+    }
 
 
 def eval_batches(
@@ -214,15 +221,7 @@ def _eval_batches(
     task: tasks.Task,
     **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
+    batch_size = config.eval.batch_size
     return pipeline.eval_batches(
-        source,
-        task,
-        image_size=config.data.image_size,
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
-        **options,
+        source, task, batch_size=batch_size, **_options(config), **options
     )

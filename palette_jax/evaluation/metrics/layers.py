@@ -46,12 +46,10 @@ def conv_relu(
     name: str,
     features: int,
     size: int | tuple[int, int],
-    *,
-    stride: int = 1,
-    padding: str | int = "SAME",
+    **options: Any,
 ) -> Float[Array, "b h2 w2 c_out"]:
-    """Returns a convolution with its bias, after the activation."""
-    return nn.relu(conv(h, name, features, size, stride=stride, padding=padding))
+    """Returns `conv` after the activation."""
+    return nn.relu(conv(h, name, features, size, **options))
 
 
 def max_pool(
