@@ -85,18 +85,13 @@ class Restorer:
         *,
         hole: Any = None,
         hints: Any = None,
-        max_tiles: int = canvas.MAX_TILES,
-        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> Result:
-        """Restores one picture; see `restore_many`."""
-        return self.restore_many(
-            [photo],
-            settings,
-            holes=[hole],
-            hints=None if hints is None else [hints],
-            max_tiles=max_tiles,
-            on_progress=on_progress,
-        )[0]
+        """Restores one picture, with the options of `restore_many`."""
+        (result,) = self.restore_many(
+            [photo], settings, holes=[hole], hints=[hints], **options
+        )
+        return result
 
     def restore_many(
         self,
