@@ -129,7 +129,7 @@ def start(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
         timeout=args.join_timeout,
     )
     if not processes.are_joined():
-        _use_cpu_cores(config)
+        use_cpu_cores(config)
     with processes.together():
         return _run(config, args)
 
@@ -179,7 +179,8 @@ def check_training_packages() -> None:
         )
 
 
-def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+def use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+    """Makes the CPU cores devices, as many as divide the batches."""
     parallel.use_cpu_cores(
         [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
     )
@@ -188,7 +189,7 @@ def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
 def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     """Plans for devices that need not exist; uses only the CPU."""
     jax.config.update("jax_platforms", "cpu")
-    _use_cpu_cores(config)
+    use_cpu_cores(config)
     from palette_jax.planning import plan
 
     return plan.plan(

@@ -8,11 +8,11 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
 from palette_jax.config import build, build_training
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
+from palette_jax.programs.run import use_cpu_cores
 from palette_jax.restoration import verification
 from palette_jax.training import checkpoints
 from palette_jax.training.checkpoint_writer import versions
@@ -75,9 +75,7 @@ def _verify_run(workdir: str) -> int:
     directory = epath.Path(workdir).expanduser() / "checkpoints"
     config = from_dict(checkpoints.load_config(directory))
     about = checkpoints.load_about(directory)
-    parallel.use_cpu_cores(
-        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
-    )
+    use_cpu_cores(config)
     build.check(config, num_devices=jax.device_count())
     _check_machine(about)
     steps = sorted(checkpoints.committed_steps(directory))
