@@ -93,19 +93,20 @@ def as_hole(
 
 
 def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
-    """Returns colour hints, opaque where a colour is true, at a picture's size.
+    """Returns colour hints, opacity 255 where a colour is true, at a picture's size.
 
     Raises:
       UserError: if all or none of the hints is opaque.
     """
     read = files.as_photo(hints)
-    if read.alpha is None or not read.alpha.any():
+    if read.alpha is None or read.alpha.max() < 128:
         raise UserError(
             "expected hints that are opaque where a colour is true and transparent"
             " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
             " strokes alone as PNG"
         )
-    return _nearest(np.dstack([read.pixels, read.alpha]), shape)
+    opacity = np.where(read.alpha >= 128, 255, 0).astype(np.uint8)
+    return _nearest(np.dstack([read.pixels, opacity]), shape)
 
 
 def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
