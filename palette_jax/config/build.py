@@ -137,7 +137,7 @@ def sampling_schedule(
 
 
 def make_predictor(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh | None = None
+    config: ml_collections.ConfigDict, *, mesh: jax.sharding.Mesh | None = None
 ) -> Callable[[Params], PredictFn]:
     """Returns `weights -> predict`; reuse it, since each one is compiled.
 
@@ -206,7 +206,7 @@ def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
     """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
-    bind, sampler = make_predictor(config, mesh), make_sampler(config)
+    bind, sampler = make_predictor(config, mesh=mesh), make_sampler(config)
 
     def restore(
         params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0
