@@ -26,6 +26,8 @@ INSTALL_REQUIRES = [
 ]
 
 EVAL = [
+    "jinja2>=3.1,<4",
+    "matplotlib>=3.10,<4",
     "scikit-image>=0.25,<0.27",  # Also ships five of the photographs of `tiny`.
     "scipy>=1.14,<2",
 ]
@@ -71,7 +73,7 @@ setuptools.setup(
     package_data={
         "palette_jax": ["weights/*"],  # Safetensors, and what they were trained on.
         "palette_jax.page": ["*.html", "*.css", "*.js"],
-        "palette_jax.evaluation": ["report.css"],
+        "palette_jax.evaluation": ["report.css", "report.html"],
         "palette_jax.study": ["study.html"],
     },
     install_requires=INSTALL_REQUIRES,

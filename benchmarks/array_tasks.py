@@ -16,7 +16,7 @@ from benchmarks import array_masks
 from palette_jax.pictures import resize
 from palette_jax.tasks import colorize as color
 from palette_jax.tasks import superres as enlarge
-from palette_jax.tasks.task import Degraded, Given, Gray, whole
+from palette_jax.tasks.task import Degraded, Gray, UserInputs, whole
 
 Picture = UInt8[np.ndarray, "size size 3"]
 Task = Callable[[np.random.Generator, Picture], Degraded]
@@ -33,7 +33,7 @@ def colorize(
     hints: bool = False,
 ) -> Degraded:
     """Returns the picture in gray; with hints, often with a few true colours."""
-    given = Given(gray=gray)
+    given = UserInputs(gray=gray)
     if hints:
         opacity = 255 * array_masks.hints(rng, len(picture))
         given = given._replace(hints=np.concatenate([picture, opacity], -1))

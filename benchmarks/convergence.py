@@ -26,7 +26,7 @@ from palette_jax.errors import UserError
 from palette_jax.evaluation import folders
 from palette_jax.pictures import files, resize
 from palette_jax.restoration.batch import image_keys
-from palette_jax.tasks import TASKS, Given
+from palette_jax.tasks import TASKS, UserInputs
 
 _SOLVERS = ("ddim", "dpmpp_2m", "unipc_2", "unipc_3")
 
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     ]
     hole = np.zeros((size, size, 1), np.uint8)
     hole[size // 4 : -size // 4, size // 4 : -size // 4] = TASKS[args.task].needs_mask
-    degraded = [TASKS[args.task].degrade(y, Given(hole)) for y in pictures]
+    degraded = [TASKS[args.task].degrade(y, UserInputs(hole)) for y in pictures]
     x = process.to_float(jnp.asarray(np.stack([d.x for d in degraded])))
     mask = process.generation_mask(jnp.asarray(np.stack([d.hole for d in degraded])))
     keys = image_keys(0, jnp.arange(len(pictures), dtype=jnp.uint32))

@@ -66,7 +66,7 @@ def pack(
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"expected a folder of pictures, got {folder}: no folder")
-        for name in walk.walk(folder, walk.pillow_endings()).names:
+        for name in walk.walk(folder, walk.pillow_extensions()).names:
             if name in found:
                 raise UserError(
                     f"expected pictures of different names, got {name} in"

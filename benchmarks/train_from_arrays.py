@@ -37,12 +37,12 @@ from absl import logging
 from etils import epath
 
 from benchmarks import array_data, machine
+from benchmarks.weight_parts import export_parts
 from palette_jax import atomic, parallel, processes
 from palette_jax.config import build, build_restorer, build_training, checks, flags
 from palette_jax.config.values import task_names
 from palette_jax.errors import UserError
 from palette_jax.evaluation import plots
-from palette_jax.interop.safetensors_file import export_parts
 from palette_jax.pictures import sheets
 from palette_jax.programs import distill
 from palette_jax.training import logs

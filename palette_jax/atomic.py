@@ -12,6 +12,8 @@ from etils import epath
 def writing(path: epath.PathLike) -> Iterator[epath.Path]:
     """Yields a new path in the same folder, whose file then replaces `path`.
 
+    Creates the folder.
+
     Two processes may write the same file: each has its own path, and the last one to
     finish wins. If the block raises, no file remains.
 
@@ -22,6 +24,7 @@ def writing(path: epath.PathLike) -> Iterator[epath.Path]:
     if "://" in str(path):
         yield path
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Short, since the longest file names leave no room for more.
     part = path.parent / f".{secrets.token_hex(6)}.part"
     try:

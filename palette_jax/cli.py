@@ -107,7 +107,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
         if name == command:
             if name == "evaluate" and any(arg.startswith("--workdir") for arg in argv):
                 module = "run"
-            program = importlib.import_module(f"palette_jax.programs.{module}")
+            program = _import(f"palette_jax.programs.{module}", name)
             program.add_arguments(subparser)
     module = program.__name__.rpartition(".")[2] if program else ""
     for arg in argv[1:] if module == "run" else ():
@@ -133,6 +133,18 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
     status = program.run(args)
     sys.stdout.flush()
     return status
+
+
+def _import(module: str, command: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if command not in ("evaluate", "compare"):
+            raise
+        raise UserError(
+            f"expected the packages of `palette-jax {command}`, got no"
+            f" {str(error.name).partition('.')[0]}; pip install 'palette-jax[eval]'"
+        ) from error
 
 
 def _expand(value: Any) -> Any:

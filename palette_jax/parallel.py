@@ -154,13 +154,7 @@ def in_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
-    """Compiles a training step for a state and global batches of these shardings.
-
-    Args:
-      step: of the whole batch; XLA inserts the communication.
-      mesh: the devices.
-      state_shardings: of each leaf of the state, which is donated.
-    """
+    """Compiles the step of a whole batch; the state is donated."""
     return jax.jit(
         in_mesh(step, mesh),
         donate_argnums=0,

@@ -141,22 +141,18 @@ def together() -> Iterator[None]:
         os._exit(1)
 
 
-def end(status: int, *, timeout: int = 120) -> NoReturn:
+def end(status: int) -> NoReturn:
     """Ends the process at once, whatever its other threads do.
 
     Waits until all processes want to end: one that ends before the others makes JAX
     abort them, with another status.
-
-    Args:
-      status: of the exit.
-      timeout: seconds to wait for the other processes.
     """
     if are_joined():
         from jax._src import distributed  # Nothing public waits with a limit.
 
         client: Any = distributed.global_state.client
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            client.wait_at_barrier("palette_jax/end", 1000 * timeout)
+            client.wait_at_barrier("palette_jax/end", 120_000)  # Milliseconds.
         if jax.process_index() == 0:
             time.sleep(2)  # The others die with host 0.
     sys.stdout.flush()

@@ -26,7 +26,6 @@ class Batch(TypedDict):
     """The pictures of a task, the only input of the rest of the package.
 
     Attributes:
-      y: the clean picture.
       x: the degraded picture, the input of the model.
       hole: 1 where `x` has no picture; all 0 for colorization, JPEG and paired data.
     """

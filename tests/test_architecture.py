@@ -19,6 +19,7 @@ FLOORS = {
     "types": 0,
     "atomic": 0,
     "interruptible": 0,
+    "installation": 0,
     "torch_file": 1,
     "pictures": 1,
     "diffusion": 2,
@@ -42,6 +43,7 @@ FLOORS = {
 WITHOUT_TENSORFLOW = [
     "atomic",
     "interruptible",
+    "installation",
     "errors",
     "types",
     "torch_file",

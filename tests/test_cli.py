@@ -126,3 +126,20 @@ def test_a_system_that_does_not_tell_its_cores_can_train(
     )
     parallel.use_cpu_cores([2 * 3 * 4 * 5 * 7, 840])
     assert 1 <= seen["jax_num_cpu_devices"] <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(
+    command: str,
+) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['skimage'] = None\n"
+        "from palette_jax import cli\n"
+        f"sys.exit(cli.run(['{command}', 'a', 'b', '--reference=c']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "got no skimage; pip install 'palette-jax[eval]'" in done.stderr

@@ -6,7 +6,8 @@ The other configs import this one and change some values. The variant sets the s
          some 7e21 operations, weeks on 100 accelerators. For slices of TPUs or GPU
          clusters; docs/scaling.md lists the memory and time on each.
   small  128 x 128, batch 64, 100,000 steps: one GPU of 24 GB or more, a day or two.
-  tiny   32 x 32, a CPU, minutes, photographs that ship with a dependency.
+  tiny   32 x 32, batch 16: two CPU cores, five minutes, with photographs that ship with
+         a dependency.
 """
 
 import ml_collections

@@ -1,7 +1,7 @@
-"""Builds objects from a ConfigDict; `check` comes first.
+"""Builds objects from a ConfigDict; call `check` first.
 
-All that can be known to be wrong from the config alone is said by it, before a device
-is touched or a picture is read.
+`check` reports every mistake that the config alone shows, before a device is touched or
+a picture is read.
 """
 
 import functools
@@ -127,7 +127,7 @@ def make_sampler(config: ml_collections.ConfigDict) -> samplers.Sampler:
 def sampling_schedule(
     config: ml_collections.ConfigDict, num_steps: int
 ) -> schedules.NoiseSchedule:
-    """Builds the noise levels to sample at, the curve walked in so many steps."""
+    """Builds the noise levels to sample at, the curve in `num_steps` steps."""
     # The paper's 1000 steps define the curve.
     sample = config.sample
     curve = schedules.linear_schedule(1000, sample.beta_min, sample.beta_max)
@@ -137,7 +137,7 @@ def sampling_schedule(
 
 
 def make_predictor(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh | None = None
+    config: ml_collections.ConfigDict, *, mesh: jax.sharding.Mesh | None = None
 ) -> Callable[[Params], PredictFn]:
     """Returns `weights -> predict`; reuse it, since each one is compiled.
 
@@ -161,28 +161,11 @@ def make_predictor(
 
 
 def make_network(config: ml_collections.ConfigDict) -> UNet:
-    """Builds the network, without parameters."""
-    model = config.model
-    return UNet(
-        base_features=model.base_features,
-        feature_multipliers=tuple(model.feature_multipliers),
-        num_res_blocks=model.num_res_blocks,
-        attention=model.attention,
-        attn_resolutions=tuple(model.attn_resolutions),
-        image_size=config.data.image_size,
-        patch_size=model.patch_size,
-        head_features=model.head_features,
-        num_heads=model.num_heads,
-        dropout=model.dropout,
-        remat=model.remat,
-        dtype=_DTYPES[model.dtype],
-        resize=model.resize,
-        conditioning=model.conditioning,
-        norm_groups=model.norm_groups,
-        norm_epsilon=model.norm_epsilon,
-        level_position=model.level_position,
-        level_freq_shift=model.level_freq_shift,
-    )
+    """Builds the network, without parameters; its fields are the keys of `model`."""
+    fields = {key: config.model[key] for key in config.model}
+    fields |= {key: tuple(v) for key, v in fields.items() if isinstance(v, list)}
+    fields["dtype"] = _DTYPES[config.model.dtype]
+    return UNet(**fields, image_size=config.data.image_size)
 
 
 def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
@@ -223,7 +206,7 @@ def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
     """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
-    bind, sampler = make_predictor(config, mesh), make_sampler(config)
+    bind, sampler = make_predictor(config, mesh=mesh), make_sampler(config)
 
     def restore(
         params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0

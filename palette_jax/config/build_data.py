@@ -155,16 +155,23 @@ def train_batches(
     return pipeline.train_batches(
         _train_sources(config),
         _task(config, config.task),
-        image_size=config.data.image_size,
         batch_size=config.train.batch_size,
-        seed=config.seed,
         start_step=start_step,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
         min_scale=config.data.min_scale,
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
+        **_options(config),
     )
+
+
+def _options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the options that training and evaluation share."""
+    return {
+        "image_size": config.data.image_size,
+        "seed": config.seed,
+        "host_index": jax.process_index(),
+        "host_count": jax.process_count(),
+        "min_side": config.data.min_side,
+        "max_broken_share": config.data.max_broken_share,
+    }
 
 
 def eval_batches(
@@ -173,13 +180,7 @@ def eval_batches(
     *,
     source: sources.Source | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Returns this host's share of the evaluation batches of a task.
-
-    Args:
-      config: of the model.
-      task: a task of the model.
-      source: in place of `eval_source`.
-    """
+    """Returns this host's share of the batches of `source` or `eval_source`."""
     source = eval_source(config) if source is None else source
     square, holes = images.center_square, None
     if config.eval.protocol == "i2sb":
@@ -220,15 +221,7 @@ def _eval_batches(
     task: tasks.Task,
     **options: Any,
 ) -> Iterator[dict[str, np.ndarray]]:
+    batch_size = config.eval.batch_size
     return pipeline.eval_batches(
-        source,
-        task,
-        image_size=config.data.image_size,
-        batch_size=config.eval.batch_size,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        min_side=config.data.min_side,
-        max_broken_share=config.data.max_broken_share,
-        **options,
+        source, task, batch_size=batch_size, **_options(config), **options
     )

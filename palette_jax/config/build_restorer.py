@@ -89,13 +89,13 @@ def load_restorer(
     config, params, step = load_weights(checkpoint)
 
     def make_sampler(steps: Mapping[str, Any]) -> Sampler:
-        asked_for = from_dict(config.to_dict())
+        own = from_dict(config.to_dict())
         if not config.distill.steps:  # A student has learned its steps.
-            asked_for.sample.update(steps)
-        return build.make_sampler(asked_for)
+            own.sample.update(steps)
+        return build.make_sampler(own)
 
     return Restorer(
-        build.make_predictor(config, parallel.make_mesh())(params),
+        build.make_predictor(config, mesh=parallel.make_mesh())(params),
         make_sampler,
         image_size=config.data.image_size,
         task_names=task_names(config),

@@ -157,11 +157,7 @@ def make_step(
 ) -> StepFn:
     """Builds the training step, not yet compiled, for this or another platform.
 
-    Args:
-      config: of the run.
-      optimizer: in place of the config's.
-      axis_name: of `jax.pmap`.
-      platform: the target of the compilation; the default is the present platform.
+    `optimizer` replaces the config's; `axis_name` is that of `jax.pmap`.
     """
     loss, schedule = make_loss(config)
     return make_train_step(

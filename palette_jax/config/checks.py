@@ -72,12 +72,7 @@ _RANGES = {
 
 
 def check_values(config: ml_collections.ConfigDict, *, trains: bool = True) -> None:
-    """Raises `ConfigError` for invalid values and combinations of values.
-
-    Args:
-      config: to check.
-      trains: whether the pictures to train on are read.
-    """
+    """Raises `ConfigError` for invalid values and combinations of values."""
     _check_names(config)
     _check_ranges(config)
     _check_folders(config, trains)

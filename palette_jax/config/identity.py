@@ -105,11 +105,6 @@ def check_resume(
 ) -> list[str]:
     """Returns the allowed changes since a run was started, one line for each key.
 
-    Args:
-      before: the config of its newest checkpoint.
-      now: the config to resume with.
-      place: of the run, for the message.
-
     Raises:
       ConfigError: if the change would give the weights another meaning.
     """

@@ -3,12 +3,7 @@
     python main.py --config=configs/colorize.py --workdir=runs/colorize
     python main.py --mode=evaluate --workdir=runs/colorize
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper, not measured here: FID 15.78 on the first 5,000 validation pictures of
 ImageNet (Table 1); on ctest10k FID 3.4, Inception Score 212.9, accuracy 72.0%,

@@ -10,12 +10,7 @@ This is the paper's model "I", of ImageNet alone. Its model "I+P" mixes Places2 
 Any two sources do: a folder is `data.extra_folder`, and the weight its share of the
 examples.
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper, not measured here, model I, on ctest10k with the centre of 128 x 128 pixels
 missing: FID 6.4, Inception Score 173.3, accuracy 69.7%, perceptual distance 58.8; with

@@ -4,12 +4,7 @@
     python main.py --mode=evaluate --workdir=runs/jpeg
     python main.py --mode=evaluate --workdir=runs/jpeg --config.eval.jpeg_quality=20
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper, not measured here, on ctest10k, FID, Inception Score, accuracy, perceptual
 distance (Table 4): quality 5: 8.3, 133.6, 64.2%, 95.5 (regression: 29.0, 73.9, 52.8%,

@@ -7,12 +7,7 @@ The paper's model knows colorization, inpainting and JPEG restoration; the small
 here know uncropping as well. Weights are `mix.*`: `--config.mix.jpeg=2` shows twice as
 much of a task, 0 leaves one out. Evaluation goes task by task.
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper, not measured here, FID, Inception Score, accuracy, perceptual distance on
 ctest10k: centre inpainting 6.8, 165.7, 68.9%, 65.2; colorization 3.7, 187.4, 69.4%,

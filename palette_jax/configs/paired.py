@@ -7,12 +7,7 @@ r"""Any task without code: a folder of inputs and a folder of targets.
 flipped in the same way; pictures of a pair may differ in size, not in aspect. The hash
 of the names selects the `data.num_eval` held-out pairs.
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper has no such task, so there is no number to expect.
 """

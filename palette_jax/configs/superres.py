@@ -6,12 +6,7 @@
 The task of SR3 (Saharia et al. 2021), by authors of the paper; the network is given the
 small picture enlarged. Sizes are those of the large picture.
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 The paper has no such task, so there is no number to expect.
 """

@@ -6,12 +6,7 @@
 Paper, section 5.3. Its model learns from ImageNet and Places2, and so does `paper`;
 other sources are chosen by `data.*`, which base.py explains.
 
-The variants, and the machine that each is meant for:
-
-  paper  256 x 256, batch 1024: a slice of a hundred TPU chips, or as many GPUs, for
-         days to weeks; counted, not run (docs/scaling.md).
-  small  128 x 128, batch 64: one GPU of 24 GB or more, a day or two; estimated.
-  tiny   32 x 32, batch 16: two CPU cores, five minutes.
+The variants are paper, small and tiny; config/base.py lists their sizes and machines.
 
 A panorama is made of a model of this task by `palette-jax panorama PHOTO`.
 

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ from absl import logging
 from etils import epath
 from PIL import Image
 
-from palette_jax.errors import UserError
+from palette_jax.errors import UserError, some_of
 from palette_jax.pictures import image_list, match, walk
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -140,7 +140,7 @@ def folder(path: str) -> Source:
             f"expected pictures below {path}, got none with an extension out of"
             f" {', '.join(EXTENSIONS)}; {found.summary()}"
         )
-    if found.left_out:
+    if found.skipped:
         logging.info("%s: %d pictures, %s", path, len(names), found.summary())
     rows = tf.constant(names)
     prefix = str(root).rstrip("/") + "/"
@@ -169,14 +169,14 @@ def paired(source_folder: str, target_folder: str) -> Source:
                 "%d of the pictures in %s have no partner and are left out: %s",
                 len(extra),
                 name,
-                _first(sorted(extra)),
+                some_of(sorted(extra)),
             )
     if not stems:
         raise UserError(
             "expected pictures with the same path in both folders, except for their"
-            f" extensions, got {len(x)} in {source_folder} ({_first(x_index)}) and"
-            f" {len(y)} in {target_folder} ({_first(y_index)}) without a match; rename"
-            " them"
+            f" extensions, got {len(x)} in {source_folder} ({some_of([*x_index])}) and"
+            f" {len(y)} in {target_folder} ({some_of([*y_index])}) without a match;"
+            " rename them"
         )
     x = x.select([x_index[stem] for stem in stems])
     y = y.select([y_index[stem] for stem in stems])
@@ -278,9 +278,3 @@ def _size(path: str) -> int:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf8")).hexdigest()[:16]
-
-
-def _first(names: Iterable[str]) -> str:
-    """Returns up to five names, for a message."""
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -143,7 +143,6 @@ def _index(shards: list[Any], index_dir: epath.PathLike | None) -> list[np.ndarr
         file = io.BytesIO()
         arrays: dict[str, Any] = {str(i): o for i, o in enumerate(offsets)}
         np.savez_compressed(file, **arrays)
-        cache.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(cache, file.getvalue())
     return offsets
 

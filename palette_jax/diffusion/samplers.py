@@ -13,8 +13,8 @@ from jaxtyping import Float64
 
 from palette_jax.diffusion.schedules import NoiseSchedule
 
-# What a step is linear in: the noisy picture that the network was shown, the corrected
-# picture of the last step, and the estimates of the clean picture, the newest first.
+# A step is linear in: the network's noisy input, the corrected picture of the last
+# step, and the estimates of the clean picture, the newest first.
 _BASIS = ("y_t", "corrected", "y_0", "y_0 before", "y_0 two before", "y_0 three before")
 
 
@@ -22,7 +22,7 @@ class Sampler(NamedTuple):
     """Coefficients of each step, the noisiest first.
 
     Attributes:
-      gamma: the noise levels at which the network is asked.
+      gamma: the noise levels of the network's calls.
       var: 1 - gamma, to full precision.
       step: the next noisy picture, as a combination of `_BASIS`.
       correct: the corrected picture, likewise; all 0 for samplers that do not correct.
@@ -54,7 +54,7 @@ def ddpm(
     before = _Before(schedule)
     beta = -np.expm1(schedule.log_gamma - before.log_gamma)
     std = np.sqrt(beta if variance == "large" else beta * before.var / schedule.var)
-    std[0] = 0.0  # The last step visited arrives at a picture.
+    std[0] = 0.0  # The last step ends at a picture.
     return _of_order_1(
         schedule,
         from_y_t=np.sqrt(1.0 - beta) * before.var / schedule.var,
@@ -83,7 +83,7 @@ def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Sampler:
 
 
 class _Before:
-    """The levels that the steps of a schedule arrive at; step 0 at a clean picture."""
+    """The target level of each step of a schedule; a clean picture for step 0."""
 
     def __init__(self, schedule: NoiseSchedule):
         self.gamma = np.append(1.0, schedule.gamma[:-1])
@@ -119,8 +119,8 @@ def unipc(schedule: NoiseSchedule, *, order: int) -> Sampler:
 
     Args:
       schedule: the steps to visit.
-      order: 2 or 3, of the predictor; the corrector, which asks the network no more
-        often, adds one.
+      order: 2 or 3, of the predictor; the corrector, which needs no further call of
+        the network, adds one.
     """
     return _multistep(schedule, order=order, corrects=True)
 

@@ -7,7 +7,6 @@ the same and the others may see another state of the disk.
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,11 +16,7 @@ from palette_jax import atomic, parallel
 
 
 class BatchFiles:
-    """Arrays by name, with a file for each batch.
-
-    Attributes:
-      folder: of the files.
-    """
+    """Arrays by name, with a file for each batch."""
 
     def __init__(self, folder: epath.Path, count: int):
         """Opens the files of `count` batches."""
@@ -36,12 +31,8 @@ class BatchFiles:
         """Saves the arrays of a batch atomically."""
         if jax.process_index() == 0:
             file = io.BytesIO()
-            # A name may hold a slash in a zip file, where it would be a folder.
-            renamed: dict[str, Any] = {
-                name.replace("/", "|"): array for name, array in arrays.items()
-            }
-            np.savez(file, **renamed)
-            write_whole(self._path(index), file.getvalue())
+            np.savez(file, allow_pickle=False, **arrays)
+            atomic.write_bytes(self._path(index), file.getvalue())
 
     def join(self) -> dict[str, np.ndarray]:
         """Returns the arrays of all batches, joined along their first axis."""
@@ -50,6 +41,7 @@ class BatchFiles:
 
     def _load(self, index: int) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(self._path(index).read_bytes())) as arrays:
+            # Earlier versions wrote a bar in place of the slash.
             return {name.replace("|", "/"): arrays[name] for name in arrays.files}
 
     def _path(self, index: int) -> epath.Path:
@@ -60,12 +52,6 @@ def on_host_0(is_so: Callable[[], bool]) -> bool:
     """Returns host 0's answer on every host."""
     answer = jax.process_index() == 0 and is_so()
     return bool(parallel.from_host_0(float(answer)))
-
-
-def write_whole(path: epath.Path, content: bytes) -> None:
-    """Writes a file atomically, and creates its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, content)
 
 
 def _is_whole(path: epath.Path) -> bool:

@@ -15,7 +15,6 @@ from jaxtyping import UInt8
 from palette_jax import parallel
 from palette_jax.evaluation import folders, paper, summary, table
 from palette_jax.evaluation.batch_files import BatchFiles
-from palette_jax.evaluation.judge import LPIPS, PIXELS, Judge
 from palette_jax.evaluation.metrics import frechet, pictures
 from palette_jax.evaluation.references import (
     Files,
@@ -23,6 +22,7 @@ from palette_jax.evaluation.references import (
     batch_size,
     statistics_of,
 )
+from palette_jax.evaluation.suite import LPIPS, PIXELS, MetricSuite
 from palette_jax.pictures.image_list import ImageList
 
 
@@ -57,29 +57,24 @@ class Evaluated(NamedTuple):
     reference: Mapping[str, frechet.Statistics]
 
 
-class Folders(NamedTuple):
-    """Folders of saved measurements, of the rows and of the originals."""
-
-    rows: epath.Path
-    originals: epath.Path
-
-
 def evaluate(
-    judge: Judge,
+    suite: MetricSuite,
     found: Pictures,
     reference: Reference | Mapping[str, frechet.Statistics],
-    cache: Folders,
     *,
+    cache: epath.Path,
+    originals_cache: epath.Path,
     refuse_gray: Mapping[str, str],
     check_stop: Callable[[], None] = lambda: None,
 ) -> Evaluated:
     """Measures pictures and returns the rows of the table.
 
     Args:
-      judge: measures the pictures.
+      suite: measures the pictures.
       found: the pictures.
       reference: of Fréchet distances; or its statistics, by feature.
-      cache: folders of saved measurements of exactly these pictures.
+      cache: the folder of saved measurements of exactly these pictures.
+      originals_cache: the folder of those of the originals.
       refuse_gray: folders of the rows that must have colours, for the message.
       check_stop: raises if the program must stop.
 
@@ -88,15 +83,15 @@ def evaluate(
     """
     everything = {"originals": found.originals}
     originals = _measure(
-        judge, found._replace(rows=everything), cache.originals, check_stop, pairs=False
+        suite, found._replace(rows=everything), originals_cache, check_stop, pairs=False
     )
-    measured = _measure(judge, found, cache.rows, check_stop)
+    measured = _measure(suite, found, cache, check_stop)
     statistics = reference
     if isinstance(reference, Reference):
-        if "inception" not in judge.parts:
+        if "inception" not in suite.parts:
             statistics = {}
         elif reference.batches is not None:
-            statistics = statistics_of(judge, reference, check_stop)
+            statistics = statistics_of(suite, reference, check_stop)
     if jax.process_index() != 0:
         return Evaluated({}, {})
     names = list(found.originals)
@@ -105,7 +100,7 @@ def evaluate(
         labels = np.array([found.listed.label(name) for name in names])
     for row, place in refuse_gray.items():
         arrays = (originals if row == "originals" else measured)[PIXELS]
-        shown = [f"{place}/{name}" if place else name for name in names]
+        shown = [f"{place}/{name}" for name in names]
         pictures.refuse_gray_set(arrays[f"{row}/gray"], shown)
     if isinstance(statistics, Reference):
         arrays = originals["inception"]
@@ -128,7 +123,7 @@ def evaluate(
 
 
 def _measure(
-    judge: Judge,
+    suite: MetricSuite,
     found: Pictures,
     folder: epath.Path,
     check_stop: Callable[[], None],
@@ -136,11 +131,11 @@ def _measure(
     pairs: bool = True,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the measurements of each picture by part, on host 0; saves each batch."""
-    names, size = list(found.originals), batch_size(judge.height, judge.width)
+    names, size = list(found.originals), batch_size(suite.height, suite.width)
     starts = range(0, len(names), size)
     parts = {
-        part: BatchFiles(folder / f"{judge.part_name(part)}", len(starts))
-        for part in judge.parts
+        part: BatchFiles(folder / f"{suite.part_name(part)}", len(starts))
+        for part in suite.parts
         if pairs or part not in LPIPS
     }
     for index, start in enumerate(starts):
@@ -150,7 +145,7 @@ def _measure(
         some = names[start : start + size]
 
         def load(files: Files, some: Sequence[str] = some) -> np.ndarray:
-            return _on_all_hosts(judge, [files[name] for name in some], found.square)
+            return _on_all_hosts(suite, [files[name] for name in some], found.square)
 
         rows = {row: load(files) for row, files in found.rows.items()}
         target = load(found.originals) if pairs else None
@@ -160,7 +155,7 @@ def _measure(
         for part in missing:
             check_stop()
             own = {k: v for k, v in rows.items() if k != "mean" or part == PIXELS}
-            arrays = judge.measure(part, own, reference=target, mask=mask)
+            arrays = suite.measure(part, own, reference=target, mask=mask)
             parts[part].save(index, arrays)
         if jax.process_index() == 0:
             what = "pictures" if pairs else "originals"
@@ -172,19 +167,19 @@ def _measure(
 
 
 def _on_all_hosts(
-    judge: Judge, paths: Sequence[epath.PathLike], square: folders.Square | None
+    suite: MetricSuite, paths: Sequence[epath.PathLike], square: folders.Square | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Returns the pictures on every host; host 0 reads them."""
     if jax.process_count() == 1:
         return folders.load(paths, square)
-    loaded = np.zeros((len(paths), judge.height, judge.width, 3), np.uint8)
+    loaded = np.zeros((len(paths), suite.height, suite.width, 3), np.uint8)
     if jax.process_index() == 0:
         loaded = folders.load(paths, square)
     return parallel.gather(loaded[None])[0]
 
 
 def task_results(
-    judge: Judge,
+    suite: MetricSuite,
     rows: Mapping[str, table.Row],
     main: str,
     names: Sequence[str],
@@ -194,14 +189,8 @@ def task_results(
 ) -> dict[str, Any]:
     """Returns the results of a task for table.json.
 
-    Args:
-      judge: measured the pictures.
-      rows: by title.
-      main: the title of the row whose pictures are listed one by one.
-      names: of the pictures, in order.
-      listed: the list of the pictures.
-      reference: a description of the reference of Fréchet distances.
-      protocol: the task, its degradation and the size, to look up the paper's rows.
+    `main` is the row whose pictures are listed one by one; task, degradation and size
+    select the paper's rows.
     """
     expected, why = None, "give --task to see them"
     if protocol["task"]:
@@ -223,5 +212,5 @@ def task_results(
         },
         "paper": expected._asdict() if expected else None,
         "no_paper": why,
-        "warnings": summary.warnings(judge, values, len(names)),
+        "warnings": summary.warnings(suite, values, len(names)),
     }

@@ -14,9 +14,7 @@ from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax.errors import UserError
-from palette_jax.evaluation.metrics.errors import MetricError
-from palette_jax.evaluation.metrics.pictures import some_of
+from palette_jax.errors import MetricError, UserError, some_of
 from palette_jax.pictures import files, match, walk
 from palette_jax.pictures.image_list import ImageList
 
@@ -41,7 +39,7 @@ def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     if not folder.is_dir():
         raise UserError(f"expected a folder of pictures, got {folder}: no folder")
-    found = walk.walk(folder, walk.pillow_endings())
+    found = walk.walk(folder, walk.pillow_extensions())
     if not found.names:
         raise UserError(
             f"expected pictures below {folder}, got none with an extension that Pillow"
@@ -135,11 +133,7 @@ def check_sizes(paths: Sequence[epath.PathLike]) -> tuple[int, int]:
 def load(
     paths: Sequence[epath.PathLike], square: Square | None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Returns the pixels of pictures of one size.
-
-    Args:
-      paths: of the pictures.
-      square: cuts and resizes each; None leaves them as they are.
+    """Returns the pixels of pictures of one size, each made a `square` if given.
 
     Raises:
       PictureError: if one is no picture.

@@ -14,13 +14,7 @@ _TAGS = ("loss", "held_out_loss", "loss_at_level/")
 def of_task(
     workdir: epath.Path, task: str, results: Mapping[str, Any]
 ) -> dict[int, dict[str, Values]]:
-    """Returns the rows of a task by step, from evaluations with the same settings.
-
-    Args:
-      workdir: of the run.
-      task: with the same degradation.
-      results: of one checkpoint; other evaluations must differ only in the checkpoint.
-    """
+    """Returns a task's rows by step, of evaluations that differ only in the step."""
     past = {}
     for path in sorted((workdir / "evaluation").glob("step_*/table.json")):
         try:

@@ -1,4 +1,4 @@
-"""Judges a folder of pictures that any program made. No TensorFlow."""
+"""Measures a folder of pictures that any program made. No TensorFlow."""
 
 import json
 import pathlib
@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 from palette_jax.config import identity
+from palette_jax.errors import MetricError
 from palette_jax.evaluation import evaluator, folders, references, summary
-from palette_jax.evaluation.batch_files import write_whole
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import frechet, weight_files
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures import image_list
 from palette_jax.pictures.protocols import PROTOCOLS
 from palette_jax.restoration.jobs import check_out
@@ -38,42 +37,29 @@ def evaluate(
 ) -> tuple[dict[str, Any], Show]:
     """Writes table.json of a folder of results.
 
-    Args:
-      results: the folder of pictures to judge.
-      reference: the folder of their originals.
-      out: where the table and the measurements go.
-      list_file: names of the pictures that count, and their classes.
-      size: of central squares, to which pictures are resized; None: as they are.
-      protocol: a name out of `PROTOCOLS`.
-      statistics: the file of what Fréchet distances refer to, instead of `reference`.
-      save_statistics: the file to write those statistics to.
-      given: the folder of what the program was given.
-      task: whose figures in the paper are shown, empty for none.
-      degradation: of the task, as the keys of `eval`.
+    The options are those of `palette-jax evaluate`. `degradation` has the keys of
+    `eval`.
 
     Returns:
-      What table.json holds, and what shows the pictures of a name, by what they are.
+      The content of table.json, and a function that returns pictures by name and kind.
 
     Raises:
-      UserError: for folders of which nothing can be said.
+      UserError: for folders that cannot be measured.
     """
     check_out(pathlib.Path(out))
     found = _pictures(results, reference, list_file, size, protocol)
-    judge = _judge(found, size, protocol)
+    suite = _make_suite(found, size, protocol)
     names = list(found.originals)
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
-    about = [size, protocol, judge.height, judge.width, identity.CODE]
-    kept = out / "measured"
-    refers_to, about_reference = _reference(reference, statistics, size, judge, found)
+    about = [size, protocol, suite.height, suite.width, identity.CODE]
+    cache = out / "measured"
+    refers_to, about_reference = _reference(reference, statistics, size, suite, found)
     evaluated = evaluator.evaluate(
-        judge,
+        suite,
         found,
         refers_to,
-        evaluator.Folders(
-            # Results are compared with their originals.
-            kept / identity.digest([about, sums]),
-            kept / identity.digest([about, sums[0]]),
-        ),
+        cache=cache / identity.digest([about, sums]),  # Of results and originals.
+        originals_cache=cache / identity.digest([about, sums[0]]),
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
@@ -86,7 +72,7 @@ def evaluate(
     table = {
         "results": title,
         **evaluator.task_results(
-            judge,
+            suite,
             rows,
             title,
             names,
@@ -96,17 +82,17 @@ def evaluate(
             degradation=degradation or {},
             size=size or 0,
         ),
-        "absent": judge.absent,
+        "absent": suite.absent,
         "protocol": summary.statement(
-            judge,
+            suite,
             pictures=len(names),
-            pictures_hash=references.pictures_hash(judge, sums[1], size),
+            pictures_hash=references.pictures_hash(suite, sums[1], size),
             list_file=pathlib.PurePath(list_file or "").name,
             size=size,
             reference=about_reference,
         ),
     }
-    write_whole(out / "table.json", json.dumps(table, indent=1).encode())
+    atomic.write_text(out / "table.json", json.dumps(table, indent=1))
     kinds = {"result": found.rows["results"], "original": found.originals}
     if given:
         kinds = {"given": folders.pictures(pathlib.Path(given)), **kinds}
@@ -144,14 +130,16 @@ def _pictures(
     )
 
 
-def _judge(found: evaluator.Pictures, size: int | None, protocol: str) -> Judge:
+def _make_suite(
+    found: evaluator.Pictures, size: int | None, protocol: str
+) -> MetricSuite:
     if size:
         height = width = size
     else:
         files = [*found.originals.values(), *found.rows["results"].values()]
         height, width = folders.check_sizes(files)
     parallel.cache_compilations()
-    return Judge(
+    return MetricSuite(
         height,
         width,
         batch_size=min(references.batch_size(height, width), len(found.originals)),
@@ -164,28 +152,28 @@ def _reference(
     folder: pathlib.Path,
     statistics: str | None,
     size: int | None,
-    judge: Judge,
+    suite: MetricSuite,
     found: evaluator.Pictures,
 ) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
-    """Returns what Fréchet distances refer to, and what is said of it."""
+    """Returns the reference of Fréchet distances and its description."""
     if statistics:
         digest = weight_files.sha256(statistics)[:16]
         return frechet.read_public(statistics), {"pictures": 0, "hash": digest}
     everything = folders.pictures(folder)
     sums = folders.checksums(everything)
-    digest = references.pictures_hash(judge, sums, size, seen=True)
+    digest = references.pictures_hash(suite, sums, size, seen=True)
     about_reference = {"pictures": len(everything), "hash": digest}
     if len(everything) == len(found.originals):
         return references.Reference(len(everything), digest), about_reference
-    if found.square is None and "inception" in judge.parts:
+    if found.square is None and "inception" in suite.parts:
         folders.check_sizes(list(everything.values()))
     return references.folder_reference(
-        judge, everything, found.square, digest
+        suite, everything, found.square, digest
     ), about_reference
 
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
-    """Writes those of the deepest feature that there is."""
+    """Writes the statistics of the deepest feature."""
     if not found:
         raise MetricError(
             "expected Inception's weights for --save-statistics, got none; put them"

@@ -8,10 +8,11 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 from palette_jax.config import build_data, identity
 from palette_jax.config.values import task_names
 from palette_jax.data import sources
+from palette_jax.errors import MetricError
 from palette_jax.evaluation import (
     evaluator,
     folders,
@@ -20,11 +21,9 @@ from palette_jax.evaluation import (
     summary,
     table,
 )
-from palette_jax.evaluation.batch_files import write_whole
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import pictures, weight_files
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.restored import SHEET_ROWS, Folders, Restored
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures import image_list, sheets
 from palette_jax.tasks import TASKS
 
@@ -51,11 +50,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str) -> int:
 
 
 class Evaluation:
-    """One checkpoint, measured on the evaluation pictures.
-
-    Attributes:
-      out: folder of the results of this checkpoint.
-    """
+    """One checkpoint, measured on the evaluation pictures."""
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: str):
         """Loads the checkpoint and the metrics, and checks the pictures."""
@@ -78,7 +73,7 @@ class Evaluation:
             self._list = image_list.read(config.data.eval_list)
         size = config.data.image_size
         at_once = min(config.eval.batch_size, references.batch_size(size, size))
-        self._judge = Judge(
+        self._suite = MetricSuite(
             size,
             size,
             batch_size=-(-at_once // jax.process_count()),
@@ -104,7 +99,7 @@ class Evaluation:
         kinds = ["trivial", *saved.samples, *["mean"] * (sample.num_samples > 1)]
         same = identity.digest([self._hash, self._names, identity.CODE])
         evaluated = evaluator.evaluate(
-            self._judge,
+            self._suite,
             evaluator.Pictures(
                 saved.files("original", self._names),
                 {kind: saved.files(kind, self._names) for kind in kinds},
@@ -112,18 +107,19 @@ class Evaluation:
                 listed=self._list,
             ),
             self._reference,
-            evaluator.Folders(folder / "measured", self._root / "originals" / same),
+            cache=folder / "measured",
+            originals_cache=self._root / "originals" / same,
             refuse_gray={},
             check_stop=self._restored.check_stop,
         )
         if jax.process_index() == 0:
-            write_whole(folder / "settings.json", _json(settings))
+            _write(folder / "settings.json", settings)
             self._tasks[task] = self._results(task, evaluated.rows, saved)
             self._write_sheet(task, saved)
-            write_whole(self.out / "table.json", _json(self.results()))
+            _write(self.out / "table.json", self.results())
             # Kept when a later evaluation, of other pictures, replaces the table.
             own = self.results() | {"tasks": {task: self._tasks[task]}}
-            write_whole(folder / "table.json", _json(own))
+            _write(folder / "table.json", own)
 
     def results(self) -> dict[str, Any]:
         """Returns the content of table.json."""
@@ -135,7 +131,7 @@ class Evaluation:
             "eval": self._config.eval.to_dict()
             | {"mask_file": epath.Path(self._config.eval.mask_file).name},
             "protocol": summary.statement(
-                self._judge,
+                self._suite,
                 pictures=len(self._names),
                 pictures_hash=self._hash,
                 list_file=epath.Path(self._config.data.eval_list or "").name,
@@ -143,7 +139,7 @@ class Evaluation:
                 reference=self._about_reference(),
             )
             | summary.statement_of_run(self._config, self._restored.step),
-            "absent": self._judge.absent,
+            "absent": self._suite.absent,
             "tasks": self._tasks,
         }
 
@@ -165,7 +161,7 @@ class Evaluation:
         if jax.process_index() != 0:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
-        return references.pictures_hash(self._judge, sums, size, seen=seen)
+        return references.pictures_hash(self._suite, sums, size, seen=seen)
 
     def _refers_to(self) -> references.Reference:
         """Returns the reference of Fréchet distances: all evaluation pictures."""
@@ -197,7 +193,7 @@ class Evaluation:
         if task != "colorize":
             rows = {name: row.without(_COLOUR) for name, row in rows.items()}
         found_results = evaluator.task_results(
-            self._judge,
+            self._suite,
             rows,
             "model",
             list(saved.files("original", self._names)),
@@ -243,5 +239,5 @@ def _originals(batches: Any) -> Any:
             yield whole["name"][valid].tolist(), whole["y"][valid]
 
 
-def _json(values: Any) -> bytes:
-    return json.dumps(values, indent=1).encode()
+def _write(path: epath.Path, values: Any) -> None:
+    atomic.write_text(path, json.dumps(values, indent=1))

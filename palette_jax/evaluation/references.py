@@ -10,8 +10,8 @@ from etils import epath
 from palette_jax.config import identity
 from palette_jax.evaluation import folders, table
 from palette_jax.evaluation.batch_files import on_host_0
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import frechet
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures.protocols import PROTOCOLS
 
 STATISTICS_FOLDER = "~/.cache/palette_jax/statistics"
@@ -29,7 +29,6 @@ class Reference(NamedTuple):
     """The reference of Fréchet distances.
 
     Attributes:
-      count: number of pictures.
       hash: of the pictures; on host 0.
       batches: returns the pictures between two positions, with their names; None if
         the reference is the originals of the evaluated pictures.
@@ -46,34 +45,32 @@ def batch_size(height: int, width: int) -> int:
 
 
 def pictures_hash(
-    judge: Judge, sums: Mapping[str, int], size: int | None, *, seen: bool = False
+    suite: MetricSuite, sums: Mapping[str, int], size: int | None, *, seen: bool = False
 ) -> str:
-    """Returns a hash of pictures with crop and resize.
+    """Returns a hash of pictures, from their checksums, with crop and resize.
 
-    Args:
-      judge: of the protocol.
-      sums: the checksum of each file.
-      size: of the resized pictures; None without resizing.
-      seen: whether the hash also covers the weights and input of Inception.
+    `seen` also covers the weights and the input of Inception.
     """
-    how = PROTOCOLS[judge.protocol]
-    weights = f"{judge.part_name('inception')} {judge.weights.get('inception')}"
-    return frechet.reference_hash(
-        sums,
-        resize=f"{size} {how.resize}" if size else "none",
-        crop=how.crop if size else "none",
-        weights=f"{weights} {identity.CODE}" if seen else "",
+    how = PROTOCOLS[suite.protocol]
+    weights = f"{suite.part_name('inception')} {suite.weights.get('inception')}"
+    return identity.digest(
+        {
+            "crop": how.crop if size else "none",
+            "files": sorted(sums.items()),
+            "resize": f"{size} {how.resize}" if size else "none",
+            "weights": f"{weights} {identity.CODE}" if seen else "",
+        }
     )
 
 
 def folder_reference(
-    judge: Judge, everything: Files, square: folders.Square | None, digest: str
+    suite: MetricSuite, everything: Files, square: folders.Square | None, digest: str
 ) -> Reference:
     """Returns a reference of all pictures of a folder, whose hash is `digest`."""
     names = list(everything)
 
     def batches(start: int, stop: int) -> Iterable[tuple[list[str], np.ndarray]]:
-        size = batch_size(judge.height, judge.width)
+        size = batch_size(suite.height, suite.width)
         for first in range(start, stop, size):
             some = names[first : min(first + size, stop)]
             yield some, folders.load([everything[name] for name in some], square)
@@ -82,7 +79,7 @@ def folder_reference(
 
 
 def statistics_of(
-    judge: Judge, reference: Reference, check_stop: Callable[[], None]
+    suite: MetricSuite, reference: Reference, check_stop: Callable[[], None]
 ) -> dict[str, frechet.Statistics]:
     """Returns the statistics of pictures from the cache, or computes them in chunks.
 
@@ -104,7 +101,7 @@ def statistics_of(
             stop = min(start + _CHUNK, reference.count)
             for names, loaded in reference.batches(start, stop):
                 check_stop()
-                arrays = judge.measure("inception", {"originals": loaded})
+                arrays = suite.measure("inception", {"originals": loaded})
                 if is_first:
                     more = table.statistics(arrays, "originals", names)
                     found = _merge(found, more)

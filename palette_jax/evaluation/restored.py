@@ -14,14 +14,14 @@ from etils import epath
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from palette_jax import parallel, processes
+from palette_jax import atomic, parallel, processes
 from palette_jax.config import build, build_data
-from palette_jax.evaluation.batch_files import on_host_0, write_whole
+from palette_jax.evaluation.batch_files import on_host_0
 from palette_jax.evaluation.metrics import distortion, pictures
+from palette_jax.pictures import walk
 from palette_jax.training import checkpoints, manifest
 
 SHEET_ROWS = 16
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
@@ -31,10 +31,8 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     """
     stems: dict[str, str] = {}
     for name in names:
-        has_ending = name.lower().endswith(_EXTENSIONS)
-        stem = name.rsplit(".", 1)[0] if has_ending else name
         wanted = itertools.chain(
-            [stem], (f"{name}{'_' * n}" for n in itertools.count())
+            [walk.stem(name)], (f"{name}{'_' * n}" for n in itertools.count())
         )
         stems[next(text for text in wanted if text not in stems)] = name
     return {name: stem for stem, name in stems.items()}
@@ -47,7 +45,6 @@ class Folders:
     trivial baseline), `sample_0` and so on, and the `mean` of several samples.
 
     Attributes:
-      folder: of the folders.
       samples: the kinds of the results.
     """
 
@@ -99,8 +96,6 @@ class Restored:
     """Restores the evaluation pictures with a checkpoint.
 
     Attributes:
-      source: the evaluation pictures.
-      step: of the checkpoint.
       fingerprint: a hash of its files; empty for checkpoints of first versions.
     """
 
@@ -141,10 +136,6 @@ class Restored:
         """Yields each batch of a task without its padding, and its results.
 
         Every host gets all batches, and host 0 writes the files.
-
-        Args:
-          task: a task of the model.
-          saved: the folders of the results; existing results are skipped.
 
         Raises:
           Stopped: on a request to stop.
@@ -190,4 +181,4 @@ class Restored:
 def _write_png(path: epath.Path, picture: UInt8[np.ndarray, "..."]) -> None:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    write_whole(path, file.getvalue())
+    atomic.write_bytes(path, file.getvalue())

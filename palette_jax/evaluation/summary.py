@@ -7,8 +7,8 @@ import ml_collections
 from etils import epath
 
 from palette_jax.evaluation import table
-from palette_jax.evaluation.judge import Judge
 from palette_jax.evaluation.metrics import structure
+from palette_jax.evaluation.suite import MetricSuite
 from palette_jax.pictures.protocols import PROTOCOLS
 
 ORIGINALS = "original pictures"
@@ -17,7 +17,7 @@ QUANTISATION = "8 bits, rounded"
 
 
 def statement(
-    judge: Judge,
+    suite: MetricSuite,
     *,
     pictures: int,
     pictures_hash: str,
@@ -26,9 +26,9 @@ def statement(
     reference: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the settings that all numbers of an evaluation depend on."""
-    how = PROTOCOLS[judge.protocol]
+    how = PROTOCOLS[suite.protocol]
     return {
-        "name": judge.protocol,
+        "name": suite.protocol,
         "pictures": pictures,
         "pictures_hash": pictures_hash,
         "list": list_file,
@@ -36,7 +36,7 @@ def statement(
         "resize": f"to {size} x {size} pixels: {how.resize}" if size else "none",
         "quantisation": QUANTISATION,
         "reference": dict(reference),
-        "weights": judge.weights,
+        "weights": suite.weights,
     }
 
 
@@ -78,9 +78,11 @@ def statement_lines(values: Mapping[str, Any]) -> dict[str, str]:
     return texts
 
 
-def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list[str]:
+def warnings(
+    suite: MetricSuite, rows: Mapping[str, table.Values], count: int
+) -> list[str]:
     """Returns the warnings about the numbers of a table."""
-    notes = list(judge.warnings)
+    notes = list(suite.warnings)
     titles = table.titles(list(rows.values()))
     if count < table.MIN_PICTURES_FOR_FID and any(t.startswith("FID") for t in titles):
         notes.append(
@@ -88,20 +90,20 @@ def warnings(judge: Judge, rows: Mapping[str, table.Values], count: int) -> list
             " number; compare it only with FIDs of the same pictures, and publish FIDs"
             f" of {table.MIN_PICTURES_FOR_FID:,} or more"
         )
-    if "MS-SSIM" in titles and judge.num_scales < structure.MAX_SCALES:
+    if "MS-SSIM" in titles and suite.num_scales < structure.MAX_SCALES:
         notes.append(
-            f"MS-SSIM is over {judge.num_scales} of its {structure.MAX_SCALES} scales,"
+            f"MS-SSIM is over {suite.num_scales} of its {structure.MAX_SCALES} scales,"
             " because the pictures are small; do not compare it with other sizes"
         )
     return notes
 
 
-def absent_lines(absent: Mapping[str, str]) -> list[str]:
-    """Returns a line for each reason why metrics are absent."""
-    reasons: dict[str, list[str]] = {}
-    for title, why in absent.items():
-        reasons.setdefault(why, []).append(title)
-    return [f"absent: {', '.join(titles)}: {why}" for why, titles in reasons.items()]
+def absent(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Returns the reasons of absent metrics, with the titles that share a reason."""
+    titles: dict[str, list[str]] = {}
+    for title, why in reasons.items():
+        titles.setdefault(why, []).append(title)
+    return {", ".join(names): why for why, names in titles.items()}
 
 
 def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
@@ -135,7 +137,7 @@ def _how(results: Mapping[str, Any]) -> list[str]:
     texts = statement_lines(results["protocol"])
     return [
         "",
-        *absent_lines(results["absent"]),
+        *(f"absent: {ts}: {why}" for ts, why in absent(results["absent"]).items()),
         *(f"{name}: {what}" for name, what in texts.items()),
     ]
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from palette_jax.evaluation.judge import PIXELS
 from palette_jax.evaluation.metrics import (
     bootstrap,
     frechet,
@@ -14,10 +13,11 @@ from palette_jax.evaluation.metrics import (
     kernel,
     scores,
 )
+from palette_jax.evaluation.suite import PIXELS
 
 Values = dict[str, float]
 Measured = Mapping[str, Mapping[str, np.ndarray]]
-"""By part, the arrays that `Judge.measure` returns, by `row/output`."""
+"""By part, the arrays that `MetricSuite.measure` returns, by `row/output`."""
 
 MIN_PICTURES_FOR_FID = 10_000
 _FID_5K = 5000

@@ -58,15 +58,15 @@ def import_weights(
         "image_size": image_size,
         "head_features": head_features,
         "num_heads": num_heads,
-        "new_attention_order": new_attention_order,
     }
+    given = {name: value for name, value in options.items() if value is not None}
     path = epath.Path(path)
     try:
         if path.is_dir():
             return diffusers.load_folder(
                 path, image_size=image_size, noisy_first=noisy_first
             )
-        return _from_file(path, options)
+        return _from_file(path, new_attention_order, given)
     except WeightsError:
         raise
     except OSError as error:
@@ -80,18 +80,22 @@ def import_weights(
         ) from error
 
 
-def _from_file(path: epath.Path, options: Mapping[str, Any]) -> Imported:
+def _from_file(
+    path: epath.Path, new_attention_order: bool, given: dict[str, int]
+) -> Imported:
     if not path.exists():
         raise WeightsError(f"expected weights at {path}, got nothing there")
     if path.suffix == ".safetensors":
         if is_ours(path):
-            return _ours(path, options["image_size"])
+            return _ours(path, given.get("image_size"))
         state = unwrapped(read_safetensors(path)[0])
     else:
         state = read_torch(path)
     for layout in (janspiry, guided_diffusion):
         if layout.is_layout(state):
-            return layout.convert(state, **options)
+            return layout.convert(
+                state, new_attention_order=new_attention_order, **given
+            )
     raise WeightsError(_unknown(path, state))
 
 

@@ -40,11 +40,7 @@ def load_folder(
 ) -> Imported:
     """Converts the folder of a network, or of a pipeline with a `unet`.
 
-    Args:
-      folder: with config.json and the weights.
-      image_size: in pixels, if the config has none.
-      noisy_first: whether the noisy picture's channels precede the source's in networks
-        with a source image.
+    The options are those of `convert.import_weights`.
 
     Raises:
       WeightsError: if something is missing or unsupported.
@@ -93,13 +89,6 @@ def convert(
     notes: Iterable[str] = (),
 ) -> Imported:
     """Converts a state dict and its config.
-
-    Args:
-      state: arrays by name.
-      config: of the network.
-      image_size: in pixels, if the config has none.
-      noisy_first: whether the noisy picture's channels precede the source's.
-      notes: for the report.
 
     Raises:
       WeightsError: if state and config do not match, or are unsupported.

@@ -31,25 +31,21 @@ def is_layout(state: Mapping[str, np.ndarray]) -> bool:
 def convert(
     state: Mapping[str, np.ndarray],
     *,
-    image_size: int | None = None,
-    head_features: int | None = None,
-    num_heads: int | None = None,
     new_attention_order: bool = False,
+    **given: int,
 ) -> Imported:
     """Converts a state dict.
 
     Args:
       state: arrays by name.
-      image_size: in pixels; optional for published networks.
-      head_features: channels of an attention head (`num_head_channels` there).
-      num_heads: in place of `head_features`, if it is the same at all levels.
       new_attention_order: guided-diffusion's flag of that name.
+      given: `image_size`, and `head_features` (`num_head_channels` there) or
+        `num_heads`; optional for published networks.
 
     Raises:
       WeightsError: for another layout, a class-conditional network or a classifier.
     """
     _refuse(state)
-    given = options(image_size, head_features, num_heads)
     fields = infer_fields(
         state, embedding="time_embed", published=_PUBLISHED, given=given
     )
@@ -76,18 +72,6 @@ def convert(
         ],
     )
     return Imported(params, config_of(fields) | {"sample": {"clip": True}}, report)
-
-
-def options(
-    image_size: int | None, head_features: int | None, num_heads: int | None
-) -> dict[str, int]:
-    """Returns the given options; `num_heads` excludes `head_features`."""
-    given = {
-        "image_size": image_size,
-        "head_features": head_features,
-        "num_heads": num_heads,
-    }
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def assumed(fields: Mapping[str, Any], given: Mapping[str, int]) -> Iterator[str]:

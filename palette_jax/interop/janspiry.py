@@ -37,10 +37,8 @@ def is_layout(state: Mapping[str, np.ndarray]) -> bool:
 def convert(
     state: Mapping[str, np.ndarray],
     *,
-    image_size: int | None = None,
-    head_features: int | None = None,
-    num_heads: int | None = None,
     new_attention_order: bool = False,
+    **given: int,
 ) -> Imported:
     """Converts a state dict; the arguments are those of `guided_diffusion.convert`.
 
@@ -58,7 +56,6 @@ def convert(
         for key, array in state.items()
         if key not in _BUFFERS
     }
-    given = guided_diffusion.options(image_size, head_features, num_heads)
     fields = guided_diffusion.infer_fields(
         unet, embedding="cond_embed", published=_PUBLISHED, given=given
     )

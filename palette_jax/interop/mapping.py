@@ -159,15 +159,6 @@ def convert(
 ) -> tuple[Params, Report]:
     """Applies the rules.
 
-    Args:
-      state: their arrays by name.
-      rules: one for each of our arrays.
-      fields: of our `UNet`.
-      layout: its name, for messages.
-      named: returns the name in the file for a key.
-      ignored: keys without a rule, with the reason.
-      notes: for the report.
-
     Raises:
       WeightsError: if a key is missing or unused, or has a wrong shape.
     """

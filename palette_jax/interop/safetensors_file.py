@@ -1,6 +1,5 @@
 """Reads and writes `.safetensors` files: named tensors, no code."""
 
-import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from palette_jax import atomic
 from palette_jax.errors import WeightsError
 from palette_jax.types import Params
 
-_FORMAT = "palette_jax"
+FORMAT = "palette_jax"
 _MAX_HEADER = 100_000_000
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _DTYPES = {
@@ -90,84 +89,25 @@ def export_safetensors(
 ) -> None:
     """Writes weights under names such as `down_0_0/conv_in/kernel`.
 
-    Args:
-      params: the weights.
-      path: of the new file.
-      config: the configuration of their training, stored as JSON in the metadata for
-        `import_weights`.
-      dtype: of the numbers in the file.
+    The metadata holds the config of their training as JSON, for `import_weights`.
     """
     import safetensors.numpy
 
     flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
     # The writer copies the memory: a transposed view would be written wrong.
     arrays = {name: np.ascontiguousarray(leaf, dtype) for name, leaf in flat.items()}
-    metadata = {"format": _FORMAT, "config": json.dumps(config or {})}
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": FORMAT, "config": json.dumps(config or {})}
     atomic.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
-def export_parts(
-    params: Params,
-    path: epath.PathLike,
-    *,
-    config: Mapping[str, Any],
-    max_bytes: int,
-) -> list[epath.Path]:
-    """Writes weights in bfloat16 as files such as `NAME-00001-of-00004.safetensors`.
-
-    `import_safetensors` of any part reads all parts.
-
-    Args:
-      params: the weights.
-      path: of the files, before `-00001-of-...`.
-      config: the configuration of their training; in each file.
-      max_bytes: of a file.
-
-    Raises:
-      WeightsError: if a single array is larger than a file.
-    """
-    import safetensors.numpy
-
-    flat = flax.traverse_util.flatten_dict(jax.device_get(params), sep="/")
-    metadata = {"format": _FORMAT, "config": json.dumps(config)}
-    # The header has the name and offset of each array, which need far less than this.
-    free = max_bytes - 1024 - len(json.dumps(metadata))
-    parts: list[dict[str, np.ndarray]] = [{}]
-    used = 0
-    for name, leaf in flat.items():
-        array = np.ascontiguousarray(leaf, jnp.bfloat16)
-        size = array.nbytes + len(name) + 200
-        if size > free:
-            raise WeightsError(
-                f"expected arrays that fit into files of {max_bytes:,} bytes, got"
-                f" {name} with {array.nbytes:,}; take a narrower network"
-            )
-        if used + size > free:
-            parts.append({})
-            used = 0
-        parts[-1][name] = array
-        used += size
-    path, count = epath.Path(path), len(parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = [_part_name(path.name, i + 1, count) for i in range(count)]
-    files = [path.parent / name for name in names]
-    # All parts are written before the first replaces an older file.
-    with contextlib.ExitStack() as stack:
-        for file, part in zip(files, parts, strict=True):
-            written = stack.enter_context(atomic.writing(file))
-            written.write_bytes(safetensors.numpy.save(part, metadata))
-    return files
-
-
-def _part_name(stem: str, index: int, count: int) -> str:
+def part_name(stem: str, index: int, count: int) -> str:
+    """Returns the name of a part, counted from 1."""
     return f"{stem}-{index:05}-of-{count:05}.safetensors"
 
 
 def is_ours(path: epath.PathLike) -> bool:
     """Returns whether `export_safetensors` wrote the file."""
-    return read_metadata(path).get("format") == _FORMAT
+    return read_metadata(path).get("format") == FORMAT
 
 
 def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
@@ -182,7 +122,7 @@ def import_safetensors(path: epath.PathLike) -> tuple[Params, dict[str, Any]]:
     metadata: dict[str, str] = {}
     for part in _parts(epath.Path(path)):
         more, metadata = read_safetensors(part)
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") != FORMAT:
             raise WeightsError(
                 f"{part}: expected a file of `palette-jax export`, got one with the"
                 f" format {metadata.get('format')!r}"
@@ -198,7 +138,7 @@ def _parts(path: epath.Path) -> list[epath.Path]:
     if match is None:
         return [path]
     stem, count = match[1], int(match[3])
-    names = [_part_name(stem, i + 1, count) for i in range(count)]
+    names = [part_name(stem, i + 1, count) for i in range(count)]
     missing = [name for name in names if not (path.parent / name).exists()]
     if missing:
         raise WeightsError(

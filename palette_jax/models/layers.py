@@ -20,12 +20,7 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def add_bias(h: Float[Array, "b *n c"], bias: Float[Array, "..."]) -> Array:
-    """Adds a float32 bias to features of any type; sums its gradient in float32.
-
-    Args:
-      h: the features.
-      bias: with a shape that broadcasts to `h`.
-    """
+    """Adds a float32 bias to features of any type; sums its gradient in float32."""
     # Broadcast first, cast after: backward, the cast comes before the sum.
     return h + jnp.broadcast_to(bias, h.shape).astype(h.dtype)
 

@@ -32,14 +32,7 @@ class GroupNorm(nn.Module):
         *,
         silu: bool = False,
     ) -> Float[Array, "b *hw c"]:
-        """Returns the normalised features times 1 + scale, plus shift.
-
-        Args:
-          h: the features.
-          scale: of each picture's channels.
-          shift: the same.
-          silu: whether to apply SiLU to the result.
-        """
+        """Returns the normalised features times 1 + scale, plus shift; then SiLU."""
         groups = math.gcd(self.groups, h.shape[-1])
         gain, bias = _Affine(name="norm")(h.shape[-1])
         affine = jax.tree.map(jnp.float32, (gain, bias, scale, shift))

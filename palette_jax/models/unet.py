@@ -24,8 +24,8 @@ class UNet(nn.Module):
     """Predicts the noise in `y_t` from the source `x` and the noise level.
 
     The defaults are the paper's 256x256 network: ADM's class-conditional network
-    without
-    classes and with the source concatenated to its input, 552,814,083 parameters.
+    without classes and with the source concatenated to its input, 552,814,083
+    parameters.
 
     `attention` is the study of the paper's Table 5. The table prints 552, 552, 624 and
     603 million parameters (truncated) for the first four values but no structure. The

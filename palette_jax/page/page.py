@@ -138,10 +138,7 @@ def launch_options(
 ) -> dict[str, Any]:
     """Returns arguments of `Blocks.launch`: no external fonts, no large files.
 
-    Args:
-      limits: of the host.
-      host: the address that the server listens at.
-      allowed: host names of a web server in front.
+    `allowed` are host names of a web server in front.
     """
     guarded = Middleware(
         Guard,

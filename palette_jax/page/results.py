@@ -1,20 +1,22 @@
 """Writes the result files of a session, and the dict that the page shows of them."""
 
 import pathlib
+import shlex
 import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from palette_jax.page.as_command import as_command
 from palette_jax.page.sessions import inline
 from palette_jax.restoration.progress import Stopped
 from palette_jax.restoration.result import Result
+from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import colorize, uncrop
 
 _VIEW_SIZE = 2048  # Of an overlay.
@@ -95,6 +97,31 @@ def _before(result: Result) -> UInt8[np.ndarray, "h w 3"]:
         edges = uncrop.margins(pixels.shape, result.settings.extend)
         return np.pad(pixels, (*edges, (0, 0)), constant_values=128)
     return pixels
+
+
+def as_command(name: str, settings: Settings, about: Mapping[str, Any]) -> str:
+    """Returns the `palette-jax restore` command that writes the same file."""
+    given = {
+        "task": settings.task,
+        "checkpoint": about.get("checkpoint"),
+        "mask": about.get("mask"),
+        "hints": about.get("hints"),
+        "quality-preset": settings.quality,
+        "sampler": settings.sampler,
+        "num-steps": settings.num_steps,
+        "seed": settings.seed or None,
+        "extend": ",".join(
+            f"{side}={share!r}"
+            for side, share in settings.extend._asdict().items()
+            if share
+        ),
+        "large": None if settings.large == "auto" else settings.large,
+    }
+    flags = [f"--{flag}={value}" for flag, value in given.items() if value]
+    if settings.keep_luminance:
+        flags.append("--keep-luminance")
+    photo = f"./{name}" if name.startswith("-") else name
+    return shlex.join(["palette-jax", "restore", photo, *flags])
 
 
 def in_words(seconds: float) -> str:

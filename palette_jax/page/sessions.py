@@ -20,8 +20,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
-from palette_jax.restoration import canvas, masks
+from palette_jax.pictures import files, masks
+from palette_jax.restoration import canvas
 
 _VIEW_SIZE = 2048  # Longer side of the picture that the browser shows.
 _PATIENCE = 5.0  # Seconds that the ending server waits for computations.
@@ -98,12 +98,6 @@ class Session:
         self, upload: str, name: str, limits: Limits, *, image_size: int
     ) -> dict[str, Any]:
         """Takes over an uploaded picture; returns what the browser shows of it.
-
-        Args:
-          upload: the path of the uploaded file.
-          name: the user's name of the file.
-          limits: of the host.
-          image_size: of the network.
 
         Raises:
           UserError: if the file is no picture, or too large.

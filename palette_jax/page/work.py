@@ -23,8 +23,7 @@ from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.page import results
 from palette_jax.page.sessions import Limits, Session, WaitingQueue, inline
-from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.pictures import files, masks
 from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import made_from
@@ -46,13 +45,7 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Yields the states of a restoration for the page; the last one has the files.
 
-    Args:
-      restorer: the network.
-      limits: of the host.
-      waiting: the queue for the device.
-      session: of the page.
-      drawn: mask, hints and edges, the value of `paletteEditor.value()`.
-      choices: fields of `Settings`.
+    `drawn` is the value of `paletteEditor.value()`; `choices` has fields of `Settings`.
     """
     session.stop.set()  # Any earlier computation of this page.
     stop = session.stop = threading.Event()

@@ -42,8 +42,6 @@ class Photo:
       deep: the values of a single channel with 16 bits, else None.
       icc_profile: the colour profile, None for sRGB.
       exif: date, camera and so on, without the rotation, which is applied.
-      format: of the file, by Pillow's name.
-      name: of the file, for messages.
       warnings: conversions on reading.
       dpi: pixels per inch, across and down, if the file has them.
       gamma: see `modes.gamma_of`; None for sRGB, or with a profile.
@@ -262,7 +260,6 @@ def write(
         if text is not None:
             options["comment"] = f"{_KEY} {text}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.writing(path) as part, part.open("wb") as file:
             image.save(file, format="PNG" if is_png else "JPEG", **options)
     except (OSError, ValueError) as error:

@@ -27,7 +27,6 @@ class ImageList:
     start with '#' are skipped.
 
     Attributes:
-      path: of the file.
       lines: without slash, with their labels.
       labels: the class by path, for lines with a label.
     """

@@ -6,7 +6,7 @@ Exact names come first; ambiguous names are refused.
 import collections
 from collections.abc import Iterable, Sequence
 
-from palette_jax.errors import UserError
+from palette_jax.errors import UserError, some_of
 from palette_jax.pictures import image_list
 from palette_jax.pictures.walk import stem
 
@@ -72,10 +72,9 @@ def find_listed(
         else:
             meant[line] = found
     if missing:
-        more = ", ..." if len(missing) > 5 else ""
         raise UserError(
             f"expected pictures for all names in {place}, got none for {len(missing)}:"
-            f" {', '.join(missing[:5])}{more}"
+            f" {some_of(missing)}"
         )
     return meant
 

@@ -14,11 +14,6 @@ def with_means(
 
     The difference of both is averaged over squares and interpolated. Detail finer than
     a square does not change.
-
-    Args:
-      picture: the result of a restoration.
-      given: its input.
-      side: of the squares, in pixels.
     """
     difference = given.astype(np.float32) - picture
     smooth = np.stack([_smooth(d, side) for d in np.moveaxis(difference, -1, 0)], -1)

@@ -13,6 +13,7 @@ from palette_jax import atomic
 
 HEAD = 18  # Pixels of the line of titles.
 _GAP = 2  # Pixels between pictures.
+_MIN_SIZE = 96  # Pixels of a picture on a sheet.
 
 
 def rows(
@@ -46,13 +47,12 @@ def contact_sheet(
     pictures: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]],
     *,
     with_deviation: bool = False,
-    min_size: int = 96,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Arranges `rows` of pictures of one size below a line of titles.
 
-    Small pictures are enlarged to at least `min_size`, without smoothing.
+    Small pictures are enlarged to at least 96 pixels, without smoothing.
     """
-    scale = -(-min_size // pictures[0][0].shape[1])
+    scale = -(-_MIN_SIZE // pictures[0][0].shape[1])
     edge = ((0, _GAP), (0, _GAP), (0, 0))
     lines = [
         np.concatenate(
@@ -82,11 +82,11 @@ def _head(titles: Sequence[str], width: int) -> UInt8[np.ndarray, "head width 3"
 
 
 def labelled(
-    tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]], *, columns: int = 6
+    tiles: Sequence[tuple[UInt8[np.ndarray, "side side 3"], str]],
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Arranges pictures of one size in a grid, each above its label."""
     side, lines = tiles[0][0].shape[0], 3
-    columns = min(columns, len(tiles))
+    columns = min(6, len(tiles))
     width, height = side + _GAP, side + lines * HEAD + _GAP
     sheet = Image.new(
         "RGB", (columns * width, -(-len(tiles) // columns) * height), "white"
@@ -105,6 +105,5 @@ def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> No
     """Writes a picture, on host 0."""
     if jax.process_index() != 0:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.writing(path) as part, part.open("wb") as file:
         Image.fromarray(image).save(file, format="PNG")

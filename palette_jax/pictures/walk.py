@@ -18,54 +18,56 @@ class Walk(NamedTuple):
 
     Attributes:
       names: of the pictures, as paths below the folder with slashes, sorted.
-      left_out: of all other files, except hidden ones.
+      skipped: of all other files, except hidden ones.
     """
 
     names: list[str]
-    left_out: list[str]
+    skipped: list[str]
 
     def summary(self) -> str:
         """Returns the number of skipped files by extension, as text."""
-        endings = collections.Counter(ending(name) or "none" for name in self.left_out)
-        listed = ", ".join(f"{count} {what}" for what, count in endings.most_common())
-        return f"{len(self.left_out)} skipped by extension ({listed})"
+        counts = by_extension(self.skipped).items()
+        listed = ", ".join(f"{count} {what}" for what, count in counts)
+        return f"{len(self.skipped)} skipped by extension ({listed})"
 
 
-def pillow_endings() -> tuple[str, ...]:
+def pillow_extensions() -> tuple[str, ...]:
     """Returns the file extensions that Pillow reads, in lower case."""
     known = Image.registered_extensions().items()
     return tuple(sorted(end for end, name in known if name in Image.OPEN))
 
 
-def ending(name: str) -> str:
+def extension(name: str) -> str:
     """Returns the extension of a file name in lower case, such as `.jpg`, or empty."""
     return os.path.splitext(name)[1].lower()
 
 
+def by_extension(names: Iterable[str]) -> dict[str, int]:
+    """Returns the number of files of each extension, the most frequent first."""
+    counts = collections.Counter(extension(name) or "none" for name in names)
+    return dict(counts.most_common())
+
+
 def stem(name: str) -> str:
     """Returns a path without the extension of a picture; keeps other dots."""
-    end = ending(name)
-    return name[: -len(end)] if end and end in _endings() else name
+    end = extension(name)
+    return name[: -len(end)] if end in _extensions() else name
 
 
 @functools.cache
-def _endings() -> frozenset[str]:
-    return frozenset(pillow_endings())
+def _extensions() -> frozenset[str]:
+    return frozenset(pillow_extensions())
 
 
-def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
+def walk(folder: epath.PathLike, extensions: Sequence[str]) -> Walk:
     """Lists the files below a folder, each real file once.
 
     Skips hidden files and folders, and folders of thumbnails. Follows links to folders,
     but lists each folder only once, also in loops.
-
-    Args:
-      folder: local or gs://; it exists.
-      endings: file extensions of pictures, in lower case.
     """
     is_local = "://" not in str(folder)
     names = sorted(_local(str(folder)) if is_local else _remote(epath.Path(folder)))
-    pictures = [name for name in names if ending(name) in endings]
+    pictures = [name for name in names if extension(name) in extensions]
     chosen = set(pictures)
     return Walk(pictures, [name for name in names if name not in chosen])
 

@@ -95,8 +95,6 @@ class Topology:
     """Devices to plan for.
 
     Attributes:
-      name: as it was asked for.
-      chip: what each of the devices can do.
       devices: of JAX, to compile for; one of this machine's CPU stands for a GPU.
       compiles: whether there is a compiler for them here; if not, all is estimated.
       effort: of a TPU's compiler. `quick` takes a tenth of the time of `full`, which a

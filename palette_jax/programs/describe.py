@@ -10,12 +10,7 @@ from palette_jax.config.values import flatten
 
 
 def describe(config: ml_collections.ConfigDict, *, trains: bool) -> int:
-    """Prints the resolved config, the network's size and how a batch is split.
-
-    Args:
-      config: of the run.
-      trains: whether the pictures to train on are read.
-    """
+    """Prints the resolved config, the network's size and how a batch is split."""
     listed = config.data.source in ("folder", "paired")
     if not trains and (listed or config.data.eval_folder):
         print(f"pictures: {len(build_data.eval_source(config))} to evaluate on")

@@ -7,7 +7,7 @@ from etils import epath
 
 from palette_jax.config import identity
 from palette_jax.config.values import flatten, from_dict
-from palette_jax.errors import UserError
+from palette_jax.errors import UserError, some_of
 from palette_jax.training import checkpoints
 
 
@@ -33,7 +33,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     a, b = (set(about.get("held_out_names") or ()) for about in (first, second))
     for which, only in (("first", a - b), ("second", b - a)):
         if only:
-            shown = ", ".join(sorted(only)[:5]) + (", ..." if len(only) > 5 else "")
+            shown = some_of(sorted(only))
             lines.append(f"held out in the {which} run only: {len(only)}: {shown}")
     return lines
 

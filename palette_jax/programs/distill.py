@@ -32,13 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the new run; the same command resumes it",
     )
-    parser.add_argument(
-        *("--dry-run", "--dry_run"),
-        action="store_true",
-        help="check everything, print the resolved config, and stop",
-    )
     parser.set_defaults(profile=None)
-    runs.add_process_flags(parser)
+    runs.add_start_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`palette-jax doctor`: checks the installation, and says what to do."""
+"""`palette-jax doctor`: checks the installation and prints how to fix it."""
 
 import argparse
 import importlib.util
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from palette_jax import parallel
+from palette_jax import installation, parallel
 from palette_jax.config.build_restorer import (
     SHIPPED,
     checkpoints_of,
@@ -19,9 +19,8 @@ from palette_jax.config.build_restorer import (
 )
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
+from palette_jax.installation import Finding
 from palette_jax.pictures import files
-from palette_jax.programs import installation
-from palette_jax.programs.installation import Finding
 from palette_jax.training import checkpoints
 
 
@@ -55,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
             wrong += finding.state == "wrong"
             print(f"  {finding.state:5}  {finding.what}")
             if finding.fix:
-                print(f"         to do: {finding.fix}")
-    print("all is well" if not wrong else f"{wrong} to put right, see above")
+                print(f"         fix: {finding.fix}")
+    print("all is well" if not wrong else f"{wrong} problems, see above")
     return 1 if wrong else 0
 
 
@@ -110,7 +109,7 @@ def _pictures(folder: pathlib.Path) -> Iterator[Finding]:
 
 def _checkpoint(named: str | None) -> Iterator[Finding]:
     if named is None:
-        yield Finding("ok", "not asked for; --checkpoint=DIR checks one")
+        yield Finding("ok", "none given; --checkpoint=DIR checks one")
     elif named.endswith(".safetensors"):
         yield from _weights_file(epath.Path(named))
     else:
@@ -140,7 +139,7 @@ def _run(folder: epath.Path) -> Iterator[Finding]:
             continue
         fix = f"move {folder / str(step)} away"
         if sound:
-            fix += f"; the newest that is sound, step {sound[0]}, is taken"
+            fix += f"; commands use the newest sound one, step {sound[0]}"
         yield Finding("wrong", f"step {step}: {problem}", fix)
 
 
@@ -156,7 +155,7 @@ def _weights_file(path: epath.Path) -> Iterator[Finding]:
     else:
         yield Finding(
             "wrong",
-            f"{path} holds numbers that are not finite",
+            f"{path} has numbers that are not finite",
             "its training has failed: export an earlier checkpoint",
         )
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the originals, with the same names except for extensions",
     )
-    add_judging(parser)
+    add_settings(parser)
     parser.add_argument(
         "--statistics",
         metavar="FILE",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_judging(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the measurement."""
     parser.add_argument(
         "--list",
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         pathlib.Path(args.results),
         pathlib.Path(args.reference),
         out,
-        **judging(args),
+        **settings(args),
         statistics=args.statistics,
         save_statistics=args.save_statistics,
         given=args.given,
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def judging(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns what the flags of `add_judging` say, and checks it."""
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings of the measurement by their flags, checked."""
     if args.size is not None and args.size < 1:
         raise UserError(f"expected --size of 1 pixel or more, got {args.size}")
     return {"list_file": args.list, "size": args.size, "protocol": args.protocol}

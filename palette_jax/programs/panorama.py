@@ -13,6 +13,7 @@ from palette_jax.programs import photo_flags
 from palette_jax.restoration import panorama
 from palette_jax.restoration.jobs import Job, check_out
 from palette_jax.restoration.progress import Progress
+from palette_jax.restoration.runner import progress_bar
 from palette_jax.tasks import Sides
 
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{min(done, len(turns))} of {len(turns)} extensions exist already")
     for warning in restorer.check(settings) if done < len(turns) else ():
         print(warning, file=sys.stderr)
-    with photo_flags.progress_bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(path.name, total=None)
 
         def advance(progress: Progress) -> None:

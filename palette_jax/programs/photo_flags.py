@@ -2,18 +2,7 @@
 
 import argparse
 import dataclasses
-import sys
 from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from palette_jax.restoration.settings import (
     LARGE,
@@ -129,18 +118,3 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")
     return int(text)
-
-
-def progress_bar() -> Progress:
-    """Returns a bar with the time left, on the error output."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        redirect_stdout=sys.stdout.isatty(),
-        speed_estimate_period=3600,  # A step of a large picture takes minutes.
-    )

@@ -8,10 +8,8 @@ from typing import Any
 
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
+from palette_jax.pictures import files, masks
 from palette_jax.programs import photo_flags
-from palette_jax.programs.restore_run import RestoreRun
-from palette_jax.restoration import masks
 from palette_jax.restoration.jobs import (
     Job,
     check_out,
@@ -20,6 +18,7 @@ from palette_jax.restoration.jobs import (
     mask_preview,
 )
 from palette_jax.restoration.restorer import Restorer
+from palette_jax.restoration.runner import JobRunner
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides
 
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
                 f" named {like[name]}, got none; give --{name}=PATH"
             )
     mask, invert = args.mask, args.invert or like.get("invert", False)
-    jobs, left_out = find_jobs(
+    jobs, skipped = find_jobs(
         args.photos,
         pathlib.Path(args.out),
         mask=mask,
@@ -137,14 +136,14 @@ def run(args: argparse.Namespace) -> int:
             f" got one that was distilled for {restorer.student_steps}; leave"
             " --check-steps out"
         )
-    return RestoreRun(
+    return JobRunner(
         restorer,
         settings,
         suffix=f".{args.format}",
         overwrite=args.overwrite,
         check_steps=args.check_steps,
         as_json=args.json,
-    ).restore(jobs, left_out)
+    ).restore(jobs, skipped)
 
 
 def _check_masks(jobs: Sequence[Job], overwrite: bool) -> int:

@@ -33,11 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with a variant, as in uncrop:tiny; --config.KEY=VALUE changes a key",
     )
     parser.add_argument(
-        *("--dry-run", "--dry_run"),
-        action="store_true",
-        help="check everything, print the resolved config, and stop",
-    )
-    parser.add_argument(
         "--topology",
         default="",
         metavar="MACHINE",
@@ -67,11 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of train: trace these steps (the last one not) into DIR/profile, which"
         " TensorBoard and XProf open",
     )
-    add_process_flags(parser)
+    add_start_flags(parser)
 
 
-def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a run with several processes."""
+def add_start_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a dry run and of several processes."""
+    parser.add_argument(
+        *("--dry-run", "--dry_run"),
+        action="store_true",
+        help="check everything, print the resolved config, and stop",
+    )
     parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
@@ -129,7 +129,7 @@ def start(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
         timeout=args.join_timeout,
     )
     if not processes.are_joined():
-        _use_cpu_cores(config)
+        use_cpu_cores(config)
     with processes.together():
         return _run(config, args)
 
@@ -179,7 +179,8 @@ def check_training_packages() -> None:
         )
 
 
-def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+def use_cpu_cores(config: ml_collections.ConfigDict) -> None:
+    """Makes the CPU cores devices, as many as divide the batches."""
     parallel.use_cpu_cores(
         [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
     )
@@ -188,8 +189,8 @@ def _use_cpu_cores(config: ml_collections.ConfigDict) -> None:
 def _plan(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     """Plans for devices that need not exist; uses only the CPU."""
     jax.config.update("jax_platforms", "cpu")
-    _use_cpu_cores(config)
-    from palette_jax.programs import plan
+    use_cpu_cores(config)
+    from palette_jax.planning import plan
 
     return plan.plan(
         config, args.topology, search_batch=args.search_batch, effort=args.effort

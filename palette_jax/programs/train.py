@@ -1,4 +1,4 @@
-"""Trains a model; the same command again goes on where it was."""
+"""Trains a model; the same command resumes it."""
 
 import contextlib
 import time
@@ -35,16 +35,11 @@ def train(
     *,
     profile: tuple[int, int] | None = None,
 ) -> int:
-    """Trains to the last step, or until told to stop.
-
-    Args:
-      config: of the run.
-      workdir: where it is kept.
-      profile: the first step to trace and the one after the last.
+    """Trains to the last step, or until a request to stop.
 
     Returns:
       0 when the run is complete, 75 when a signal stopped it: the checkpoint is
-      written, and the same command goes on from there.
+      written, and the same command resumes.
     """
     stop = processes.StopFlag()
     with contextlib.ExitStack() as held:
@@ -134,7 +129,7 @@ def _train(
 def _check_teacher(
     config: ml_collections.ConfigDict, directory: epath.Path, crc32: int
 ) -> dict[str, int]:
-    """Returns what a checkpoint says of the teacher.
+    """Returns the teacher's hash, for the checkpoint.
 
     Raises:
       ConfigError: if the student was started with other weights.
@@ -150,7 +145,7 @@ def _check_teacher(
 
 
 class _Due:
-    """When a checkpoint is due: every so many steps, and every so many minutes."""
+    """Schedules checkpoints by steps and by the clock."""
 
     def __init__(self, config: ml_collections.ConfigDict):
         self._train = config.train
@@ -187,7 +182,7 @@ class _HeldOut:
         self._loss = build_training.make_held_out_loss(config, mesh)
 
     def loss(self, params: Params, stop: processes.StopFlag) -> float | None:
-        """Returns the mean loss, with noise that stays; None if told to stop."""
+        """Returns the mean loss with fixed noise; None on a request to stop."""
         total, count = 0.0, 0
         for batch in self._batches:
             if stop.poll():
@@ -209,10 +204,10 @@ class _HeldOut:
 
 
 def is_sound(state: TrainState, held_out_loss: float | None) -> bool:
-    """Returns whether training can go on from a state; all hosts return the same.
+    """Returns whether training can resume from a state; equal on all hosts.
 
-    A diverged state stays diverged, with any learning rate: it must not take the place
-    of the one before.
+    A diverged state stays diverged with any learning rate, so it must not take the
+    place of the one before.
     """
     finite = all_finite((state.params, state.ema_params, state.opt_state))
     loss_is_finite = held_out_loss is None or np.isfinite(held_out_loss)
@@ -237,7 +232,7 @@ def _init_or_restore(
     abstract, shardings = build_training.abstract_state(config, optimizer, mesh)
     state = checkpoints.restore(writer.directory, abstract)
     if state is not None:
-        logging.info("going on from step %d in %s", state.step, writer.directory)
+        logging.info("resuming from step %d in %s", state.step, writer.directory)
         return state, shardings
     state = build_training.init_state(config, optimizer, shardings, teacher=teacher)
     logging.info(
@@ -249,7 +244,7 @@ def _init_or_restore(
 def _identify(
     config: ml_collections.ConfigDict, directory: epath.Path
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-    """Returns the config to train with and what else the run is made of.
+    """Returns the config to train with, and the identity of the run.
 
     Raises:
       ConfigError: if the run was started with another model.
@@ -283,7 +278,7 @@ def _tell_changed_pictures(before: dict[str, Any], now: dict[str, Any]) -> None:
         if before[part] != now[part]:
             logging.warning(
                 "the %s pictures changed since the last checkpoint: expected %s, got"
-                " %s; what was held out stays held out",
+                " %s; pictures that were held out stay so",
                 part,
                 before[part],
                 now[part],

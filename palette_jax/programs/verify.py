@@ -1,17 +1,19 @@
 """`palette-jax verify`: repeats the last steps of a run, or a result, bit by bit."""
 
 import argparse
+import sys
 
 import jax
 import ml_collections
 import numpy as np
 from etils import epath
 
-from palette_jax import parallel
 from palette_jax.config import build, build_training
+from palette_jax.config.build_restorer import SHIPPED, load_restorer
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
-from palette_jax.programs import verify_result
+from palette_jax.programs.run import use_cpu_cores
+from palette_jax.restoration import verification
 from palette_jax.training import checkpoints
 from palette_jax.training.checkpoint_writer import versions
 from palette_jax.training.state import TrainState
@@ -40,22 +42,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints whether the bits are equal; returns 1 if a bit differs."""
     if args.photo is not None:
-        return verify_result.run(args)
+        return _verify_result(args)
     if epath.Path(args.source).is_file():
         raise UserError(
             f"expected a photo beside a result, got {args.source} alone; write"
             " `palette-jax verify RESULT PHOTO`"
         )
-    return _run(args.source)
+    return _verify_run(args.source)
 
 
-def _run(workdir: str) -> int:
+def _verify_result(args: argparse.Namespace) -> int:
+    stored = verification.load(args.source, args.photo, mask=args.mask)
+    if not stored.is_same_photo:
+        print(f"{args.photo} is another file than the result was made from")
+    known = stored.compare_known()
+    print(known.text)
+    for flag in ("checkpoint", "hints"):
+        if (name := stored.about.get(flag)) and not getattr(args, flag):
+            print(
+                f"not regenerated: expected --{flag}, because the result was made with"
+                f" one named {name}; add --{flag}=PATH",
+                file=sys.stderr,
+            )
+            return 1
+    restorer = load_restorer(args.checkpoint or SHIPPED / stored.about["weights"])
+    repeated = stored.compare_repeated(restorer, args.hints)
+    print(repeated.text)
+    return 0 if known.is_equal and repeated.is_equal else 1
+
+
+def _verify_run(workdir: str) -> int:
     directory = epath.Path(workdir).expanduser() / "checkpoints"
     config = from_dict(checkpoints.load_config(directory))
     about = checkpoints.load_about(directory)
-    parallel.use_cpu_cores(
-        [config.train.batch_size // config.optim.accumulate, config.eval.batch_size]
-    )
+    use_cpu_cores(config)
     build.check(config, num_devices=jax.device_count())
     _check_machine(about)
     steps = sorted(checkpoints.committed_steps(directory))

@@ -1,7 +1,8 @@
 """Restores a batch of degraded pictures with a trained network."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,42 +112,16 @@ def restore_batch(
     x: UInt8[Array, "b h w 3"],
     hole: UInt8[Array, "b h w 1"],
     sampler: Sampler,
-    *,
-    clip: bool = False,
-    callback: sampling.Callback | None = None,
-    every: int = 0,
-    compiler_options: Mapping[str, str] | None = None,
-    on_host: bool = False,
+    **options: Any,
 ) -> UInt8[Array, "b h w 3"]:
-    """Restores pictures; known pixels do not change.
+    """Restores pictures with the options of `sampling.sample`.
 
-    Args:
-      keys: one for each picture.
-      predict: from `predictor`.
-      x: the degraded pictures.
-      hole: 1 at missing pixels.
-      sampler: the steps.
-      clip: whether to clip the estimates of the clean picture to [-1, 1].
-      callback: see `sampling.sample`.
-      every: the number of steps between two calls of `callback`.
-      compiler_options: see `sampling.sample`.
-      on_host: see `sampling.sample`.
+    Known pixels do not change.
     """
     key_hole, key_sample = _split(keys)
     filled = process.fill_hole(key_hole, process.to_float(x), hole)
     mask = process.generation_mask(hole)
-    y = sampling.sample(
-        key_sample,
-        predict,
-        filled,
-        mask,
-        sampler,
-        clip=clip,
-        callback=callback,
-        every=every,
-        compiler_options=compiler_options,
-        on_host=on_host,
-    )
+    y = sampling.sample(key_sample, predict, filled, mask, sampler, **options)
     return jnp.where(mask > 0, process.to_bytes(y), x)
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import files, match, walk
+from palette_jax.pictures import files, masks, match, walk
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import masks
 from palette_jax.restoration.result import made_from
 from palette_jax.restoration.settings import Settings
 
@@ -21,7 +20,6 @@ class Job(NamedTuple):
     """A picture to restore.
 
     Attributes:
-      path: of the picture.
       out: path of its result, without extension.
       mask: the file of its mask, or None.
       invert: whether black is painted.
@@ -64,18 +62,6 @@ class Job(NamedTuple):
         }
 
 
-class Found(NamedTuple):
-    """The pictures of a command.
-
-    Attributes:
-      jobs: one for each picture.
-      left_out: files in the folders that Pillow does not read.
-    """
-
-    jobs: list[Job]
-    left_out: list[str]
-
-
 def find_jobs(
     sources: Sequence[str],
     out: pathlib.Path,
@@ -83,8 +69,10 @@ def find_jobs(
     mask: str | None = None,
     invert: bool = False,
     hints: str | None = None,
-) -> Found:
-    """Returns a job for each picture; results of a folder keep its subfolders.
+) -> tuple[list[Job], list[str]]:
+    """Returns a job for each picture, and the files of folders that are no pictures.
+
+    Results of a folder keep its subfolders.
 
     Raises:
       UserError: if there are no pictures, or the mask does not exist.
@@ -92,19 +80,19 @@ def find_jobs(
     if mask is not None and not pathlib.Path(mask).exists():
         raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
     found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
-    left_out: list[str] = []
+    skipped: list[str] = []
     for source in map(pathlib.Path, sources):
         if source.is_dir():
             walked = _walk(source, out)
             found += [(source / p, pathlib.PurePath(p)) for p in walked.names]
-            left_out += [str(source / name) for name in walked.left_out]
+            skipped += [str(source / name) for name in walked.skipped]
         else:  # Also a file that is not there: the others are restored.
             found.append((source, pathlib.PurePath(source.name)))
     if not found:
         raise UserError(
             f"expected pictures in {', '.join(sources)}, got none with an extension"
             " that Pillow knows, e.g. .jpg and .png;"
-            f" {walk.Walk([], left_out).summary()}"
+            f" {walk.Walk([], skipped).summary()}"
         )
     stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
@@ -122,7 +110,7 @@ def find_jobs(
             f"expected pictures with different names, got several for {twice[0]};"
             " restore them into different folders, each with its own --out"
         )
-    return Found(jobs, left_out)
+    return jobs, skipped
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -184,7 +172,7 @@ def _masks(
     path = pathlib.Path(mask)
     if not path.is_dir():
         return lambda place: path
-    names = walk.walk(path, walk.pillow_endings()).names
+    names = walk.walk(path, walk.pillow_extensions()).names
 
     def find(place: pathlib.PurePath) -> pathlib.Path:
         found = match.partner(place.as_posix(), names)
@@ -201,7 +189,7 @@ def _walk(folder: pathlib.Path, out: pathlib.Path) -> walk.Walk:
             f"expected results in another folder than the pictures, got {folder} for"
             " both; give another --out"
         )
-    found = walk.walk(folder, walk.pillow_endings())
+    found = walk.walk(folder, walk.pillow_extensions())
     if folder.resolve() not in results.parents:
         return found
 

@@ -18,12 +18,6 @@ def turns(
 
     The defaults are the paper's: a square of 256 pixels, extended 8 times by its half
     to both sides, becomes 256 x 2304.
-
-    Args:
-      photo: the middle of the panorama.
-      sides: extended in turn.
-      repeats: number of extensions of each side.
-      share: of the photo's width or height, added each time.
     """
     height, width = photo.pixels.shape[:2]
     lengths = {"left": width, "right": width, "top": height, "bottom": height}
@@ -40,12 +34,8 @@ def extend(
 ) -> Iterator[Result]:
     """Yields the picture after each extension; later extensions do not change it.
 
-    Args:
-      restorer: of a network that uncrops.
-      photo: the start, which may be a picture yielded earlier.
-      settings: without task and extension, which are ignored.
-      turns: side and pixels of each extension.
-      on_progress: called after each step, with the steps of all turns.
+    Ignores task and extension of the settings. `on_progress` gets the steps of all
+    turns.
     """
     for turn, (side, pixels) in enumerate(turns):
 

@@ -13,15 +13,15 @@ from jaxtyping import Array, UInt8
 from palette_jax import parallel
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
+from palette_jax.pictures import files, masks
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import canvas, masks, tiles
+from palette_jax.restoration import canvas, tiles
 from palette_jax.restoration.batch import image_keys, restore_batch
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.progress import OnProgress, Watch, Work, batches
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Degraded, Given, inpaint
+from palette_jax.tasks import TASKS, Degraded, UserInputs, inpaint
 from palette_jax.tasks.task import Gray
 from palette_jax.types import PredictFn
 
@@ -34,10 +34,7 @@ class Restorer:
     the same number of tiles.
 
     Attributes:
-      image_size: height and width of the pictures that the network was trained on.
-      task_names: what it was trained for.
       num_together: how many small pictures are computed at once.
-      about: what the files of results say of the network.
       predict: the network with its weights, on all devices.
     """
 
@@ -60,13 +57,13 @@ class Restorer:
           predict: a network with its weights, as `batch.predictor` binds.
           make_sampler: from `Settings.steps` to a sampler.
           image_size: of the pictures that it was trained on.
-          task_names: what it was trained for.
+          task_names: the trained tasks.
           clip: keeps the estimates of the clean picture in [-1, 1].
           knows_hints: whether it was trained with colour hints.
           gray: which gray it learned to colour.
           student_steps: of a distilled network, the only number of steps that it knows;
             0 for others.
-          about: said of the network in the files of results.
+          about: metadata of the network for result files.
         """
         self.knows_hints = knows_hints
         self._gray: Gray = gray
@@ -88,18 +85,13 @@ class Restorer:
         *,
         hole: Any = None,
         hints: Any = None,
-        max_tiles: int = canvas.MAX_TILES,
-        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> Result:
-        """Restores one picture; see `restore_many`."""
-        return self.restore_many(
-            [photo],
-            settings,
-            holes=[hole],
-            hints=None if hints is None else [hints],
-            max_tiles=max_tiles,
-            on_progress=on_progress,
-        )[0]
+        """Restores one picture, with the options of `restore_many`."""
+        (result,) = self.restore_many(
+            [photo], settings, holes=[hole], hints=[hints], **options
+        )
+        return result
 
     def restore_many(
         self,
@@ -127,14 +119,14 @@ class Restorer:
             a picture takes too many tiles.
           Stopped: if `on_progress` returned False.
         """
-        warnings = self.check(settings)
+        of_settings = self.check(settings)
         works: list[Work] = []
         results: list[Result] = []
         none = [None] * len(photos)
         for source, hole, hint in zip(
             photos, holes or none, hints or none, strict=True
         ):
-            photo, prepared, said = self.prepare(
+            photo, prepared, warnings = self.prepare(
                 source, settings, hole=hole, hints=hint, max_tiles=max_tiles
             )
             image_id = _image_id(prepared.whole)
@@ -143,9 +135,9 @@ class Restorer:
                 for i, seed in enumerate(settings.seeds)
             ]
             about = {**self.about, "input": os.path.basename(photo.name)}
-            said = [*said, *warnings]
+            warnings = [*warnings, *of_settings]
             results.append(
-                Result(photo, settings, [], prepared.whole.hole, said, about)
+                Result(photo, settings, [], prepared.whole.hole, warnings, about)
             )
         pictures = self._sample(works, settings, on_progress)
         for i, picture in enumerate(pictures):
@@ -161,10 +153,10 @@ class Restorer:
         hints: Any = None,
         max_tiles: int = canvas.MAX_TILES,
     ) -> tuple[Photo, Canvas, list[str]]:
-        """Returns a photo, what is sampled of it, and what the user should know.
+        """Returns a photo, its canvas, and warnings.
 
         Raises:
-          UserError: if it cannot be restored so.
+          UserError: if it cannot be restored with these inputs.
         """
         task, about_hole = TASKS[settings.task], []
         if hints is not None and not self.knows_hints:
@@ -184,7 +176,7 @@ class Restorer:
             )
         colours = None if hints is None else masks.as_hints(hints, photo.pixels.shape)
         degraded = task.degrade(
-            photo.pixels, Given(hole, settings.extend, gray=self._gray)
+            photo.pixels, UserInputs(hole, settings.extend, gray=self._gray)
         )
         large, doubts = canvas.choose(degraded, settings, self.image_size)
         prepared = canvas.prepare(
@@ -192,10 +184,10 @@ class Restorer:
         )
         if (task.needs_mask or task.extends) and not degraded.hole.any():
             prepared = prepared._replace(tiles=[])  # There is nothing to paint.
-        said = [*photo.warnings, *about_hole, *doubts]
+        warnings = [*photo.warnings, *about_hole, *doubts]
         if photo.alpha is not None and task.needs_mask:
-            said += inpaint.unseen(degraded.hole, photo.alpha)
-        return photo, prepared, said
+            warnings += inpaint.unseen(degraded.hole, photo.alpha)
+        return photo, prepared, warnings
 
     def check(self, settings: Settings) -> list[str]:
         """Returns warnings of a task that is near what the network was trained for.
@@ -203,14 +195,14 @@ class Restorer:
         Raises:
           UserError: if the task is not.
         """
-        said = [] if self.student_steps else settings.warnings()
+        warnings = [] if self.student_steps else settings.warnings()
         self._check_steps(settings)
         if settings.task in self.task_names:
-            return said
+            return warnings
         trained = ", ".join(self.task_names)
         if TASKS[settings.task].like in self.task_names:
             return [
-                *said,
+                *warnings,
                 f"the network was trained for {trained}, not for {settings.task}",
             ]
         raise UserError(

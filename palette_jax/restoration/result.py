@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
-from palette_jax.pictures import files, resize
+from palette_jax.pictures import files, masks, resize
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import masks
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, uncrop
 
@@ -25,12 +24,9 @@ class Result:
     """A restored picture, or several with different seeds.
 
     Attributes:
-      photo: the input.
-      settings: of the restoration.
       pictures: one for each of `settings.seeds`; gray photos stay gray unless they
         are colorized.
       hole: 1 at painted pixels; all 0 for tasks without a hole.
-      warnings: for the user.
       about: further metadata for the files.
     """
 
@@ -78,14 +74,14 @@ class Result:
         edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
         return np.pad(alpha, edges, constant_values=255)
 
-    def as_photo(self, *, index: int = 0) -> Photo:
-        """Returns one of the pictures as a photo, for a further restoration."""
+    def as_photo(self) -> Photo:
+        """Returns the first picture as a photo, for a further restoration."""
         return dataclasses.replace(
             self.photo,
-            pixels=self.pictures[index],
+            pixels=self.pictures[0],
             alpha=self.alpha,
             is_gray=self._is_gray,
-            deep=self._deep(index),
+            deep=self._deep(0),
             warnings=(),
         )
 
@@ -159,14 +155,7 @@ def made_from(
     invert: bool = False,
     hints: tuple[str, bytes] | None = None,
 ) -> dict[str, Any]:
-    """Returns checksums of the input files, as metadata for `Result.save`.
-
-    Args:
-      photo: the bytes of its file.
-      mask: name and bytes of its file.
-      invert: whether the black part of the mask is painted.
-      hints: name and bytes of their file.
-    """
+    """Returns checksums of the input files, as metadata for `Result.save`."""
     about: dict[str, Any] = {"input_crc32": zlib.crc32(photo)}
     for name, file in (("hints", hints), ("mask", mask)):
         if file is not None:

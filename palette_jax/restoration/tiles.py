@@ -97,8 +97,7 @@ def make_tiled_predictor(mesh: Mesh) -> TiledPredictor:
     The host computes group by group, so that a large picture can be stopped at any
     time. The tiles of a group are split over the devices of the mesh. Tiles are added
     one by one in their order, so the sum does not depend on the number of devices. Keep
-    the
-    returned function: it caches its compiled programs.
+    the returned function: it caches its compiled programs.
     """
     whole = parallel.replicated(mesh)
 

@@ -41,16 +41,6 @@ def write(
     name determine methods, order and sides. The page contains neither names nor methods
     nor the solution; the answer key contains them.
 
-    Args:
-      out: the file of the page.
-      answer_key: the file of the answers, which the organizer keeps secret.
-      originals: the folder of pictures from a camera.
-      methods: the folders of results, under the same names, by method.
-      seconds: how long a pair is shown.
-      pairs: number for each person, at most the number of pictures.
-      catches: number of catch trials, extra pairs with an obvious answer.
-      seed: of methods, orders and sides, and of the choice of pictures.
-
     Raises:
       UserError: for names that do not match, different sizes, or numbers out of range.
     """
@@ -112,7 +102,6 @@ def write(
             (answer_key, json.dumps(content_of_key, indent=1)),
             (out, template.replace("/*STUDY*/", text)),
         ):
-            path.parent.mkdir(parents=True, exist_ok=True)
             atomic.write_text(path, written)
     except OSError as error:
         raise UserError(f"could not write {out} and {answer_key}: {error}") from error

@@ -34,7 +34,6 @@ class Answer(NamedTuple):
       method: of the result in the pair; empty for a catch trial.
       seconds: how long the pair was shown.
       is_fooled: whether the person took the result for the camera's picture.
-      milliseconds: until the answer.
     """
 
     study: str
@@ -55,7 +54,6 @@ class Rate(NamedTuple):
     """How often people were fooled.
 
     Attributes:
-      count: number of answers.
       share: of the answers, 0 to 1; 0.5 if results look like photographs.
       low: of the 95% interval.
       high: of the 95% interval.

@@ -9,7 +9,7 @@ from palette_jax.tasks import (
     superres,
     uncrop,
 )
-from palette_jax.tasks.task import Degraded, Given, Sides, Task
+from palette_jax.tasks.task import Degraded, Sides, Task, UserInputs
 
 TASKS: dict[str, Task] = {
     module.TASK.name: module.TASK
@@ -17,4 +17,4 @@ TASKS: dict[str, Task] = {
 }
 """By name, in the order in which users see them."""
 
-__all__ = ["TASKS", "Degraded", "Given", "Sides", "Task"]
+__all__ = ["TASKS", "Degraded", "Sides", "Task", "UserInputs"]

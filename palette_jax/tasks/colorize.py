@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.pictures.lightness import lightness
-from palette_jax.tasks.task import Degraded, Given, Task, whole
+from palette_jax.tasks.task import Degraded, Task, UserInputs, whole
 
 
-def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture in gray, with the user's colour hints."""
     make_gray = {"luma": luma, "lightness": lightness}[given.gray]
     gray = np.repeat(make_gray(picture), 3, -1)

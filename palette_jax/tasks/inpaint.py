@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
-from palette_jax.tasks.task import Degraded, Given, Task
+from palette_jax.tasks.task import Degraded, Task, UserInputs
 
 
-def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture with its hole cut out.
 
     Raises:

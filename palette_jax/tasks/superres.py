@@ -9,12 +9,12 @@ from jaxtyping import UInt8
 from palette_jax.errors import UserError
 from palette_jax.pictures import resize
 from palette_jax.pictures.files import MAX_PIXELS
-from palette_jax.tasks.task import Degraded, Given, Task, whole
+from palette_jax.tasks.task import Degraded, Task, UserInputs, whole
 
 SCALE = 4
 
 
-def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture enlarged by a bicubic curve.
 
     Raises:

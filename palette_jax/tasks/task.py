@@ -34,7 +34,7 @@ Gray = Literal["luma", "lightness"]
 """The conversion to gray: by the luma, or by L* of CIE Lab."""
 
 
-class Given(NamedTuple):
+class UserInputs(NamedTuple):
     """The user's inputs to a degradation beside the picture.
 
     Attributes:
@@ -62,9 +62,7 @@ class Task:
     """A task in restoration and evaluation; `data/tasks.py` has its training form.
 
     Attributes:
-      name: in configs and flags.
       title: of its button on the page.
-      sentence: a description.
       degrade: makes the model's input from a user's picture.
       degradation: describes the degradation of evaluated pictures, from the keys of
         `eval` and `gray` of `data`.
@@ -84,7 +82,7 @@ class Task:
     name: str
     title: str
     sentence: str
-    degrade: Callable[[UInt8[np.ndarray, "h w 3"], Given], Degraded]
+    degrade: Callable[[UInt8[np.ndarray, "h w 3"], UserInputs], Degraded]
     degradation: Callable[[Mapping[str, Any]], str]
     eval_key: str | None = None
     like: str | None = None
@@ -96,7 +94,7 @@ class Task:
     means: int = 0
 
 
-def as_it_is(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+def as_it_is(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture unchanged; it is already degraded."""
     del given
     return whole(picture)

@@ -5,12 +5,12 @@ from jaxtyping import UInt8
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import MAX_PIXELS
-from palette_jax.tasks.task import Degraded, Given, Sides, Task
+from palette_jax.tasks.task import Degraded, Sides, Task, UserInputs
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 
 
-def degrade(picture: UInt8[np.ndarray, "h w 3"], given: Given) -> Degraded:
+def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture on a larger canvas; the rest of the canvas is the hole.
 
     Raises:

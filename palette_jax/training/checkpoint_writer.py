@@ -27,9 +27,6 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
     """Writes the checkpoints of a run.
 
     Keeps the newest few and the best by held-out loss.
-
-    Attributes:
-      directory: of the checkpoints.
     """
 
     def __init__(self, directory: epath.PathLike, *, keep: int = 3):

@@ -1,8 +1,8 @@
 """Reads checkpoints, and checks their files.
 
-A step is offered to read if it is committed: orbax writes `commit_success.txt` last,
-and deleting one begins with that file. Of those the newest is taken whose files are as
-they were written, which its manifest tells.
+A checkpoint is read only if it is committed: orbax writes `commit_success.txt` last,
+and `manifest.delete` removes that file first. Readers use the newest committed
+checkpoint whose files match the hashes in its manifest.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def restore(directory: epath.PathLike, abstract_state: TrainState) -> TrainState
     try:
         restored = _restore_newest(directory, abstract_state)
     except CheckpointError:
-        # The first version kept Adam's state alone where gradients were not clipped.
+        # Without clipping, the first version stored only Adam's state.
         opt_state: Any = abstract_state.opt_state
         older = abstract_state.replace(opt_state=opt_state[-1])
         with contextlib.suppress(CheckpointError):
@@ -60,7 +60,7 @@ def restore_step(
     """
     path = manifest.absolute(directory) / str(step)
     if not manifest.exists(path):
-        logging.warning("%s: %s; it is taken unchecked", path, _NO_MANIFEST)
+        logging.warning("%s: %s; it is used unchecked", path, _NO_MANIFEST)
     elif wrong := manifest.problem(path):
         raise CheckpointError(f"expected a sound checkpoint in {path}, got: {wrong}")
     _check_leaves(path, abstract_state)
@@ -84,7 +84,7 @@ def restore_params(
 def load_config(directory: epath.PathLike) -> dict[str, Any]:
     """Returns the configuration that the newest checkpoint was made with.
 
-    Reads one small file: it is asked for before a device may be touched.
+    Reads one small file and touches no device.
 
     Raises:
       CheckpointError: if there is no checkpoint.
@@ -125,7 +125,7 @@ def verify(directory: epath.PathLike) -> list[tuple[int, str | None]]:
     """Reads all files of all checkpoints; touches no device.
 
     Returns:
-      Each finished step, the newest first, with what is wrong with it or None.
+      Each finished step, the newest first, with its problem or None.
     """
     root = epath.Path(directory)
     checked: list[tuple[int, str | None]] = []
@@ -148,7 +148,7 @@ def _steps_or_raise(root: epath.Path) -> list[int]:
 
 
 def _restore_newest(directory: epath.PathLike, abstract: Any) -> tuple[Any, int] | None:
-    """Returns what was asked for and the step it is of, None if there are no steps."""
+    """Returns the requested tree and its step; None if there are no steps."""
     root, found = manifest.absolute(directory), False
     for step in _on_all_hosts(iter(committed_steps(root))):
         found, path = True, root / str(step)
@@ -159,7 +159,7 @@ def _restore_newest(directory: epath.PathLike, abstract: Any) -> tuple[Any, int]
                 logging.warning("%s: %s; going back to the one before", path, wrong)
             continue
         if not has_manifest and _is_host_0():
-            logging.warning("%s: %s; it is taken unchecked", path, _NO_MANIFEST)
+            logging.warning("%s: %s; it is used unchecked", path, _NO_MANIFEST)
         try:
             _check_leaves(path, abstract)
             return _restore_tree(path, abstract), step
@@ -201,7 +201,7 @@ def _is_host_0() -> bool:
 
 
 def _restore_tree(path: epath.Path, abstract: Any) -> Any:
-    """Restores the leaves asked for, with their shardings."""
+    """Restores the requested leaves, with their shardings."""
     args = ocp.args.PyTreeRestore(
         item=abstract,
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),

@@ -28,10 +28,8 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
     """Holds the lock of a run, on a local disk or in a bucket, until it is closed.
 
     The file names its owner by host, process and start. The lock of a dead owner is
-    taken
-    over: on the same host, and in a requeued SLURM job, at once; from another host,
-      when
-    the owner's heartbeat stops. Clocks of two hosts are never compared.
+    taken over: at once on the same host and in a requeued SLURM job; from another host
+    when the owner's heartbeat stops. Clocks of two hosts are never compared.
     """
 
     def __init__(self, workdir: epath.PathLike, *, beat: float = _BEAT):

@@ -82,16 +82,7 @@ class TrainingLog:
         log_every: int,
         best_step_seconds: float | None = None,
     ):
-        """Opens the log; hosts other than 0 only check for divergence.
-
-        Args:
-          workdir: of the run.
-          start_step: the last finished step.
-          num_steps: of the whole run.
-          batch_size: over all devices.
-          log_every: steps between two lines.
-          best_step_seconds: see `pace.Clock`, the attribute `clock`.
-        """
+        """Opens the log; hosts other than 0 only check for divergence."""
         self.clock = Clock(
             workdir, start_step=start_step, best_step_seconds=best_step_seconds
         )

@@ -15,7 +15,6 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: number of batches, including skipped ones; the position in the data.
-      params: the weights.
       ema_params: their moving average, used everywhere except in training.
       opt_state: the optimizer's moments and counts.
       bad_steps: number of skipped steps in a row up to this one.

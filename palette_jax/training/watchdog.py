@@ -30,11 +30,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
     """
 
     def __init__(self, workdir: epath.PathLike):
-        """Starts to watch what comes before the first step.
-
-        Args:
-          workdir: of the run.
-        """
+        """Starts to watch what comes before the first step."""
         self._checkpoints = epath.Path(workdir) / "checkpoints"
         self._newest_at_start = self._newest()
         self.pause()
@@ -49,12 +45,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
         faulthandler.cancel_dump_traceback_later()
 
     def step(self, usual: float | None) -> None:
-        """Starts to watch a step.
-
-        Args:
-          usual: seconds of a step; None if it is not known yet, as where the step has
-            to be compiled.
-        """
+        """Starts to watch a step; `usual` is None if it may have to be compiled."""
         if usual is None:
             self._watch(_TO_COMPILE)
         else:

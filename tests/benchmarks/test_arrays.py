@@ -328,7 +328,7 @@ def test_training_from_a_file_and_going_on_from_its_weights(
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "going on from step 0" in done.stderr
+    assert "resuming from step 0" in done.stderr
 
     # What is left is a teacher.
     student = tmp_path / "student"

@@ -123,7 +123,7 @@ def test_a_preempted_job_resumes_by_itself_to_the_same_bits(slurm, tmp_path):
     # SLURM binds a task to its cores, which may change the order of a sum; so the other
     # run, which nothing happens to, is a job as well.
     undisturbed = Job(tmp_path / "undisturbed", slurm)
-    job.wait_for(r"going on from step [\s\S]*step \d+/")
+    job.wait_for(r"resuming from step [\s\S]*step \d+/")
     job.signal("USR1")  # As ahead of the time limit.
     job.finish()
     assert job.field("Restarts") == "2"

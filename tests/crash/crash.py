@@ -24,7 +24,7 @@ START_UP, STEP, SAVE = PLACES = ("start-up", "a step", "a save")
 _MILESTONES = (
     "waiting for",
     "have joined",
-    "parameters|going on from",
+    "parameters|resuming from",
     "compiling the",
 )
 
@@ -98,7 +98,7 @@ def crash(
         restored = newest
     finished = run(killed, 2, *args)
     if restored:
-        assert f"going on from step {restored} " in finished.output()
+        assert f"resuming from step {restored} " in finished.output()
     assert_same_bits(newest_state(killed / "run"), newest_state(calm / "run"))
     assert _curve(killed) == _curve(calm)
     say(f"finished: step {num_steps}, every bit and every curve as if undisturbed")
@@ -154,7 +154,7 @@ def _end(group: Group, kill: Kill) -> str:
 
 def _look(group: Group, restored: int) -> int:
     """Checks what a kill has left; returns the newest checkpoint, 0 without any."""
-    went_on = re.search(r"going on from step (\d+)", group.output())
+    went_on = re.search(r"resuming from step (\d+)", group.output())
     assert not went_on or int(went_on[1]) == restored, "it did not take the newest"
     steps = checkpoints.committed_steps(_checkpoints(group))
     newest = steps[0] if steps else 0

@@ -131,7 +131,7 @@ def test_names_that_are_not_there_or_not_unique_are_counted(photos, tmp_path):
     with pytest.raises(ValueError, match=r"'00\.png', got class 0/00\.png, class 1"):
         sources.restrict(source, write_list(tmp_path, lines))
     lines = lines.replace("00.png\n", "")
-    with pytest.raises(ValueError, match=r"for 9: no 0\.png, no 1.*\.\.\."):
+    with pytest.raises(ValueError, match=r"for 9: no 0\.png, no 1.* and 4 more"):
         sources.restrict(source, write_list(tmp_path, lines))
     with pytest.raises(ValueError, match="got none"):
         sources.restrict(source, write_list(tmp_path, "# nothing\n"))

@@ -92,7 +92,7 @@ def test_when_one_is_killed_all_end_with_an_error_and_a_restart_goes_on(
 ) -> None:
     # Step 9 comes after the save at 8, which waits for the one at 4; so there is a
     # checkpoint, and the second one is killed in a run that goes on.
-    for victim, after in ((1, "step 9/"), (0, r"going on from step [\s\S]*step \d+/")):
+    for victim, after in ((1, "step 9/"), (0, r"resuming from step [\s\S]*step \d+/")):
         group = Group(tmp_path, 2, *TRAIN, "--config.train.num_steps=100000")
         group.wait_for(after)
         assert group.is_running and re.search(after, group.output()), group.output()
@@ -131,7 +131,7 @@ def test_when_one_hangs_all_end_with_75_and_the_same_command_goes_on(
     for output in said:
         assert "Timeout" in output and "in _train" in output
         assert "checkpoint is step 8; run the same command again" in output
-    assert "going on from step 8 " in run(tmp_path, count, *train).output()
+    assert "resuming from step 8 " in run(tmp_path, count, *train).output()
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_four_processes_with_sharded_parameters_stop_when_one_is_told(
     more = (f"--config.train.num_steps={step + 2}", "--config.parallel.compile=pmap")
     more += ("--config.model.base_features=64",)
     pmapped = run(tmp_path, 2, *ENDLESS, *more)
-    assert f"going on from step {step}" in pmapped.output()
+    assert f"resuming from step {step}" in pmapped.output()
     assert f"the last checkpoint is step {step + 2}" in pmapped.output()
 
 

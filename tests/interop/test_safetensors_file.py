@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.weight_parts import export_parts
 from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
 from palette_jax.interop.convert import import_weights
 from palette_jax.interop.safetensors_file import (
-    export_parts,
     export_safetensors,
     import_safetensors,
     read_safetensors,

@@ -32,10 +32,10 @@ def test_hidden_files_and_thumbnails_are_no_pictures(tmp_path: pathlib.Path) -> 
     _touch(tmp_path, "a.JPG", ".b.jpg", ".thumbnails/c.jpg", "@eaDir/d.jpg")
     _touch(tmp_path, "x/.ipynb_checkpoints/e.png", "x/f.png", "__MACOSX/g.jpg")
     found = walk(tmp_path, ENDINGS)
-    assert found.names == ["a.JPG", "x/f.png"] and found.left_out == []
+    assert found.names == ["a.JPG", "x/f.png"] and found.skipped == []
 
 
-def test_what_is_left_out_is_counted_by_ending(tmp_path: pathlib.Path) -> None:
+def test_skipped_files_are_counted_by_extension(tmp_path: pathlib.Path) -> None:
     _touch(tmp_path, "a.heic", "b.HEIC", "c.cr2", "noending", "d.png")
     (tmp_path / "dangling.tif").symlink_to("nowhere.tif")
     found = walk(tmp_path, ENDINGS)

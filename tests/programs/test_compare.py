@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.programs.compare import differences
+from palette_jax.evaluation.differences import differences
 from tests.programs import fake_networks
 from tests.programs.untrained import command
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from palette_jax.config import build_restorer
+from palette_jax.installation import device_nodes
 from palette_jax.interop.safetensors_file import export_safetensors
-from palette_jax.programs.installation import device_nodes
 from tests.programs.test_restore import WITHOUT_TENSORFLOW
 from tests.programs.untrained import command, save_run
 
@@ -65,16 +65,14 @@ def test_a_flipped_bit_is_found_and_named(run, tmp_path, doctor) -> None:
     code, said = doctor(f"--checkpoint={damaged}")
     assert code == 1
     assert str(largest.relative_to(step)) in said
-    assert (
-        f"to do: move {step} away; the newest that is sound, step 0, is taken" in said
-    )
+    assert f"fix: move {step} away; commands use the newest sound one, step 0" in said
     assert "step 0: all files are as they were written" in said
 
 
 def test_what_is_no_run_is_said_with_what_to_do(doctor, tmp_path) -> None:
     code, said = doctor(f"--checkpoint={tmp_path}")
     assert code == 1 and "expected checkpoints in" in said
-    assert "to do: give the folder of a run" in said
+    assert "fix: give the folder of a run" in said
     code, said = doctor(f"--checkpoint={tmp_path / 'none.safetensors'}")
     assert code == 1 and "got no such file" in said
 

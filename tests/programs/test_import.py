@@ -17,11 +17,11 @@ from PIL import Image
 from palette_jax.config import build, identity
 from palette_jax.config import flags as flags_of
 from palette_jax.config.build_restorer import load_restorer, load_weights
+from palette_jax.config.imported import make_config
 from palette_jax.config.values import from_dict, task_names
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.programs import train
-from palette_jax.programs.import_weights import make_config
 from palette_jax.restoration.settings import Settings
 from palette_jax.training import checkpoints
 from tests.interop import write_unet2d_numbers as unet2d
@@ -311,7 +311,7 @@ def test_training_goes_on_from_what_was_imported(run, main, tmp_path) -> None:
     assert done.code == 0, done.output
     assert "changed since" not in done.output
     assert "training starts from the weights that were imported" in done.output
-    assert "going on from step 0" in done.output
+    assert "resuming from step 0" in done.output
     config, after, step = load_weights("run")
     assert (step, config.task, config.diffusion.objective) == (1, "colorize", "denoise")
     # The source was given no weight; its first step gives it some.

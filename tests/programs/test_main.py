@@ -78,7 +78,7 @@ def test_the_same_command_again_has_nothing_left_to_do(
     folder, _ = run
     result = main(*_train(photos, "run"), folder=folder)
     assert result.code == 0, result.output
-    assert "going on from step 4" in result.output
+    assert "resuming from step 4" in result.output
     assert "step 4/4" not in result.output
 
 
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
             path.write_bytes(path.read_bytes()[:100])
     result = main(*_train(photos, "run"), folder=tmp_path)
     assert result.code == 0, result.output
-    assert "going on from step 2" in result.output
+    assert "resuming from step 2" in result.output
     assert "the last checkpoint is step 4" in result.output
 
 

@@ -21,11 +21,11 @@ from palette_jax.restoration.progress import Progress, Stopped
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given, Sides
+from palette_jax.tasks import TASKS, Sides, UserInputs
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
 from palette_jax.page import sessions, work
-from palette_jax.page.as_command import as_command
+from palette_jax.page.results import as_command
 from palette_jax.page.sessions import Limits, Session, WaitingQueue
 
 CHOICES = {"task": "jpeg", "quality": "fast", "num_samples": 1, "seed": 0}
@@ -42,7 +42,7 @@ class Counting(Restorer):
     def restore(self, photo: Photo, settings: Settings, **options: Any) -> Result:
         self.hints = options["hints"]
         degraded = TASKS[settings.task].degrade(
-            photo.pixels, Given(options["hole"], settings.extend)
+            photo.pixels, UserInputs(options["hole"], settings.extend)
         )
         for done in range(1, self._num_steps + 1):
             time.sleep(0.01)

@@ -76,7 +76,7 @@ def test_killed_five_times_a_run_ends_with_the_same_bits(
         run = process.finish()
         assert run.code in (-signal.SIGKILL, 0), run.output
         killed += run.code != 0
-        went_on += "going on from step" in run.output
+        went_on += "resuming from step" in run.output
     run = start(tmp_path).finish()
     assert run.code == 0, run.output
     assert killed >= 3 and went_on >= 1, "nothing happened to the run"
@@ -97,12 +97,12 @@ def test_a_signal_saves_exits_with_75_and_the_same_command_goes_on(
         run = process.finish()
         assert run.code == 75, run.output
         assert f"got {number.name}" in run.output or "Ctrl-C" in run.output
-        assert not last or f"going on from step {last}" in run.output
+        assert not last or f"resuming from step {last}" in run.output
         newest = _steps(tmp_path)[0]
         assert last + 2 <= newest < NUM_STEPS
         last = newest
     run = start(tmp_path, seldom).finish()
-    assert run.code == 0 and f"going on from step {last}" in run.output, run.output
+    assert run.code == 0 and f"resuming from step {last}" in run.output, run.output
     assert_same_bits(newest_state(tmp_path / "run"), undisturbed)
 
 

@@ -91,7 +91,7 @@ def test_a_folder_gives_a_folder_and_a_bad_file_is_named(restore, photos, capsys
     said = capsys.readouterr()
     assert "restored/deep/c.png" in said.out
     assert f"error: {photos / 'bad.jpg'}: expected a picture" in said.err
-    assert "4 restored, 0 there already, 1 failed" in said.err
+    assert "4 restored, 0 existed already, 1 failed" in said.err
     assert "Traceback" not in said.err
 
 
@@ -377,7 +377,7 @@ def test_other_weights_than_those_of_like_are_warned_of(
     moved = tmp_path / "moved"
     shutil.copytree(other, moved)
     assert restore(photos / "a.png", like, "--out=new", checkpoint=moved) == 0
-    assert "1 of 1 are there already" in capsys.readouterr().out
+    assert "1 of 1 results exist already" in capsys.readouterr().out
 
 
 def test_results_may_lie_anywhere_but_among_the_pictures(
@@ -518,7 +518,7 @@ def test_a_stopped_folder_goes_on_to_the_same_bytes(
             break
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130, said
-    assert "goes on from there" in said
+    assert "the same command resumes" in said
     part = _files(tmp_path / "part")
     assert 8 <= len(part) < 24
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}

@@ -44,7 +44,7 @@ def test_a_run_on_gs_goes_on_from_its_checkpoint(tmp_path: pathlib.Path) -> None
         _run(environment, *command, "2")
         assert "bucket/run/checkpoints/2/commit_success.txt" in store.objects
         said = _run(environment, *command, "4")
-        assert "going on from step 2 in gs://bucket/run/checkpoints" in said
+        assert "resuming from step 2 in gs://bucket/run/checkpoints" in said
         assert "bucket/run/checkpoints/4/commit_success.txt" in store.objects
         assert "bucket/run/previews/step_0000004.png" in store.objects
 

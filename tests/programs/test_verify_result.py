@@ -8,8 +8,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from palette_jax.errors import UserError
-from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.pictures import files, masks
 from tests.programs.untrained import command, save_run
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -5,7 +5,7 @@ import pytest
 
 from palette_jax.errors import UserError
 from palette_jax.restoration import canvas
-from palette_jax.tasks import Degraded, Given, inpaint
+from palette_jax.tasks import Degraded, UserInputs, inpaint
 
 SIZE = 16
 
@@ -15,7 +15,7 @@ def _degraded(height: int, width: int, hole: tuple[slice, slice]) -> Degraded:
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     mask = np.zeros((height, width, 1), np.uint8)
     mask[hole] = 1
-    return inpaint.degrade(picture, Given(mask))
+    return inpaint.degrade(picture, UserInputs(mask))
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (200, 300), (393, 593), (5, 400)])

@@ -9,7 +9,7 @@ from palette_jax.data import masks as data_masks
 from palette_jax.data import tasks as data_tasks
 from palette_jax.errors import UserError
 from palette_jax.restoration.settings import Settings
-from palette_jax.tasks import TASKS, Given, Sides, colorize, inpaint, uncrop
+from palette_jax.tasks import TASKS, Sides, UserInputs, colorize, inpaint, uncrop
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def _twin(task: data_tasks.Task, picture: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("gray", ["luma", "lightness"])
 def test_colorize_is_the_twin_of_the_training_task(picture, gray) -> None:
-    degraded = colorize.degrade(picture, Given(gray=gray))
+    degraded = colorize.degrade(picture, UserInputs(gray=gray))
     twin = _twin(data_tasks.colorize(gray=gray), picture)
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
@@ -32,7 +32,7 @@ def test_colorize_is_the_twin_of_the_training_task(picture, gray) -> None:
 
 def test_inpaint_is_the_twin_of_the_training_task(picture) -> None:
     twin = _twin(data_tasks.inpaint(), picture)
-    degraded = inpaint.degrade(picture, Given(twin["hole"]))
+    degraded = inpaint.degrade(picture, UserInputs(twin["hole"]))
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
@@ -50,21 +50,21 @@ def test_uncrop_is_the_twin_of_the_training_task(picture, side: str) -> None:
         top=top / height,
         bottom=(48 - bottom) / height,
     )
-    degraded = uncrop.degrade(known, Given(extend=extend))
+    degraded = uncrop.degrade(known, UserInputs(extend=extend))
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
 
 def test_jpeg_is_given_the_bytes_that_a_file_was_decoded_to(picture) -> None:
     twin = _twin(data_tasks.jpeg(min_quality=10, max_quality=10), picture)
-    degraded = TASKS["jpeg"].degrade(twin["x"], Given())
+    degraded = TASKS["jpeg"].degrade(twin["x"], UserInputs())
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
 
 def test_a_share_is_of_the_side_that_grows() -> None:
     degraded = uncrop.degrade(
-        np.zeros((10, 20, 3), np.uint8), Given(extend=Sides.of("all", 0.5))
+        np.zeros((10, 20, 3), np.uint8), UserInputs(extend=Sides.of("all", 0.5))
     )
     assert degraded.x.shape == (20, 40, 3)
     assert degraded.hole.sum() == 20 * 40 - 10 * 20
@@ -82,7 +82,7 @@ def test_the_luma_wanted_is_given_to_within_rounding(picture) -> None:
 
 def test_inpainting_needs_a_mask(picture) -> None:
     with pytest.raises(UserError, match="expected a mask"):
-        inpaint.degrade(picture, Given())
+        inpaint.degrade(picture, UserInputs())
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) ->
 
     twin = _twin(data_tasks.superres(), picture)
     small = resize.resize(picture, 12, 12)
-    degraded = TASKS["superres"].degrade(small, Given())
+    degraded = TASKS["superres"].degrade(small, UserInputs())
     difference = np.abs(degraded.x.astype(int) - twin["x"])
     assert degraded.x.shape == picture.shape
     # TensorFlow reads the bicubic curve from a table of 1024 places.
@@ -123,8 +123,8 @@ def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) ->
 def test_hints_keep_their_colours_and_all_else_is_gray(picture) -> None:
     hints = np.zeros((48, 48, 4), np.uint8)
     hints[5:8, 10:14] = (200, 30, 40, 255)
-    degraded = colorize.degrade(picture, Given(hints=hints))
-    gray = colorize.degrade(picture, Given()).x
+    degraded = colorize.degrade(picture, UserInputs(hints=hints))
+    gray = colorize.degrade(picture, UserInputs()).x
     np.testing.assert_array_equal(degraded.x[5:8, 10:14], hints[5:8, 10:14, :3])
     degraded.x[5:8, 10:14] = gray[5:8, 10:14]
     np.testing.assert_array_equal(degraded.x, gray)
@@ -132,4 +132,4 @@ def test_hints_keep_their_colours_and_all_else_is_gray(picture) -> None:
 
 def test_an_extension_of_less_than_a_pixel_is_refused(picture) -> None:
     with pytest.raises(UserError, match=r"left 0\.10%; extend it further"):
-        uncrop.degrade(picture, Given(extend=Sides(left=0.001)))
+        uncrop.degrade(picture, UserInputs(extend=Sides(left=0.001)))

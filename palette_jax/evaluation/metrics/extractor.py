@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 from palette_jax.types import Params
 
 
@@ -19,9 +19,7 @@ class Extractor:
     size compile only the small resizing function if the network has a fixed input size.
 
     Attributes:
-      outputs: the names of its outputs.
       sha256: of the weight file; for two files, both hashes joined by a plus.
-      batch_size: of the network.
     """
 
     def __init__(

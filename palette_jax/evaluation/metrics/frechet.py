@@ -4,9 +4,7 @@ Statistics are computed batch by batch and merged, so a set may have any size.
 """
 
 import dataclasses
-import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,7 +13,7 @@ from etils import epath
 from jaxtyping import Float, Float64
 
 from palette_jax import atomic
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
 # The rounding error of the distance of a set to itself, relative to the spread.
@@ -28,8 +26,6 @@ class Statistics:
     """Mean and spread of the features of some pictures.
 
     Attributes:
-      count: number of pictures.
-      mean: of the features.
       scatter: the sum of the outer products of the centred features.
     """
 
@@ -54,10 +50,6 @@ class Statistics:
 
 def statistics(features: Float[np.ndarray, "n f"], names: Sequence[str]) -> Statistics:
     """Returns the statistics of a batch of one picture or more.
-
-    Args:
-      features: of each picture.
-      names: of the files, for the message.
 
     Raises:
       MetricError: naming the files whose features are not finite.
@@ -109,63 +101,46 @@ def _root(covariance: Float64[np.ndarray, "f f"]) -> Float64[np.ndarray, "f r"]:
     return vectors[:, positive] * np.sqrt(values[positive])
 
 
-def reference_hash(
-    files: Mapping[str, int], *, resize: str, crop: str, weights: str
-) -> str:
-    """Returns a hash of a reference, in 16 hexadecimal digits.
-
-    Args:
-      files: bytes of each file by its name below the folder; in any order.
-      resize: a description of the resizing, such as "256 area".
-      crop: a description of the crop.
-      weights: the sha256 of the network's file.
-    """
-    fields = {
-        "crop": crop,
-        "files": sorted(files.items()),
-        "resize": resize,
-        "weights": weights,
-    }
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
-
-
 def find(path: epath.PathLike) -> dict[str, Statistics] | None:
-    """Returns the statistics of a file; None with a warning if it is damaged."""
-    if not epath.Path(path).exists():
+    """Returns the statistics that `keep` wrote; warns of a damaged file."""
+    path = epath.Path(path)
+    if not path.exists():
         return None
     try:
-        return read(path)
-    except MetricError as error:
-        logging.warning("%s; it is computed again", error)
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            names = {key.rpartition("/")[0] for key in arrays}
+            return {
+                name: Statistics(
+                    int(arrays[f"{name}/count"]),
+                    arrays[f"{name}/mean"],
+                    arrays[f"{name}/scatter"],
+                )
+                for name in sorted(names)
+            }
+    except Exception as error:  # A damaged archive can raise almost anything.
+        logging.warning("%s is damaged (%s); it is computed again", path, error)
         return None
 
 
 def keep(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
-    """Writes statistics as `save` does; only warns if it cannot."""
-    try:
-        save(path, by_name)
-    except OSError as error:
-        logging.warning("could not save the statistics in %s: %s", path, error)
-
-
-def save(path: epath.PathLike, by_name: Mapping[str, Statistics]) -> None:
-    """Writes statistics by feature name, atomically."""
+    """Writes statistics by feature name, atomically; only warns if it cannot."""
     path, buffer = epath.Path(path), io.BytesIO()
     arrays = {
-        f"{name}/{field.name}": getattr(found, field.name)
+        f"{name}/{field}": value
         for name, found in by_name.items()
-        for field in dataclasses.fields(Statistics)
+        for field, value in vars(found).items()
     }
     np.savez(buffer, allow_pickle=False, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, buffer.getvalue())
+    try:
+        atomic.write_bytes(path, buffer.getvalue())
+    except OSError as error:
+        logging.warning("could not save the statistics in %s: %s", path, error)
 
 
 def save_public(path: epath.PathLike, found: Statistics) -> None:
     """Writes `mu` and `sigma` in the format of pytorch-fid and clean-fid."""
     buffer = io.BytesIO()
     np.savez(buffer, mu=found.mean, sigma=found.covariance)
-    epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
 
 
@@ -194,28 +169,3 @@ def read_public(path: epath.PathLike) -> dict[str, Statistics]:
         )
     # The file lacks the number of pictures. With two, the scatter is the covariance.
     return {str(len(mean)): Statistics(2, mean, covariance)}
-
-
-def read(path: epath.PathLike) -> dict[str, Statistics]:
-    """Returns the statistics that `save` wrote.
-
-    Raises:
-      MetricError: if the file is damaged, or of another kind.
-    """
-    path = epath.Path(path)
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            names = {key.rpartition("/")[0] for key in arrays}
-            return {
-                name: Statistics(
-                    int(arrays[f"{name}/count"]),
-                    arrays[f"{name}/mean"],
-                    arrays[f"{name}/scatter"],
-                )
-                for name in sorted(names)
-            }
-    except Exception as error:  # A damaged archive can raise almost anything.
-        raise MetricError(
-            f"expected statistics in {path}, got a file that is damaged or of another"
-            f" kind ({type(error).__name__}: {error}); delete it"
-        ) from error

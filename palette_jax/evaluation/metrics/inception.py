@@ -50,8 +50,7 @@ def load(
     path: epath.PathLike,
     *,
     clean: bool = False,
-    batch_size: int = 64,
-    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
 ) -> Extractor:
     """Returns the network, from pictures of one size to features by name.
 
@@ -61,8 +60,7 @@ def load(
     Args:
       path: of the weights.
       clean: resizes pictures as clean-fid does, else as pytorch-fid does.
-      batch_size: pictures that go through the network at once.
-      mesh: as in `Extractor`.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if the file holds other weights, or is damaged.
@@ -80,8 +78,7 @@ def load(
         folded_params(state, path, network, _EPS, keys),
         sha256=weight_files.sha256(path),
         outputs=(*FEATURES, LOGITS) if is_whole else FEATURES[:3],
-        batch_size=batch_size,
-        mesh=mesh,
+        **options,
     )
 
 

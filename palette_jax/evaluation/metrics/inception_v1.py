@@ -4,6 +4,8 @@ The paper names the network and the layer but not the weights. These are torchvi
 so compare these distances only with each other, not with the paper's.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -34,9 +36,7 @@ _BLOCKS = {
 
 def load(
     path: epath.PathLike,
-    *,
-    batch_size: int = 64,
-    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
 ) -> Extractor:
     """Returns the network; its output is "pool", 1024 features for each picture.
 
@@ -58,8 +58,7 @@ def load(
         ),
         sha256=weight_files.sha256(path),
         outputs=("pool",),
-        batch_size=batch_size,
-        mesh=mesh,
+        **options,
     )
 
 

@@ -7,7 +7,7 @@ pictures, so it suits sets that are too small for FID.
 import numpy as np
 from jaxtyping import Float, Float64
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 
 _ROWS = 512  # Rows of the kernel matrices that are in memory at once.
 
@@ -17,14 +17,11 @@ def pseudo_values(
 ) -> Float64[np.ndarray, " n"]:
     """Returns the contribution of each picture; their mean is the distance.
 
-    The kernel is KID's, `(x . y / f + 1)**3`. The estimate is the U-statistic of pairs
-    (Gretton et al. 2012, equation 4), which never compares a result with its own
-    original: it is unbiased for results that depend on their originals, and 0 for equal
-    sets. The values are those of the jackknife, so their spread gives the error.
-
-    Args:
-      features: of the results.
-      reference: of their originals, in the same order.
+    Both have the same order. The kernel is KID's, `(x . y / f + 1)**3`. The estimate is
+    the U-statistic of pairs (Gretton et al. 2012, equation 4), which never compares a
+    result with its own original: it is unbiased for results that depend on their
+    originals, and 0 for equal sets. The values are those of the jackknife, so their
+    spread gives the error.
 
     Raises:
       MetricError: if there are fewer than three pictures.

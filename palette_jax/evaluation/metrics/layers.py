@@ -46,12 +46,10 @@ def conv_relu(
     name: str,
     features: int,
     size: int | tuple[int, int],
-    *,
-    stride: int = 1,
-    padding: str | int = "SAME",
+    **options: Any,
 ) -> Float[Array, "b h2 w2 c_out"]:
-    """Returns a convolution with its bias, after the activation."""
-    return nn.relu(conv(h, name, features, size, stride=stride, padding=padding))
+    """Returns `conv` after the activation."""
+    return nn.relu(conv(h, name, features, size, **options))
 
 
 def max_pool(
@@ -70,15 +68,10 @@ def folded_params(
     *,
     num_inputs: int = 1,
 ) -> Params:
-    """Returns the parameters of a network, with every batch norm folded in.
+    """Returns the parameters of a network with the layer names of the file.
 
-    Args:
-      state: the tensors of the file.
-      path: of the file, for the message.
-      network: with the layer names of the file.
-      eps: of the batch norms.
-      names: of the tensors of a layer.
-      num_inputs: number of picture arguments of the network.
+    Every batch norm is folded in. `names` gives the tensors of a layer, and
+    `num_inputs` is the number of picture arguments of the network.
 
     Raises:
       WeightsError: if the file lacks a key, or a tensor has another shape.

@@ -3,15 +3,16 @@
 Most papers report it with AlexNet, some papers on restoration with VGG-16.
 """
 
+from typing import Any
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Array, Float, UInt8
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import weight_files
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.evaluation.metrics.layers import conv_relu, folded_params, max_pool
 from palette_jax.torch_file import read_torch
@@ -26,8 +27,7 @@ def load(
     linear: epath.PathLike,
     *,
     vgg: bool = False,
-    batch_size: int = 32,
-    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
 ) -> Extractor:
     """Returns the distance: call it with two sets of pictures and read "lpips".
 
@@ -37,8 +37,7 @@ def load(
       backbone: torchvision's weights, `weight_files.find("alexnet")` or "vgg16".
       linear: the weights of the channels, `weight_files.find("lpips")` or "lpips_vgg".
       vgg: whether the backbone is VGG-16.
-      batch_size: pairs that go through the network at once.
-      mesh: as in `Extractor`.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if a file holds other weights, or is damaged.
@@ -55,8 +54,7 @@ def load(
         folded_params(state, backbone, network, 0.0, keys, num_inputs=2),
         sha256=f"{weight_files.sha256(backbone)}+{weight_files.sha256(linear)}",
         outputs=("lpips",),
-        batch_size=batch_size,
-        mesh=mesh,
+        **options,
     )
 
 

@@ -1,5 +1,7 @@
 """ResNet-50; the paper reports its top-1 accuracy on restored pictures."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,8 +29,7 @@ def load(
     path: epath.PathLike,
     *,
     whole: bool = False,
-    batch_size: int = 64,
-    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
 ) -> Extractor:
     """Returns the network; its output is "logits", 1000 scores for each picture.
 
@@ -38,8 +39,7 @@ def load(
       path: of the weights.
       whole: whether the input is the whole picture, as in the evaluation of I2SB, or
         its centre, as in torchvision.
-      batch_size: pictures that go through the network at once.
-      mesh: as in `Extractor`.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if the file holds other weights, or is damaged.
@@ -51,8 +51,7 @@ def load(
         folded_params(read_torch(path), path, network, _EPS, _keys),
         sha256=weight_files.sha256(path),
         outputs=("logits",),
-        batch_size=batch_size,
-        mesh=mesh,
+        **options,
     )
 
 

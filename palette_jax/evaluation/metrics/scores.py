@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
 

@@ -9,7 +9,7 @@ import os
 
 from etils import epath
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 
 FOLDER_VARIABLE = "PALETTE_JAX_WEIGHTS"
 DEFAULT_FOLDER = "~/.cache/palette_jax/weights"
@@ -128,6 +128,15 @@ def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
         f" {wanted.source} (sha256 {wanted.sha256}) and put it there, or set"
         f" {FOLDER_VARIABLE} to its folder"
     )
+
+
+def missing(name: str) -> str:
+    """Returns the message of `find` if a weight file is missing, else an empty text."""
+    try:
+        find(name)
+    except MissingWeightsError as error:
+        return str(error)
+    return ""
 
 
 def sha256(path: epath.PathLike) -> str:

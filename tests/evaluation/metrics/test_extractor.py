@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from palette_jax.evaluation.metrics.errors import MetricError
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 
 TRACES = []

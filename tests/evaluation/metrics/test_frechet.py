@@ -11,8 +11,8 @@ import scipy.linalg
 from jax.sharding import Mesh
 from PIL import Image
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import frechet, inception
-from palette_jax.evaluation.metrics.errors import MetricError
 
 
 def draw(count: int, features: int, seed: int) -> np.ndarray:
@@ -111,17 +111,6 @@ def test_bad_features_are_named() -> None:
         frechet.distance(stats(draw(9, 3, 0)), stats(draw(9, 4, 0)))
 
 
-def test_the_hash_of_a_reference_knows_what_made_it() -> None:
-    files = {"a.png": 10, "b.png": 20}
-    told = {"resize": "256 area", "crop": "centre", "weights": "6726"}
-    first = frechet.reference_hash(files, **told)
-    assert first == frechet.reference_hash(dict(reversed(files.items())), **told)
-    others = [frechet.reference_hash({**files, "b.png": 21}, **told)]
-    others += [frechet.reference_hash({**files, "c.png": 5}, **told)]
-    others += [frechet.reference_hash(files, **{**told, key: "no"}) for key in told]
-    assert len({first, *others}) == 6 and len(first) == 16
-
-
 def test_statistics_are_kept_and_a_damaged_file_is_made_anew(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -135,8 +124,6 @@ def test_statistics_are_kept_and_a_damaged_file_is_made_anew(
         np.testing.assert_array_equal(kept[name].mean, found.mean)
         np.testing.assert_array_equal(kept[name].scatter, found.scatter)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(MetricError, match="damaged"):
-        frechet.read(path)
     assert frechet.find(path) is None
     (tmp_path / "file").write_text("")
     frechet.keep(tmp_path / "file" / "no.npz", made)  # A warning, and no error.

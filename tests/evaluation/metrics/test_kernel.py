@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import kernel
-from palette_jax.evaluation.metrics.errors import MetricError
 
 
 def draw(count: int, shift: float, seed: int) -> np.ndarray:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from palette_jax.errors import WeightsError
+from palette_jax.errors import MetricError, WeightsError
 from palette_jax.evaluation.metrics import inception, inception_v1, lpips, resnet
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 from tests.evaluation.metrics.write_network_numbers import (
     FILE,

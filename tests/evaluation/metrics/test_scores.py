@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import pictures, scores
-from palette_jax.evaluation.metrics.errors import MetricError
 
 NAMES = [f"{i}.png" for i in range(200)]
 
@@ -56,18 +56,6 @@ def test_accuracy_and_distance_are_what_they_say() -> None:
         np.array([[3.0, 4], [1, 1]]), np.array([[0.0, 0], [1, 1]])
     )
     np.testing.assert_array_equal(got, [5, 0])
-
-
-def test_pictures_that_cannot_be_one_set_are_named() -> None:
-    photo = np.zeros((4, 6, 3), np.uint8)
-    assert pictures.stack([photo] * 3, NAMES[:3]).shape == (3, 4, 6, 3)
-    with pytest.raises(MetricError, match=r"2 of 4 x 6 .*0\.png; 1 of 6 x 4 .*1\.png"):
-        pictures.stack([photo, photo.transpose(1, 0, 2), photo], NAMES[:3])
-    for wrong in (photo[..., 0], photo[..., :2], photo / 255):
-        with pytest.raises(MetricError, match=r"RGB pictures of bytes.*1\.png"):
-            pictures.stack([photo, wrong], NAMES[:2])
-    with pytest.raises(MetricError, match="one picture or more"):
-        pictures.stack([], [])
 
 
 def test_a_set_without_any_colour_is_refused() -> None:

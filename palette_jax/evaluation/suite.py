@@ -1,7 +1,7 @@
-"""The judge: computes all metrics whose weights are installed."""
+"""Computes all metrics whose weights are installed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from palette_jax import parallel
+from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import (
     color,
     distortion,
@@ -21,7 +22,6 @@ from palette_jax.evaluation.metrics import (
     structure,
     weight_files,
 )
-from palette_jax.evaluation.metrics.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.pictures.protocols import PROTOCOLS, Protocol
 
@@ -31,42 +31,61 @@ Pictures = UInt8[np.ndarray, "n h w 3"]
 PIXELS = "pixels"
 # Of pairs of pictures.
 LPIPS = ("lpips", "lpips_vgg")
-# The networks, with the metrics that need them.
-NEEDED_BY = {
-    "inception": (
-        *("FID", "FID-5K", "FID-768", "FID-192", "FID-64", "KID", "KID-768", "IS"),
+
+
+class _Network(NamedTuple):
+    """A network: the metrics that need it, its weight files, and how to load it."""
+
+    metrics: tuple[str, ...]
+    files: tuple[str, ...]
+    load: Callable[..., Extractor]
+
+
+_DEEP = ("FID", "FID-5K", "KID", "IS")  # Of the whole Inception.
+_NETWORKS = {
+    "inception": _Network(
+        (*_DEEP, "FID-768", "FID-192", "FID-64", "KID-768"),
+        ("inception",),
+        lambda how, *files, **options: inception.load(
+            *files, clean=how.clean, **options
+        ),
     ),
-    "resnet50": ("CA",),
-    "inception_v1": ("PD",),
-    "lpips": ("LPIPS", "LPIPS between samples"),
-    "lpips_vgg": ("LPIPS-VGG",),
+    "resnet50": _Network(
+        ("CA",),
+        ("resnet50",),
+        lambda how, *files, **options: resnet.load(*files, whole=how.whole, **options),
+    ),
+    "inception_v1": _Network(
+        ("PD",),
+        ("inception_v1",),
+        lambda how, *files, **options: inception_v1.load(*files, **options),
+    ),
+    "lpips": _Network(
+        ("LPIPS", "LPIPS between samples"),
+        ("alexnet", "lpips"),
+        lambda how, *files, **options: lpips.load(*files, **options),
+    ),
+    "lpips_vgg": _Network(
+        ("LPIPS-VGG",),
+        ("vgg16", "lpips_vgg"),
+        lambda how, *files, **options: lpips.load(*files, vgg=True, **options),
+    ),
 }
-# The weight files of each network; Inception's may be a part of the published one.
-_FILES = {
-    "resnet50": ("resnet50",),
-    "inception_v1": ("inception_v1",),
-    "lpips": ("alexnet", "lpips"),
-    "lpips_vgg": ("vgg16", "lpips_vgg"),
-}
-_MIN_LPIPS_SIDE = 32
 _NO_CLASSES = (
     "the classes of the pictures are unknown; list the pictures in a file with lines"
     " `NAME LABEL`"
 )
 
 
-class Judge:
+class MetricSuite:
     """Measures pictures of one size.
 
     Attributes:
-      height: of the pictures.
-      width: of the pictures.
       protocol: a key of `PROTOCOLS`, which defines the inputs of the networks.
       parts: PIXELS, and the networks with installed weights.
       weights: the sha256 of each network's weights.
       num_scales: of MS-SSIM; 0 if pictures are too small.
       absent: the reason for each metric that cannot be computed.
-      warnings: about the numbers.
     """
 
     def __init__(
@@ -78,15 +97,7 @@ class Judge:
         has_labels: bool,
         protocol: str = "paper",
     ):
-        """Loads the networks with installed weights.
-
-        Args:
-          height: of the pictures.
-          width: of the pictures.
-          batch_size: of the networks, on one host.
-          has_labels: whether the classes are known, which accuracy needs.
-          protocol: a key of `PROTOCOLS`.
-        """
+        """Loads the networks with installed weights."""
         self.height, self.width, self.protocol = height, width, protocol
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []
@@ -105,21 +116,18 @@ class Judge:
         if has_labels:
             self._load("resnet50", options)
         else:
-            self.absent["CA"] = _NO_CLASSES
-            try:
-                weight_files.find("resnet50")
-            except weight_files.MissingWeightsError as error:
-                self.absent["CA"] += f"; and {error}"
+            reasons = _NO_CLASSES, weight_files.missing("resnet50")
+            self.absent["CA"] = "; and ".join(filter(None, reasons))
         self._load("inception_v1", options)
         for name in ("lpips", "lpips_vgg"):
-            if min(height, width) >= _MIN_LPIPS_SIDE:
+            if min(height, width) >= lpips.MIN_SIDE:
                 self._load(name, options)
                 continue
-            for metric in NEEDED_BY[name]:
-                self.absent[metric] = (
-                    f"expected pictures of {_MIN_LPIPS_SIDE} pixels or more, got"
-                    f" {width} x {height}"
-                )
+            why = (
+                f"expected pictures of {lpips.MIN_SIDE} pixels or more, got {width} x"
+                f" {height}"
+            )
+            self.absent |= dict.fromkeys(_NETWORKS[name].metrics, why)
         self.parts = (PIXELS, *self._networks)
         self.weights = {name: net.sha256 for name, net in self._networks.items()}
 
@@ -212,46 +220,28 @@ class Judge:
 
     def _load(self, name: str, options: dict[str, Any]) -> None:
         """Loads a network, or records the metrics that lack its weights."""
+        metrics, names, load = _NETWORKS[name]
         try:
-            if name == "inception":
-                files = [inception.find()]
-                network = inception.load(files[0], clean=self._how.clean, **options)
-            elif name == "resnet50":
-                files = _find_all(name)
-                network = resnet.load(files[0], whole=self._how.whole, **options)
-            elif name == "inception_v1":
-                files = _find_all(name)
-                network = inception_v1.load(files[0], **options)
-            else:
-                files = _find_all(*_FILES[name])
-                network = lpips.load(*files, vgg=name == "lpips_vgg", **options)
+            files = [inception.find()] if name == "inception" else _find_all(names)
         except weight_files.MissingWeightsError as error:
-            self.absent |= dict.fromkeys(NEEDED_BY[name], str(error))
+            self.absent |= dict.fromkeys(metrics, str(error))
             return
-        self._networks[name] = network
+        network = self._networks[name] = load(self._how, *files, **options)
         if name == "inception" and "2048" not in network.outputs:
-            try:
-                weight_files.find("inception")
-            except weight_files.MissingWeightsError as error:
-                needed = ("FID", "FID-5K", "KID", "IS")
-                self.absent |= dict.fromkeys(needed, str(error))
-            return  # A part of the published file has another hash.
-        for key, file in zip(_FILES.get(name, (name,)), files, strict=True):
+            # A part of the published file, which has another hash.
+            self.absent |= dict.fromkeys(_DEEP, weight_files.missing("inception"))
+            return
+        for key, file in zip(names, files, strict=True):
             if warning := weight_files.differs(key, weight_files.sha256(file)):
                 self.warnings.append(warning)
 
 
-def _find_all(*names: str) -> list[epath.Path]:
+def _find_all(names: Sequence[str]) -> list[epath.Path]:
     """Returns weight files; the error names all missing ones."""
-    found, missing = [], []
-    for name in names:
-        try:
-            found.append(weight_files.find(name))
-        except weight_files.MissingWeightsError as error:
-            missing.append(str(error))
+    missing = list(filter(None, map(weight_files.missing, names)))
     if missing:
         raise weight_files.MissingWeightsError("; and ".join(missing))
-    return found
+    return [weight_files.find(name) for name in names]
 
 
 def _samples(rows: Mapping[str, Pictures]) -> list[Pictures]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from palette_jax.pictures import files
-from palette_jax.restoration import masks
+from palette_jax.pictures import files, masks
 
 DRAWN = np.zeros((20, 30), bool)
 DRAWN[5:9, 10:25] = True

@@ -1,6 +1,5 @@
-"""Restores the pictures of a command, and tells what became of each."""
+"""Runs the jobs of a command: restores pictures and reports what was done."""
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -11,12 +10,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, walk
 from palette_jax.pictures.files import Photo
-from palette_jax.programs import photo_flags
 from palette_jax.restoration import outputs
 from palette_jax.restoration.jobs import Job, hole_of
 from palette_jax.restoration.progress import OnProgress, Progress
@@ -33,56 +42,65 @@ class _Read(NamedTuple):
     hole: UInt8[np.ndarray, "h w 1"] | None
 
 
-class RestoreRun:
-    """Restores jobs, counts what became of them, and says it at the end."""
+def progress_bar() -> Bar:
+    """Returns a bar with the time left, on the error output."""
+    return Bar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=3600,  # A step of a large picture takes minutes.
+    )
 
-    def __init__(
-        self,
-        restorer: Restorer,
-        settings: Settings,
-        *,
-        suffix: str,
-        overwrite: bool,
-        check_steps: bool,
-        as_json: bool,
-    ):
-        """Takes the flags of the command.
 
-        Args:
-          restorer: with its network.
-          settings: of every picture.
-          suffix: of results, `.png` or `.jpg`.
-          overwrite: replaces files that exist.
-          check_steps: prints how far results are from those of twice as many steps.
-          as_json: prints the summary as JSON.
-        """
-        self._restorer, self._settings = restorer, settings
-        self._suffix, self._overwrite = suffix, overwrite
-        self._checks_steps, self._as_json = check_steps, as_json
+@dataclasses.dataclass
+class JobRunner:
+    """Restores jobs and reports on the terminal.
+
+    Attributes:
+      suffix: of results, `.png` or `.jpg`.
+      check_steps: prints how far results are from those of twice as many steps.
+      as_json: prints the summary as JSON.
+    """
+
+    restorer: Restorer
+    settings: Settings
+    _: dataclasses.KW_ONLY
+    suffix: str
+    overwrite: bool
+    check_steps: bool
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        """Starts without results."""
         self._failed: list[str] = []
-        self._told: set[object] = set()
+        self._printed: set[object] = set()
         self._done = 0
 
-    def restore(self, jobs: Sequence[Job], left_out: Sequence[str]) -> int:
-        """Restores what is not there yet.
+    def restore(self, jobs: Sequence[Job], skipped: Sequence[str]) -> int:
+        """Restores the pictures that have no result yet.
 
         Args:
           jobs: of the pictures.
-          left_out: files that are no pictures by their ending, which are counted.
+          skipped: files whose extension is not that of a picture, for the summary.
 
         Returns:
-          0 if all are there now, 1 if not, 130 if the user stopped it.
+          0 if all pictures have results, 1 if not, 130 if the user stopped it.
         """
-        waiting = [job for job in jobs if self._is_to_do(job)]
+        waiting = [job for job in jobs if self._is_waiting(job)]
         there = len(jobs) - len(waiting) - len(self._failed)
         if there:
-            print(f"{there} of {len(jobs)} are there already")
+            print(f"{there} of {len(jobs)} results exist already")
         if waiting:
-            for warning in self._restorer.check(self._settings):
-                self._told.add(warning)  # It is in the warnings of each result too.
+            for warning in self.restorer.check(self.settings):
+                self._printed.add(warning)  # It is in the warnings of each result too.
                 print(warning, file=sys.stderr)
-        together = self._restorer.num_together
-        with photo_flags.progress_bar() as bar:
+        together = self.restorer.num_together
+        with progress_bar() as bar:
             task = bar.add_task("", total=len(waiting))
             try:
                 for start in range(0, len(waiting), together):
@@ -92,54 +110,53 @@ class RestoreRun:
                 bar.stop()
                 print(
                     f"stopped after {self._done} of {len(waiting)}; the same command"
-                    " goes on from there",
+                    " resumes",
                     file=sys.stderr,
                 )
                 return 130
         for line in self._failed:
             print(f"error: {line}", file=sys.stderr)
-        self._summarize(len(jobs), there, left_out)
-        return 1 if self._failed or left_out else 0
+        self._summarize(len(jobs), there, skipped)
+        return 1 if self._failed or skipped else 0
 
-    def _summarize(self, count: int, there: int, left_out: Sequence[str]) -> None:
-        """Says how many pictures were found, restored and left out, and why."""
-        endings = collections.Counter(walk.ending(name) or "none" for name in left_out)
+    def _summarize(self, count: int, there: int, skipped: Sequence[str]) -> None:
+        """Prints how many pictures were found, restored and skipped."""
+        extensions = walk.by_extension(skipped)
         summary = {
-            "found": count + len(left_out),
+            "found": count + len(skipped),
             "restored": self._done,
-            "there_already": there,
+            "existing": there,
             "failed": self._failed,
-            "left_out_by_ending": dict(endings.most_common()),
+            "skipped_by_extension": extensions,
         }
-        if self._as_json:
+        if self.as_json:
             print(json.dumps(summary))
-        if self._failed or left_out:
-            listed = "".join(f", {n} {end}" for end, n in endings.most_common())
+        if self._failed or skipped:
             print(
-                f"{summary['found']} found, {self._done} restored, {there} there"
-                f" already, {len(self._failed)} failed, {len(left_out)} left out by"
-                f" ending{listed}",
+                f"{summary['found']} found, {self._done} restored, {there} existed"
+                f" already, {len(self._failed)} failed,"
+                f" {walk.Walk([], [*skipped]).summary()}",
                 file=sys.stderr,
             )
-        if {".heic", ".heif", ".avif"} & endings.keys():
+        if {".heic", ".heif", ".avif"} & extensions.keys():
             print(
                 "to read HEIC files: pip install 'palette-jax[heic]'", file=sys.stderr
             )
 
-    def _is_to_do(self, job: Job) -> bool:
-        """Whether results are missing; what would be overwritten has failed."""
-        targets = job.targets(self._settings, self._suffix)
+    def _is_waiting(self, job: Job) -> bool:
+        """Returns whether results are missing; refuses to overwrite other files."""
+        targets = job.targets(self.settings, self.suffix)
         if any(_is_same(target, job.path) for target in targets):
             self._failed.append(
                 f"{job.path}: its result would replace it; give another --out"
             )
             return False
-        wanted = dict(zip(targets, self._settings.alone(), strict=True))
-        wanted |= dict.fromkeys(job.beside(self._settings).values(), self._settings)
-        if self._overwrite or not any(path.exists() for path in wanted):
+        wanted = dict(zip(targets, self.settings.alone(), strict=True))
+        wanted |= dict.fromkeys(job.beside(self.settings).values(), self.settings)
+        if self.overwrite or not any(path.exists() for path in wanted):
             return True
         try:
-            now = {**self._restorer.about, **job.about()}
+            now = {**self.restorer.about, **job.about()}
         except OSError as error:
             self._failed.append(f"{job.path}: {error}")
             return False
@@ -164,15 +181,15 @@ class RestoreRun:
             bar.update(task, completed=before + share * len(jobs))
 
         try:
-            results = self._results(read, self._settings, advance)
+            results = self._results(read, self.settings, advance)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             for job, *_ in read:
                 self._fail(job, "the device has too little memory; give --large=shrink")
             return
-        if self._checks_steps:
-            self._check_steps(read, results)
+        if self.check_steps:
+            self._compare_steps(read, results)
         for (job, *_), result in zip(read, results, strict=True):
             try:
                 self._save(job, result)
@@ -181,7 +198,7 @@ class RestoreRun:
                 continue
             self._done += 1
             for warning in result.warnings:
-                if warning not in self._told:
+                if warning not in self._printed:
                     _print(bar, f"{job.path}: {warning}")
 
     def _read(self, job: Job, bar: Any) -> _Read | None:
@@ -189,13 +206,13 @@ class RestoreRun:
         try:
             photo = files.read(job.path)
             hole, warnings = hole_of(job, photo)
-            self._restorer.prepare(photo, self._settings, hole=hole, hints=job.hints)
+            self.restorer.prepare(photo, self.settings, hole=hole, hints=job.hints)
         except UserError as error:
             self._fail(job, error)
             return None
         for warning in warnings:
-            if (job.mask, warning) not in self._told:  # One mask may be that of all.
-                self._told.add((job.mask, warning))
+            if (job.mask, warning) not in self._printed:  # One mask may be that of all.
+                self._printed.add((job.mask, warning))
                 _print(bar, f"{job.path}: {warning}")
         return _Read(job, photo, hole)
 
@@ -206,7 +223,7 @@ class RestoreRun:
         on_progress: OnProgress | None = None,
     ) -> list[Result]:
         return interruptible.call(
-            lambda: self._restorer.restore_many(
+            lambda: self.restorer.restore_many(
                 [photo for _, photo, _ in read],
                 settings,
                 holes=[hole for _, _, hole in read],
@@ -215,10 +232,10 @@ class RestoreRun:
             )
         )
 
-    def _check_steps(self, read: Sequence[_Read], results: Sequence[Result]) -> None:
+    def _compare_steps(self, read: Sequence[_Read], results: Sequence[Result]) -> None:
         """Prints how far results are from those of twice as many steps."""
-        count = self._settings.steps["num_steps"]
-        twice = dataclasses.replace(self._settings, num_steps=2 * count)
+        count = self.settings.steps["num_steps"]
+        twice = dataclasses.replace(self.settings, num_steps=2 * count)
         finer = self._results(read, twice)
         for (job, *_), result, fine in zip(read, results, finer, strict=True):
             error = result.distance(fine)
@@ -229,8 +246,8 @@ class RestoreRun:
 
     def _save(self, job: Job, result: Result) -> None:
         about = job.about()
-        targets = job.targets(self._settings, self._suffix)
-        if result.alpha is not None and self._suffix == ".jpg":
+        targets = job.targets(self.settings, self.suffix)
+        if result.alpha is not None and self.suffix == ".jpg":
             result.warnings.append("a JPEG has no opacity; png keeps it")
         outputs.save_diversity(job, result, about)
         for index, target in enumerate(targets):

@@ -25,7 +25,6 @@ class Finding(NamedTuple):
 
     Attributes:
       state: `wrong` makes the command fail; `note` does not.
-      what: was found.
       fix: what to do about it.
     """
 

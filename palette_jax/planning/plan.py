@@ -26,12 +26,6 @@ def plan(
 ) -> int:
     """Prints parameters, memory, operations, communication, time and what to change.
 
-    Args:
-      config: of the run.
-      topology_name: of the machine, as `--topology` names it.
-      search_batch: also looks for the largest training batch that fits.
-      effort: of the compiler for a TPU.
-
     Returns:
       0 if training and sampling fit, 1 if they do not.
     """

@@ -95,10 +95,6 @@ def as_hole(
 def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
     """Returns colour hints, opacity 255 where a colour is true, at a picture's size.
 
-    Args:
-      hints: a path, a Pillow image, an array or what `files.read` returns.
-      shape: height and width of the picture.
-
     Raises:
       UserError: if all or none of the hints is opaque.
     """
