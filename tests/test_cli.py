@@ -126,3 +126,23 @@ def test_a_system_that_does_not_tell_its_cores_can_train(
     )
     parallel.use_cpu_cores([2 * 3 * 4 * 5 * 7, 840])
     assert 1 <= seen["jax_num_cpu_devices"] <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["restore", "", "--task=jpeg"],
+        ["restore", "a.png", "--task=jpeg", "--out="],
+        ["restore", "a.png", "--task=inpaint", "--mask", ""],
+        ["train", "--config=uncrop:tiny", "--workdir="],
+        ["evaluate", "results", "--reference="],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    argv, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    assert cli.run(argv) == 1
+    assert "expected a value, got an empty one" in capsys.readouterr().err
+    assert os.listdir() == ["a.png"]

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from palette_jax import atomic
 from palette_jax.errors import UserError
-from palette_jax.pictures import modes
+from palette_jax.pictures import modes, walk
 
 MAX_PIXELS = 100_000_000
 
@@ -81,6 +81,10 @@ def read(
     if name is None:
         is_path = isinstance(source, str | os.PathLike)
         name = str(source) if is_path else "the picture"
+    if isinstance(source, str | os.PathLike) and walk.is_special(source):
+        raise PictureError(
+            f"{name}: expected a file, got a pipe or a device; save the picture first"
+        )
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():

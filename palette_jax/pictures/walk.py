@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,9 @@ class Walk(NamedTuple):
 def pillow_endings() -> tuple[str, ...]:
     """Returns the file extensions that Pillow reads, in lower case."""
     known = Image.registered_extensions().items()
-    return tuple(sorted(end for end, name in known if name in Image.OPEN))
+    # Pillow's reader of JPEG opens MPO, the files of phones with several pictures.
+    readable = {*Image.OPEN, "MPO"}
+    return tuple(sorted(end for end, name in known if name in readable))
 
 
 def ending(name: str) -> str:
@@ -56,8 +59,8 @@ def _endings() -> frozenset[str]:
 def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
     """Lists the files below a folder, each real file once.
 
-    Skips hidden files and folders, and folders of thumbnails. Follows links to folders,
-    but lists each folder only once, also in loops.
+    Skips hidden files and folders, folders of thumbnails, pipes and devices. Follows
+    links to folders, but lists each folder only once, also in loops.
 
     Args:
       folder: local or gs://; it exists.
@@ -84,7 +87,7 @@ def _local(root: str) -> Iterable[str]:
         with os.scandir(os.path.join(root, below) or ".") as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 name = f"{below}/{entry.name}" if below else entry.name
-                if _is_hidden(entry.name):
+                if _is_hidden(entry.name) or is_special(entry.path):
                     continue
                 if entry.is_dir():
                     (links if entry.is_symlink() else folders).append(name)
@@ -109,6 +112,15 @@ def _remote(root: epath.Path, below: str = "") -> Iterable[str]:
             yield from _remote(root, name)
         else:
             yield name
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Returns whether a path is a pipe, a socket or a device; reading it may hang."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _is_hidden(name: str) -> bool:

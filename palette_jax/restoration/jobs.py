@@ -91,6 +91,11 @@ def find_jobs(
     """
     if mask is not None and not pathlib.Path(mask).exists():
         raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
+    for path in filter(None, (*sources, mask, hints)):
+        if walk.is_special(path):
+            raise UserError(
+                f"expected files, got a pipe or a device: {path}; save it as a file"
+            )
     found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
     left_out: list[str] = []
     for source in map(pathlib.Path, sources):

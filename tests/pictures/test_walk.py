@@ -3,7 +3,11 @@
 import os
 import pathlib
 
-from palette_jax.pictures.walk import walk
+import pytest
+from PIL import Image
+
+from palette_jax.pictures import files
+from palette_jax.pictures.walk import pillow_endings, walk
 
 ENDINGS = (".jpg", ".png")
 
@@ -47,3 +51,20 @@ def test_a_folder_may_be_the_present_one(tmp_path: pathlib.Path, monkeypatch) ->
     _touch(tmp_path, "a.png")
     monkeypatch.chdir(tmp_path)
     assert walk(".", ENDINGS).names == walk(os.fspath(tmp_path), ENDINGS).names
+
+
+def test_pipes_are_not_read(tmp_path: pathlib.Path) -> None:
+    _touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    (tmp_path / "d.png").symlink_to("/dev/zero")
+    assert walk(tmp_path, ENDINGS) == (["a.png"], [])
+    with pytest.raises(files.PictureError, match="got a pipe or a device"):
+        files.read(tmp_path / "c.png")
+
+
+def test_pictures_of_phones_have_their_own_extension(tmp_path: pathlib.Path) -> None:
+    views = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    views[0].save(tmp_path / "a.mpo", save_all=True, append_images=views[1:])
+    assert walk(tmp_path, pillow_endings()).names == ["a.mpo"]
+    assert files.read(tmp_path / "a.mpo").pixels[0, 0, 0] > 250
