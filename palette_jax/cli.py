@@ -109,6 +109,10 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = importlib.import_module(f"palette_jax.programs.{module}")
             program.add_arguments(subparser)
+    for arg in argv:
+        # An unset variable of a shell; as a path, it would be the current folder.
+        if not arg or (arg.startswith("--") and arg.endswith("=")):
+            raise UserError(f"expected a value, got an empty one ({arg or repr(arg)})")
     module = program.__name__.rpartition(".")[2] if program else ""
     for arg in argv[1:] if module == "run" else ():
         if not arg.startswith("-") and "=" in arg and ":" not in arg:

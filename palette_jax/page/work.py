@@ -235,7 +235,8 @@ def _settings(
                 "expected a side to extend, got none; drag an edge of the picture"
                 " outward"
             )
-    settings = Settings(**choices, extend=extend)
+    is_kept = choices["keep_luminance"] and choices["task"] == "colorize"
+    settings = Settings(**{**choices, "keep_luminance": is_kept}, extend=extend)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))
