@@ -94,6 +94,8 @@ def test_inpainting_needs_a_mask(picture) -> None:
         ({"task": "jpeg", "seed": -1}, "expected a seed"),
         ({"task": "jpeg", "num_steps": 0}, "num_steps >= 1"),
         ({"task": "uncrop", "extend": Sides(left=50)}, "0 to 16 times"),
+        ({"task": "jpeg", "num_steps": 10**11}, "num_steps >= 1 and <= 1,000,000"),
+        ({"task": "jpeg", "num_samples": 10**9}, "num_samples >= 1 and <= 10,000"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values, words) -> None:
