@@ -4,6 +4,7 @@ import collections
 import functools
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ class Walk(NamedTuple):
 
     def summary(self) -> str:
         """Returns the number of skipped files by extension, as text."""
+        if not self.left_out:
+            return "there are no other files"
         endings = collections.Counter(ending(name) or "none" for name in self.left_out)
         listed = ", ".join(f"{count} {what}" for what, count in endings.most_common())
         return f"{len(self.left_out)} skipped by extension ({listed})"
@@ -49,6 +52,14 @@ def stem(name: str) -> str:
     """Returns a path without the extension of a picture; keeps other dots."""
     end = ending(name)
     return name[: -len(end)] if end and end in _endings() else name
+
+
+def key(name: str) -> str:
+    """Returns a path for comparisons: its stem, with accents composed.
+
+    macOS stores `é` as two characters, `e` and an accent.
+    """
+    return unicodedata.normalize("NFC", stem(name))
 
 
 @functools.cache

@@ -111,7 +111,7 @@ def find_jobs(
             " that Pillow knows, e.g. .jpg and .png;"
             f" {walk.Walk([], left_out).summary()}"
         )
-    stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
+    stems = [pathlib.PurePath(walk.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
     masks_of = _masks(mask)
     jobs = []
@@ -193,7 +193,7 @@ def _masks(
 
     def find(place: pathlib.PurePath) -> pathlib.Path:
         found = match.partner(place.as_posix(), names)
-        return path / (found or f"{match.stem(place.as_posix())}.png")
+        return path / (found or f"{walk.stem(place.as_posix())}.png")
 
     return find
 
