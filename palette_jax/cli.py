@@ -52,6 +52,9 @@ _DISK = (
 
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
+    for name in ("stdout", "stderr"):  # A service may have closed them.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     return interruptible.leave(run(sys.argv[1:]))
 
 
@@ -74,7 +77,8 @@ def run(argv: Sequence[str]) -> int:
         if error.errno not in _DISK:
             raise
         print(
-            f"error: {error}; make room, or choose a place that you may write to",
+            f"error: {error}; make room, check the permissions, or choose another"
+            " place",
             file=sys.stderr,
         )
         return 1

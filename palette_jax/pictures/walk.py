@@ -11,6 +11,8 @@ from typing import NamedTuple
 from etils import epath
 from PIL import Image
 
+from palette_jax.errors import UserError
+
 # Folders of thumbnails that programs make beside pictures.
 _NOT_PICTURES = {"@eadir", "__macosx", "lost+found"}
 
@@ -20,7 +22,8 @@ class Walk(NamedTuple):
 
     Attributes:
       names: of the pictures, as paths below the folder with slashes, sorted.
-      left_out: of all other files, except hidden ones.
+      left_out: of all other files, except hidden ones, and of folders that may not be
+        read, with a slash at the end.
     """
 
     names: list[str]
@@ -30,7 +33,7 @@ class Walk(NamedTuple):
         """Returns the number of skipped files by extension, as text."""
         if not self.left_out:
             return "there are no other files"
-        endings = collections.Counter(ending(name) or "none" for name in self.left_out)
+        endings = collections.Counter(map(kind, self.left_out))
         listed = ", ".join(f"{count} {what}" for what, count in endings.most_common())
         return f"{len(self.left_out)} skipped by extension ({listed})"
 
@@ -46,6 +49,11 @@ def pillow_endings() -> tuple[str, ...]:
 def ending(name: str) -> str:
     """Returns the extension of a file name in lower case, such as `.jpg`, or empty."""
     return os.path.splitext(name)[1].lower()
+
+
+def kind(name: str) -> str:
+    """Returns the extension of a name of `Walk.left_out`, or what it is instead."""
+    return "folder without permission" if name[-1:] == "/" else ending(name) or "none"
 
 
 def stem(name: str) -> str:
@@ -76,6 +84,9 @@ def walk(folder: epath.PathLike, endings: Sequence[str]) -> Walk:
     Args:
       folder: local or gs://; it exists.
       endings: file extensions of pictures, in lower case.
+
+    Raises:
+      UserError: if the folder may not be read.
     """
     is_local = "://" not in str(folder)
     names = sorted(_local(str(folder)) if is_local else _remote(epath.Path(folder)))
@@ -95,18 +106,28 @@ def _local(root: str) -> Iterable[str]:
         if real in seen_folders:
             continue
         seen_folders.add(real)
-        with os.scandir(os.path.join(root, below) or ".") as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                name = f"{below}/{entry.name}" if below else entry.name
-                if _is_hidden(entry.name) or is_special(entry.path):
-                    continue
-                if entry.is_dir():
-                    (links if entry.is_symlink() else folders).append(name)
-                elif entry.is_symlink():
-                    linked_files.append(name)
-                else:
-                    seen_files.add(os.path.realpath(entry.path))
-                    yield name
+        try:
+            with os.scandir(os.path.join(root, below) or ".") as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except PermissionError as error:
+            if not below:
+                raise UserError(
+                    f"expected a folder that can be read, got {root}: no permission;"
+                    " change its permissions"
+                ) from error
+            yield f"{below}/"
+            continue
+        for entry in entries:
+            name = f"{below}/{entry.name}" if below else entry.name
+            if _is_hidden(entry.name) or is_special(entry.path):
+                continue
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(name)
+            elif entry.is_symlink():
+                linked_files.append(name)
+            else:
+                seen_files.add(os.path.realpath(entry.path))
+                yield name
     for name in sorted(linked_files):
         real = os.path.realpath(os.path.join(root, name))
         if real not in seen_files:

@@ -103,7 +103,7 @@ class RestoreRun:
 
     def _summarize(self, count: int, there: int, left_out: Sequence[str]) -> None:
         """Says how many pictures were found, restored and left out, and why."""
-        endings = collections.Counter(walk.ending(name) or "none" for name in left_out)
+        endings = collections.Counter(map(walk.kind, left_out))
         summary = {
             "found": count + len(left_out),
             "restored": self._done,

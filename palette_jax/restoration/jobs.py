@@ -102,7 +102,7 @@ def find_jobs(
         if source.is_dir():
             walked = _walk(source, out)
             found += [(source / p, pathlib.PurePath(p)) for p in walked.names]
-            left_out += [str(source / name) for name in walked.left_out]
+            left_out += [f"{source}/{name}" for name in walked.left_out]
         else:  # Also a file that is not there: the others are restored.
             found.append((source, pathlib.PurePath(source.name)))
     if not found:

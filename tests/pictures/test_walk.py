@@ -6,6 +6,7 @@ import pathlib
 import pytest
 from PIL import Image
 
+from palette_jax.errors import UserError
 from palette_jax.pictures import files
 from palette_jax.pictures.walk import pillow_endings, walk
 
@@ -68,3 +69,22 @@ def test_pictures_of_phones_have_their_own_extension(tmp_path: pathlib.Path) -> 
     views[0].save(tmp_path / "a.mpo", save_all=True, append_images=views[1:])
     assert walk(tmp_path, pillow_endings()).names == ["a.mpo"]
     assert files.read(tmp_path / "a.mpo").pixels[0, 0, 0] > 250
+
+
+def test_a_folder_without_permission_does_not_stop_the_others(
+    tmp_path: pathlib.Path, monkeypatch
+) -> None:
+    _touch(tmp_path, "private/a.png", "b.png", "c/d.png")
+    scandir = os.scandir
+
+    def scan(path: str):  # Root, who may run the tests, may read everything.
+        if str(path).rstrip("/").endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = walk(tmp_path, ENDINGS)
+    assert found == (["b.png", "c/d.png"], ["private/"])
+    assert found.summary() == "1 skipped by extension (1 folder without permission)"
+    with pytest.raises(UserError, match=r"got .*private: no perm"):
+        walk(tmp_path / "private", ENDINGS)
