@@ -5,7 +5,7 @@ import tensorflow as tf
 # The discrete cosine transform that Pillow uses: the decoded bytes are then the same.
 JPEG_DCT = "INTEGER_ACCURATE"
 
-# The first orientation tag (0x0112, one 16-bit number) of the EXIF in a JPEG, PNG or WebP
+# The first orientation tag (0x0112, one 16-bit number) of EXIF in a JPEG, PNG or WebP
 # file, whose numbers are stored with the high byte first (MM) or last (II). \C is any
 # byte.
 _ORIENTATION = (
