@@ -235,7 +235,7 @@ def _settings(
                 "expected a side to extend, got none; drag an edge of the picture"
                 " outward"
             )
-    is_kept = choices["keep_luminance"] and choices["task"] == "colorize"
+    is_kept = choices["task"] == "colorize" and choices.get("keep_luminance", False)
     settings = Settings(**{**choices, "keep_luminance": is_kept}, extend=extend)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
