@@ -288,6 +288,6 @@ def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
         text = comment.removeprefix(start) if comment.startswith(start) else None
     try:
         about = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return about if isinstance(about, dict) else None

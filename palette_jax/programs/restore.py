@@ -239,4 +239,5 @@ def _read_like(path: str) -> dict[str, Any]:
             f"expected a result of `palette-jax restore` in --like={path}, got a file"
             " without its settings"
         )
+    Settings.from_json(about["settings"])  # Raises an error for forged ones.
     return about

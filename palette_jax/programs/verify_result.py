@@ -110,7 +110,16 @@ def _print_again(
                 file=sys.stderr,
             )
             return False
-    restorer = load_restorer(args.checkpoint or SHIPPED / about["weights"])
+    # A file name alone: a result of a stranger does not choose other files.
+    shipped = SHIPPED / pathlib.Path(str(about.get("weights"))).name
+    if not args.checkpoint and not shipped.is_file():
+        print(
+            f"not regenerated: this package has no weights {about.get('weights')!r};"
+            " add --checkpoint=PATH",
+            file=sys.stderr,
+        )
+        return False
+    restorer = load_restorer(args.checkpoint or shipped)
     if restorer.about["weights_crc32"] != about.get("weights_crc32"):
         print("not regenerated: these are other weights than those of the result")
         return False

@@ -119,7 +119,7 @@ def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
     return base64.b85encode(zlib.compress(bits, 9)).decode()
 
 
-def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
+def unpack(text: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
     """Returns the hole from a text of `pack`.
 
     Raises:
@@ -130,7 +130,7 @@ def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
         # At most the bytes of a picture, also for a forged text.
         size = -(-height * width // 8)
         packed = zlib.decompressobj().decompress(base64.b85decode(text), size + 1)
-    except (ValueError, zlib.error) as error:
+    except (TypeError, ValueError, zlib.error) as error:
         raise UserError(f"expected a hole, got a damaged one ({error})") from error
     if len(packed) != size:
         raise UserError(

@@ -69,10 +69,13 @@ class Settings:
             ("num_samples", self.num_samples, MAX_SAMPLES),
             ("num_steps", self.steps["num_steps"], MAX_STEPS),
         ):
-            if not 1 <= value <= most:
-                raise UserError(f"expected {name} >= 1 and <= {most:,}, got {value:,}")
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise UserError(
+                    f"expected {name} >= 1 and <= {most:,}, a whole number, got"
+                    f" {value!r}"
+                )
         largest = 2**32 - self.num_samples  # Larger seeds would restart at 0.
-        if not 0 <= self.seed <= largest:
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= largest:
             raise UserError(f"expected a seed from 0 to {largest}, got {self.seed}")
         if not all(0 <= share <= 16 for share in self.extend):  # Also refuses NaN.
             raise UserError(
@@ -121,7 +124,7 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Settings":
+    def from_json(cls, values: Any) -> "Settings":
         """Returns the settings that `to_json` wrote.
 
         Raises:
@@ -129,9 +132,10 @@ class Settings:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         try:
-            values = {**values, "extend": Sides(*values.get("extend", ()))}
+            extend = Sides(*map(float, values.get("extend", ())))
+            values = {**values, "extend": extend}
             return cls(**{key: values[key] for key in values if key in known})
-        except TypeError as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"expected settings of a restoration, got {values}"
             ) from error
