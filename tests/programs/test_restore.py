@@ -551,3 +551,14 @@ def test_a_pipe_is_refused_and_not_waited_for(restore, photos, capsys) -> None:
         photo = "pipe.png" if len(flags) == 1 else photos / "a.png"
         assert restore(photo, *flags) == 1
         assert "got a pipe or a device: pipe.png" in capsys.readouterr().err
+
+
+def test_weights_of_another_kind_are_named(restore, photos, tmp_path, capsys) -> None:
+    (tmp_path / "model.pt").write_bytes(b"PK")
+    assert restore(photos / "a.png", "--task=jpeg", checkpoint="model.pt") == 1
+    assert "palette-jax import model.pt --out=RUN" in capsys.readouterr().err
+
+
+def test_a_run_may_be_named_like_a_file(restore, photos, checkpoint, tmp_path) -> None:
+    (tmp_path / "run.safetensors").symlink_to(checkpoint)
+    assert restore(photos / "a.png", "--task=jpeg", checkpoint="run.safetensors") == 0
