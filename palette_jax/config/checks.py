@@ -42,10 +42,7 @@ _MASK_SIZE = 256  # Of the official masks.
 
 # Keys by their smallest and largest useful value.
 _RANGES = {
-    (0, 1): (
-        *("data.extra_weight", "data.max_broken_share", "model.level_freq_shift"),
-        "sample.eta",
-    ),
+    (0, 1): ("data.extra_weight", "data.max_broken_share", "sample.eta"),
     # At 1, Adam divides by 0, the average stays where it began, nothing is kept.
     (0, 0.999999): ("optim.b1", "optim.b2", "optim.ema_decay", "model.dropout"),
     (1e-3, 1): ("data.min_scale",),
@@ -54,7 +51,7 @@ _RANGES = {
         *("sample.beta_min", "sample.beta_max", "model.norm_epsilon"),
     ),
     (1, 100): ("eval.jpeg_quality",),
-    (0, 10): ("sample.spacing",),
+    (0, 10): ("model.level_freq_shift", "sample.spacing"),
     (0, 2**32 - 1): ("seed",),  # Other values would repeat these.
     (0, math.inf): (
         *("data.held_out_below", "distill.steps", "eval.num_images"),

@@ -236,7 +236,8 @@ def _settings(
                 " outward"
             )
     is_kept = choices["task"] == "colorize" and choices.get("keep_luminance", False)
-    settings = Settings(**{**choices, "keep_luminance": is_kept}, extend=extend)
+    given: dict[str, Any] = {**choices, "keep_luminance": is_kept, "extend": extend}
+    settings = Settings(**given)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))

@@ -103,14 +103,15 @@ def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
       UserError: if all or none of the hints is opaque.
     """
     read = files.as_photo(hints)
-    is_hint = None if read.alpha is None else read.alpha >= 128
-    if is_hint is None or is_hint.all() or not is_hint.any():
-        raise UserError(
-            "expected hints that are opaque where a colour is true and transparent"
-            " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
-            " strokes alone as PNG"
-        )
-    return _nearest(np.dstack([read.pixels, read.alpha]), shape)
+    if read.alpha is not None:
+        is_hint = read.alpha >= 128
+        if is_hint.any() and not is_hint.all():
+            return _nearest(np.dstack([read.pixels, read.alpha]), shape)
+    raise UserError(
+        "expected hints that are opaque where a colour is true and transparent"
+        " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
+        " strokes alone as PNG"
+    )
 
 
 def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:

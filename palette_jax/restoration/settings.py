@@ -133,8 +133,8 @@ class Settings:
         known = {field.name for field in dataclasses.fields(cls)}
         try:
             extend = Sides(*map(float, values.get("extend", ())))
-            values = {**values, "extend": extend}
-            return cls(**{key: values[key] for key in values if key in known})
+            given: dict[str, Any] = {**values, "extend": extend}
+            return cls(**{key: given[key] for key in given if key in known})
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"expected settings of a restoration, got {values}"
