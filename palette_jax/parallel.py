@@ -139,6 +139,20 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
     return {"xla_disable_hlo_passes": "space-to-batch-converter"}
 
 
+def in_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns a function that is traced with the mesh as JAX's abstract mesh.
+
+    A kernel that XLA cannot split over devices splits itself over that mesh.
+    """
+
+    @functools.wraps(function)
+    def traced(*args: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return traced
+
+
 def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
     """Compiles a training step for a state and global batches of these shardings.
 
@@ -148,7 +162,7 @@ def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
       state_shardings: of each leaf of the state, which is donated.
     """
     return jax.jit(
-        step,
+        in_mesh(step, mesh),
         donate_argnums=0,
         out_shardings=(state_shardings, replicated(mesh)),
         compiler_options=compiler_options(mesh),

@@ -161,9 +161,14 @@ def sampling_schedule(
 
 
 def make_predictor(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh | None = None
 ) -> Callable[[Params], PredictFn]:
-    """Returns `weights -> predict`; reuse it, since each one is compiled."""
+    """Returns `weights -> predict`; reuse it, since each one is compiled.
+
+    Args:
+      config: of the network.
+      mesh: that batches are split over; None inside a program that has one.
+    """
     network = make_network(config)
 
     def apply(params: Params, x: Array, y_t: Array, gamma: Array) -> Array:
@@ -172,7 +177,7 @@ def make_predictor(
 
     return functools.partial(
         predictor,
-        apply,
+        parallel.in_mesh(apply, mesh) if mesh else apply,
         objective=config.diffusion.objective,
         gamma_floor=schedule_end(config),
         patch_size=config.model.patch_size,
@@ -242,7 +247,7 @@ def make_restore(
     config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Callable[..., np.ndarray]:
     """Returns `restore(params, batch, sample_index=0)`: the host's share, as bytes."""
-    bind, sampler = make_predictor(config), make_sampler(config)
+    bind, sampler = make_predictor(config, mesh), make_sampler(config)
 
     def restore(
         params: Params, batch: Mapping[str, np.ndarray], sample_index: int = 0

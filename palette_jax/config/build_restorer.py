@@ -109,7 +109,7 @@ def load_restorer(
         return build.make_sampler(asked_for)
 
     return Restorer(
-        build.make_predictor(config)(params),
+        build.make_predictor(config, parallel.make_mesh())(params),
         make_sampler,
         image_size=config.data.image_size,
         task_names=task_names(config),

@@ -187,14 +187,15 @@ def make_held_out_loss(
     batch has `id`, which seeds the noise, and `valid` beside `x`, `y`, `hole`.
     """
     loss, schedule = make_loss(config)
+    losses = functools.partial(
+        _held_out_losses,
+        build.make_network(config),
+        schedule,
+        loss,
+        config.diffusion.loss_norm,
+    )
     return jax.jit(
-        functools.partial(
-            _held_out_losses,
-            build.make_network(config),
-            schedule,
-            loss,
-            config.diffusion.loss_norm,
-        ),
+        parallel.in_mesh(losses, mesh),
         compiler_options=parallel.compiler_options(mesh),
     )
 

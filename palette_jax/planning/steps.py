@@ -102,7 +102,7 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
 def sampling_step(config: ml_collections.ConfigDict, topology: Topology) -> Step:
     """Traces the sampler of a config, over all its steps, for an evaluation batch."""
     mesh = build.make_mesh(config, devices=topology.devices)
-    predictor, sampler = build.make_predictor(config), build.make_sampler(config)
+    predictor, sampler = build.make_predictor(config, mesh), build.make_sampler(config)
     shapes = jax.eval_shape(lambda: build.init_params(jax.random.key(0), config))
     params = parallel.with_shardings(shapes, parallel.param_shardings(mesh, shapes))
 

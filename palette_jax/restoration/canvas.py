@@ -8,7 +8,7 @@ from PIL import Image
 
 from palette_jax.errors import UserError
 from palette_jax.pictures.files import MAX_PIXELS
-from palette_jax.restoration import tiles
+from palette_jax.restoration import tiles, true_colors
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Degraded
 
@@ -25,7 +25,9 @@ class Canvas(NamedTuple):
       offset: top and left of the part on the canvas.
       x: the part, mirrored at its ends up to the network's size.
       hole: 1 at painted pixels; all 0 for tasks without a hole.
+      hints: 1 where `x` has the user's true colour.
       tiles: top and left of each tile.
+      size: of a tile, height and width.
     """
 
     whole: Degraded
@@ -34,7 +36,9 @@ class Canvas(NamedTuple):
     offset: tuple[int, int]
     x: UInt8[np.ndarray, "h w 3"]
     hole: UInt8[np.ndarray, "h w 1"]
+    hints: UInt8[np.ndarray, "h w 1"]
     tiles: list[tuple[int, int]]
+    size: int
 
     @property
     def is_shrunk(self) -> bool:
@@ -80,6 +84,7 @@ def prepare(
     degraded: Degraded,
     size: int,
     *,
+    hints: UInt8[np.ndarray, "h w 4"] | None = None,
     large: Literal["tiles", "shrink"] = "tiles",
     max_tiles: int = MAX_TILES,
 ) -> Canvas:
@@ -94,6 +99,8 @@ def prepare(
     has_hole = bool(degraded.hole.any())
     top, bottom, left, right = box = _surroundings(degraded.hole, size, large)
     x, hole = (image[top:bottom, left:right] for image in degraded)
+    if hints is None:
+        hints = np.zeros((*x.shape[:2], 4), np.uint8)
     shorter = min(x.shape[:2])
     if large == "shrink" and shorter > size:
         height, width = (max(round(n * size / shorter), size) for n in x.shape[:2])
@@ -101,11 +108,17 @@ def prepare(
         # A pixel with any share of the hole is painted: it has no known colour.
         hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
         hole = (hole > 0).astype(np.uint8)[..., None]
+        # Pillow weighs colours by their opacity.
+        hints = _resize(hints, height, width, Image.Resampling.BOX)
+    is_hint = true_colors.squares(hints[..., 3], size)
+    x = np.where(is_hint, hints[..., :3], x)
     small = x.shape[:2]
     check_size(small[0], small[1], size)
     spare = [max(size - n, 0) for n in small]
     edges = [(n // 2, n - n // 2) for n in spare] + [(0, 0)]
-    x, hole = (np.pad(image, edges, mode="symmetric") for image in (x, hole))
+    x, hole, is_hint = (
+        np.pad(image, edges, mode="symmetric") for image in (x, hole, is_hint)
+    )
     painted = hole if has_hole else np.ones_like(hole)
     corners = tiles.positions(painted, size)
     if len(corners) > max_tiles:
@@ -122,7 +135,9 @@ def prepare(
         (edges[0][0], edges[1][0]),
         np.pad(x, room),
         np.pad(hole, room),
+        np.pad(is_hint, room),
         corners,
+        size,
     )
 
 

@@ -93,7 +93,7 @@ def as_hole(
 
 
 def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
-    """Returns colour hints, opaque where a colour is true, at a picture's size.
+    """Returns colour hints, opacity 255 where a colour is true, at a picture's size.
 
     Args:
       hints: a path, a Pillow image, an array or what `files.read` returns.
@@ -106,7 +106,8 @@ def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
     if read.alpha is not None:
         is_hint = read.alpha >= 128
         if is_hint.any() and not is_hint.all():
-            return _nearest(np.dstack([read.pixels, read.alpha]), shape)
+            opacity = np.where(is_hint, 255, 0).astype(np.uint8)
+            return _nearest(np.dstack([read.pixels, opacity]), shape)
     raise UserError(
         "expected hints that are opaque where a colour is true and transparent"
         " elsewhere, got a picture that is opaque everywhere or nowhere; save the"

@@ -11,7 +11,7 @@ from jaxtyping import Array, UInt8
 from palette_jax.diffusion import process
 from palette_jax.pictures import means
 from palette_jax.pictures.files import Photo
-from palette_jax.restoration import canvas
+from palette_jax.restoration import canvas, true_colors
 from palette_jax.restoration.canvas import Canvas
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, colorize
@@ -134,6 +134,8 @@ def batches(works: Sequence[Work], num_devices: int) -> Iterator[list[Work]]:
 def _finished(
     work: Work, sampled: UInt8[np.ndarray, "h w 3"], settings: Settings
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
+    on_canvas = work.canvas
+    sampled = true_colors.spread(sampled, on_canvas.x, on_canvas.hints, on_canvas.size)
     picture = canvas.paste(work.canvas, sampled)
     task = TASKS[settings.task]
     if task.means:

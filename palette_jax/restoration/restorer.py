@@ -189,11 +189,11 @@ class Restorer:
             )
         colours = None if hints is None else masks.as_hints(hints, photo.pixels.shape)
         degraded = task.degrade(
-            photo.pixels, Given(hole, settings.extend, colours, self._gray)
+            photo.pixels, Given(hole, settings.extend, gray=self._gray)
         )
         large, doubts = canvas.choose(degraded, settings, self.image_size)
         prepared = canvas.prepare(
-            degraded, self.image_size, large=large, max_tiles=max_tiles
+            degraded, self.image_size, hints=colours, large=large, max_tiles=max_tiles
         )
         if (task.needs_mask or task.extends) and not degraded.hole.any():
             prepared = prepared._replace(tiles=[])  # There is nothing to paint.

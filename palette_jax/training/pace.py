@@ -19,7 +19,7 @@ class Pace(NamedTuple):
       data_share: share of that time spent waiting for a batch.
       utilization: the network's operations over the devices' peak; None if unknown.
       goodput: share of the time since the first start of the run, restarts and breaks
-        included, that its retained steps take at the present speed.
+        included, that its retained steps take at the mean speed since this start.
       memory: peak of used bytes on a device; None if unknown.
     """
 
@@ -51,6 +51,7 @@ class Clock:
         self._first_start = _first_start(workdir)
         self._best = best_step_seconds
         self.usual: float | None = None
+        self._steps, self._seconds = 0, 0.0  # Of all laps.
         self._begin(start_step, time.monotonic())
 
     def _begin(self, step: int, now: float) -> None:
@@ -79,7 +80,9 @@ class Clock:
         """Returns the pace of the steps since the last lap."""
         now = time.monotonic()
         seconds = max(now - self._since - self._paused, 1e-9)
-        usual = self.usual = seconds / max(step - self._step, 1)
+        steps = max(step - self._step, 1)
+        usual = self.usual = seconds / steps
+        self._steps, self._seconds = self._steps + steps, self._seconds + seconds
         waited = self._waited
         self._begin(step, now)
         age = max(time.time() - self._first_start, 1e-9)
@@ -87,7 +90,7 @@ class Clock:
             step_seconds=usual,
             data_share=min(waited / seconds, 1.0),
             utilization=self._best / usual if self._best else None,
-            goodput=min(step * usual / age, 1.0),
+            goodput=min(step * self._seconds / self._steps / age, 1.0),
             memory=_peak_memory(),
         )
 

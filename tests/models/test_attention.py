@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas import tpu as pltpu
 
+from palette_jax import parallel
 from palette_jax.models import attention
 
 
@@ -148,6 +150,45 @@ def _operations(attend: Any, platform: str) -> collections.Counter[Any]:
 def test_a_gpu_and_a_tpu_are_given_the_program_without_blocks(platform: str) -> None:
     assert _operations(attention.attend, platform) == _operations(_dense, platform)
     assert _operations(attention.attend, "cpu") != _operations(_dense, "cpu")
+
+
+def test_the_flash_kernel_of_tpus_has_the_values_and_gradients_of_xlas() -> None:
+    """In an interpreter, on a mesh of one device; 384 tokens are three blocks."""
+    mesh = parallel.make_mesh(devices=jax.devices()[:1])
+
+    def both_ways(attend: Any) -> Any:
+        return lambda *qkv: (attend(*qkv), *jax.grad(_loss(attend), (0, 1, 2))(*qkv))
+
+    qkv = _qkv(jnp.bfloat16, tokens=384)
+    with pltpu.force_tpu_interpret_mode():
+        got = jax.jit(parallel.in_mesh(both_ways(attention._by_flash), mesh))(*qkv)
+    exact = both_ways(_dense)(*(array.astype(jnp.float32) for array in qkv))
+    xlas = both_ways(_dense)(*qkv)
+    for ours, theirs, exactly in zip(got, xlas, exact, strict=True):
+        error, of_xla = (abs(out - exactly).max() for out in (ours, theirs))
+        assert error <= 1.5 * of_xla + 1e-3 * abs(exactly).max()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "batch", "mesh", "flash"),
+    [
+        (384, 4, True, True),
+        (384, 4, False, False),  # XLA could not split it.
+        (384, 3, True, False),  # Not divisible.
+        (256, 4, True, False),  # Nothing to gain.
+        (320, 4, True, False),  # Not in whole blocks.
+    ],
+)
+def test_a_tpu_is_given_the_flash_kernel_where_it_can_be_split(
+    tokens: int, batch: int, mesh: bool, flash: bool
+) -> None:
+    devices = parallel.make_mesh(devices=jax.devices()[:2])
+    attend = parallel.in_mesh(attention.attend, devices) if mesh else attention.attend
+    shape = jax.ShapeDtypeStruct((batch, tokens, 2, 64), jnp.bfloat16)
+    traced = jax.jit(attend).trace(shape, shape, shape)
+    for platform in ("tpu", "cpu", "cuda"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("tpu_custom_call" in text) == (flash and platform == "tpu")
 
 
 def test_blocks_keep_a_batch_on_its_devices() -> None:

@@ -108,3 +108,32 @@ def test_a_shrunk_picture_is_the_mean_of_its_squares_in_its_own_shape() -> None:
     assert prepared.small == (16, 24)
     means = degraded.x.reshape(16, 4, 24, 4, 3).mean((1, 3))
     assert np.abs(prepared.x[:16, :24] - means).max() <= 1  # Rounded along each axis.
+
+
+@pytest.mark.parametrize(("stroke", "large"), [(0.5, "tiles"), (0.1, "shrink")])
+def test_wide_strokes_of_hints_become_small_squares(stroke: float, large) -> None:
+    """As those of training: a network of 64 knows squares of up to 3 pixels."""
+    size, height, width = 64, 200, 260
+    degraded = _degraded(height, width, np.s_[0:0, 0:0])
+    hints = np.zeros((height, width, 4), np.uint8)
+    side = round(stroke * height)
+    hints[5 : 5 + side, 9 : 9 + side] = (200, 30, 40, 255)
+    hints[150, 100:240] = (20, 60, 200, 255)  # Thinner than a pixel of a small copy.
+    prepared = canvas.prepare(degraded, size, hints=hints, large=large)
+    is_hint = prepared.hints[..., 0] > 0
+    inside = sum(
+        is_hint[i : len(is_hint) - 3 + i, j : is_hint.shape[1] - 3 + j].astype(int)
+        for i in range(4)
+        for j in range(4)
+    )
+    assert inside.max() <= 9 and is_hint.mean() < 9 / 64 + 0.02
+    strokes = np.array([(200, 30, 40), (20, 60, 200)])
+    off = np.abs(prepared.x[is_hint][:, None].astype(int) - strokes).max(-1)
+    assert (off.min(1) <= 2).all() and (off.min(0) <= 2).all()  # By their opacity.
+    factor = prepared.small[0] / height
+    columns = np.nonzero(is_hint)[1]
+    for left in range(100, 240 - 8, 8):  # All along both.
+        assert (abs(columns - left * factor) <= 8).any()
+    without = canvas.prepare(degraded, size, large=large)
+    np.testing.assert_array_equal(prepared.x[~is_hint], without.x[~is_hint])
+    assert not without.hints.any()

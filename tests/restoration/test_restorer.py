@@ -320,10 +320,25 @@ def test_hints_of_another_size_keep_their_colours() -> None:
     restorer = make_restorer(constant, knows_hints=True)
     settings = Settings("colorize", **STEPS)
     _, prepared, _ = restorer.prepare(photo, settings, hints=Image.fromarray(hints))
-    gray = luma(photo.pixels)
-    is_hint = (prepared.whole.x != gray).any(-1)
+    is_hint = prepared.hints[..., 0] > 0
     assert is_hint[2:5, 2:6].sum() > 4 and is_hint[:5].sum() == is_hint.sum()
-    assert (prepared.whole.x[is_hint] == (250, 20, 30)).all()
+    assert (prepared.x[is_hint] == (250, 20, 30)).all()
+    gray = luma(photo.pixels).repeat(3, -1)
+    np.testing.assert_array_equal(prepared.x[~is_hint], gray[~is_hint])
+
+
+def test_a_hint_does_not_change_the_noise() -> None:
+    """Other noise would give every pixel another luma."""
+    photo, hints = _photo(8, 8), np.zeros((8, 8, 4), np.uint8)
+    gray = luma(photo.pixels)
+    hints[3, 4] = (*gray[3, 4].repeat(2), gray[3, 4, 0] ^ 1, 255)  # Almost gray.
+    restorer = make_restorer(noisy, knows_hints=True)
+    settings = Settings("colorize", keep_luminance=False, **STEPS)
+    plain = restorer.restore(photo, settings).pictures[0].astype(int)
+    hinted = restorer.restore(photo, settings, hints=hints).pictures[0].astype(int)
+    lumas = [luma(picture.astype(np.uint8)).astype(int) for picture in (plain, hinted)]
+    # Colours beyond a byte are clipped.
+    assert np.abs(lumas[0] - lumas[1]).max() <= 10 and np.ptp(lumas[0]) > 200
 
 
 def test_what_is_extended_is_opaque_and_what_is_enlarged_as_clear_as_before(

@@ -45,6 +45,7 @@ def test_evaluation_and_checkpoints_do_not_count_as_steps(
     found = clock.lap(20)
     assert found.step_seconds == pytest.approx(3.0)
     assert found.data_share == 0.0
+    assert found.goodput == pytest.approx((20 + 30) / 650)  # A slow lap hides no pause.
 
 
 def test_the_first_step_waits_for_the_compiler_and_is_left_out(
