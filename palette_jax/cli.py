@@ -52,6 +52,9 @@ _DISK = (
 
 def main() -> int:
     """Runs the subcommand that the arguments name; returns its exit status."""
+    for name in ("stdout", "stderr"):  # A service may have closed them.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     return interruptible.leave(run(sys.argv[1:]))
 
 
@@ -74,7 +77,8 @@ def run(argv: Sequence[str]) -> int:
         if error.errno not in _DISK:
             raise
         print(
-            f"error: {error}; make room, or choose a place that you may write to",
+            f"error: {error}; make room, check the permissions, or choose another"
+            " place",
             file=sys.stderr,
         )
         return 1
@@ -109,6 +113,10 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
                 module = "run"
             program = _import(f"palette_jax.programs.{module}", name)
             program.add_arguments(subparser)
+    for arg in argv:
+        # An unset variable of a shell; as a path, it would be the current folder.
+        if not arg or (arg.startswith("--") and arg.endswith("=")):
+            raise UserError(f"expected a value, got an empty one ({arg or repr(arg)})")
     module = program.__name__.rpartition(".")[2] if program else ""
     for arg in argv[1:] if module == "run" else ():
         if not arg.startswith("-") and "=" in arg and ":" not in arg:

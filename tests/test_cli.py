@@ -143,3 +143,38 @@ def test_a_missing_package_is_named_with_the_extra_that_installs_it(
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "got no skimage; pip install 'palette-jax[eval]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["restore", "", "--task=jpeg"],
+        ["restore", "a.png", "--task=jpeg", "--out="],
+        ["restore", "a.png", "--task=inpaint", "--mask", ""],
+        ["train", "--config=uncrop:tiny", "--workdir="],
+        ["evaluate", "results", "--reference="],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    argv, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    assert cli.run(argv) == 1
+    assert "expected a value, got an empty one" in capsys.readouterr().err
+    assert os.listdir() == ["a.png"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_do_not_stop_a_command(
+    closed: str, tmp_path: pathlib.Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    run = save_run(tmp_path / "run")
+    command = (
+        f"{sys.executable} -m palette_jax.cli restore a.png --task=jpeg"
+        f" --checkpoint={run} --num-steps=1 {closed}"
+    )
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path / "restored") == ["a.png"]

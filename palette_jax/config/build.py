@@ -5,6 +5,7 @@ a picture is read.
 """
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,6 +87,29 @@ def _warn(config: ml_collections.ConfigDict) -> None:
             sample.num_steps,
             FEWEST_DDPM_STEPS,
         )
+    data = config.data
+    trained = {"extra_folder": data.extra_folder}
+    if data.source == "folder":
+        trained["folder"] = data.folder
+    # Without a folder of their own, held-out pictures are in data.folder.
+    key = "eval_folder" if data.eval_folder else "folder"
+    measured = data.eval_folder or trained.pop("folder", "")
+    for other, folder in trained.items():
+        if measured and folder and _overlap(measured, folder):
+            logging.warning(
+                "data.%s=%s and data.%s=%s hold the same pictures, so held-out"
+                " pictures are also trained on; take another folder",
+                *(key, measured, other, folder),
+            )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two folders lies in the other, or they are equal."""
+    one, other = (
+        path.rstrip("/") if "://" in path else os.path.realpath(path)
+        for path in (one, other)
+    )
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _enough(num_steps: int) -> float:

@@ -46,7 +46,7 @@ def load_weights(
       UserError: if there are no readable weights.
     """
     path, config = epath.Path(checkpoint), load_config(checkpoint)
-    if path.suffix == ".safetensors":
+    if _is_weights(path):
         return config, _load_file(path, config), None
     folder = checkpoints_of(path)
     return config, *checkpoints.restore_params(folder, _abstract_params(config))
@@ -55,13 +55,27 @@ def load_weights(
 def load_config(checkpoint: epath.PathLike) -> ml_collections.ConfigDict:
     """Returns only the config of `load_weights`; touches no device."""
     path = epath.Path(checkpoint)
-    if path.suffix == ".safetensors":
+    if _is_weights(path):
         return _file_config(path)
     return from_dict(checkpoints.load_config(checkpoints_of(path)))
 
 
+def _is_weights(path: epath.Path) -> bool:
+    return path.suffix == ".safetensors" and not path.is_dir()
+
+
 def checkpoints_of(folder: epath.Path) -> epath.Path:
-    """Returns the folder of the checkpoints of a run, or of its checkpoints."""
+    """Returns the folder of the checkpoints of a run, or of its checkpoints.
+
+    Raises:
+      UserError: for a file.
+    """
+    if folder.is_file():
+        raise UserError(
+            "expected the folder of a run or a .safetensors file, got the file"
+            f" {folder}; for weights of other projects, make a run with `palette-jax"
+            f" import {folder} --out=RUN`"
+        )
     inside = folder / "checkpoints"
     return inside if inside.exists() else folder
 

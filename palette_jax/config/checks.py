@@ -9,7 +9,7 @@ import ml_collections
 
 from palette_jax.config.values import ConfigError, flatten, nearest
 from palette_jax.pictures.protocols import PROTOCOLS
-from palette_jax.restoration.settings import SAMPLERS
+from palette_jax.restoration.settings import MAX_STEPS, SAMPLERS
 from palette_jax.tasks import TASKS
 from palette_jax.tasks.task import Gray
 
@@ -42,31 +42,31 @@ _MASK_SIZE = 256  # Of the official masks.
 
 # Keys by their smallest and largest useful value.
 _RANGES = {
-    (0, 1): (
-        *("data.extra_weight", "data.max_broken_share", "model.dropout", "optim.b1"),
-        *("optim.b2", "optim.ema_decay", "sample.eta"),
-    ),
+    (0, 1): ("data.extra_weight", "data.max_broken_share", "sample.eta"),
+    # At 1, Adam divides by 0, the average stays where it began, nothing is kept.
+    (0, 0.999999): ("optim.b1", "optim.b2", "optim.ema_decay", "model.dropout"),
     (1e-3, 1): ("data.min_scale",),
     (1e-12, 0.999): (
         *("diffusion.beta_min", "diffusion.beta_max"),
-        *("sample.beta_min", "sample.beta_max"),
+        *("sample.beta_min", "sample.beta_max", "model.norm_epsilon"),
     ),
     (1, 100): ("eval.jpeg_quality",),
-    (0, 10): ("sample.spacing",),
+    (0, 10): ("model.level_freq_shift", "sample.spacing"),
     (0, 2**32 - 1): ("seed",),  # Other values would repeat these.
     (0, math.inf): (
-        *("data.held_out_below", "eval.num_images", "model.num_heads"),
-        *("optim.clip_norm", "parallel.slices"),
+        *("data.held_out_below", "distill.steps", "eval.num_images"),
+        *("model.num_heads", "optim.clip_norm", "parallel.slices"),
+        "train.checkpoint_minutes",
         *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
+    (1, MAX_STEPS): ("diffusion.num_steps", "sample.num_steps"),
     (1, math.inf): (
-        *("data.min_side", "data.num_eval", "diffusion.num_steps", "eval.batch_size"),
+        *("data.min_side", "data.num_eval", "distill.teacher_steps", "eval.batch_size"),
         *("model.base_features", "model.head_features", "model.norm_groups"),
         *("model.num_res_blocks", "model.patch_size", "optim.accumulate"),
         "sample.num_samples",
-        *("sample.num_steps", "train.batch_size", "train.checkpoint_every"),
+        *("train.batch_size", "train.checkpoint_every", "train.preview_every"),
         *("train.keep", "train.log_every", "train.num_previews", "train.num_steps"),
-        "train.preview_every",
     ),
 }
 
@@ -113,6 +113,10 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
 
 def _check_ranges(config: ml_collections.ConfigDict) -> None:
     values = dict(flatten(config.to_dict()))
+    for key, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"expected finite numbers for {key}, got {value}")
     for (smallest, largest), keys in _RANGES.items():
         for key in keys:
             if not smallest <= values[key] <= largest:  # NaN is in no range.

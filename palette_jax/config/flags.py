@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from palette_jax.config import base
 from palette_jax.config.values import ConfigError, flatten, nearest
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -53,8 +54,25 @@ def load(name: str) -> ml_collections.ConfigDict:
     spec = importlib.util.spec_from_file_location("palette_jax_config", path)
     assert spec is not None and spec.loader is not None  # It ends in .py.
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant) if variant else module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(variant) if variant else module.get_config()
+        missing = dict(flatten(base.get_config().to_dict())).keys() - dict(
+            flatten(config.to_dict())
+        )
+    except ConfigError:
+        raise
+    except Exception as error:  # A user's file may raise any.
+        raise ConfigError(
+            f"expected a function get_config() in {path} that returns the config, got"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if missing:
+        raise ConfigError(
+            f"expected the keys of palette_jax/config/base.py in {path}, got no"
+            f" {', '.join(sorted(missing)[:5])}; change what base.get_config() returns"
+        )
+    return config
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[Override]]:

@@ -106,7 +106,8 @@ def check_resume(
     """Returns the allowed changes since a run was started, one line for each key.
 
     Raises:
-      ConfigError: if the change would give the weights another meaning.
+      ConfigError: if the change would give the weights another meaning, or other
+        pictures would be held out.
     """
     changed = changes(meaning(before), meaning(now))
     if changed:
@@ -115,6 +116,13 @@ def check_resume(
             f" {'; '.join(changed)}; use another --workdir, or the old values; to"
             " continue from these weights with another task or size, `palette-jax"
             " export` them and `palette-jax import` the file"
+        )
+    bound = before.data.held_out_below
+    if now.data.held_out_below not in (0, bound):
+        raise ConfigError(
+            f"expected data.held_out_below={bound}, with which {place} was started,"
+            f" got {now.data.held_out_below}, which would train on held-out pictures;"
+            " leave it out"
         )
     flat = [dict(flatten(config.to_dict())) for config in (before, now)]
     return changes(*flat)

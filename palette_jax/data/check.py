@@ -133,10 +133,10 @@ def _pair(
     others = walk.walk(epath.Path(folder), walk.pillow_extensions()).names
     by_stem = collections.defaultdict(list)
     for other in others:
-        by_stem[match.stem(other)].append(other)
+        by_stem[walk.key(other)].append(other)
     wrong, paired, used = [], [], set()
     for index, name in enumerate(source.names.tolist()):
-        candidates = by_stem[match.stem(name)]
+        candidates = by_stem[walk.key(name)]
         try:
             mask = match.partner(name, candidates)
         except match.AmbiguousError as error:

@@ -5,10 +5,11 @@ import tensorflow as tf
 # The discrete cosine transform that Pillow uses: the decoded bytes are then the same.
 JPEG_DCT = "INTEGER_ACCURATE"
 
-# The first orientation tag (0x0112, one 16-bit number) of an EXIF block, whose numbers
-# are stored with the high byte first (MM) or last (II). \C is any byte.
+# The first orientation tag (0x0112, one 16-bit number) of EXIF in a JPEG, PNG or WebP
+# file, whose numbers are stored with the high byte first (MM) or last (II). \C is any
+# byte.
 _ORIENTATION = (
-    r"(?s)\C*?Exif\x00\x00"
+    r"(?s)\C*?(?:Exif\x00\x00|eXIf|EXIF\C\C\C\C)"
     r"(?:MM\C*?\x01\x12\x00\x03\x00\x00\x00\x01\x00(\C)"
     r"|II\C*?\x12\x01\x03\x00\x01\x00\x00\x00(\C))\C*"
 )
@@ -18,7 +19,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG, PNG, GIF, WebP or BMP file as uint8 RGB [height, width, 3].
 
     Repeats gray, drops transparency, reduces 16 bits to 8, takes the first frame of an
-    animated GIF, and turns a JPEG upright. Other files, and animated WebP, are an
+    animated GIF, and turns pictures upright. Other files, and animated WebP, are an
     error.
     """
     # In the order of the branches below; the last branch is for no match.
@@ -93,13 +94,12 @@ def flip(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_jpeg(encoded, channels=3, dct_method=JPEG_DCT)
-    orientation = _exif_orientation(encoded)
-    is_turned = tf.logical_and(orientation >= 2, orientation <= 8)
-    return tf.cond(is_turned, lambda: _turn_upright(image, orientation), lambda: image)
+    return _turn_upright(image, tf.strings.substr(encoded, 0, 4096))
 
 
 def _png(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(encoded, channels=3)
+    image = tf.io.decode_png(encoded, channels=3)
+    return _turn_upright(image, tf.strings.substr(encoded, 0, 65_536))
 
 
 def _gif(encoded: tf.Tensor) -> tf.Tensor:
@@ -111,13 +111,19 @@ def _webp(encoded: tf.Tensor) -> tf.Tensor:
     # which ends the process now or later.
     is_extended = tf.strings.substr(encoded, 12, 4) == b"VP8X"
     flags = tf.io.decode_raw(tf.strings.substr(encoded, 20, 1), tf.uint8)
-    moves = tf.reduce_any(tf.bitwise.bitwise_and(flags, 2) != 0)
+
+    def has(flag: int) -> tf.Tensor:
+        is_set = tf.reduce_any(tf.bitwise.bitwise_and(flags, flag) != 0)
+        return tf.logical_and(is_extended, is_set)
+
     check = tf.Assert(
-        tf.logical_not(tf.logical_and(is_extended, moves)),
+        tf.logical_not(has(2)),
         ["expected a picture, got an animated WebP; save its first frame"],
     )
     with tf.control_dependencies([check]):
-        return tf.io.decode_webp(encoded)[0, ..., :3]
+        image = tf.io.decode_webp(encoded)[0, ..., :3]
+    # EXIF follows the picture.
+    return tf.cond(has(8), lambda: _turn_upright(image, encoded), lambda: image)
 
 
 def _bmp(encoded: tf.Tensor) -> tf.Tensor:
@@ -138,18 +144,12 @@ def _unknown(encoded: tf.Tensor) -> tf.Tensor:
         return tf.zeros([1, 1, 3], tf.uint8)
 
 
-def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation in a JPEG file; a number outside 1 to 8 for none."""
-    head = tf.strings.substr(encoded, 0, 4096)
+def _turn_upright(image: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
+    """Returns the image rotated upright by the EXIF in a part of its file."""
     found = tf.strings.regex_replace(head, _ORIENTATION, r"\1\2", replace_global=False)
-    # Without a match, `found` is the whole head, which starts with 255.
-    return tf.cast(
-        tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0], tf.int32
-    )
-
-
-def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the image rotated upright by its EXIF orientation, 1 to 8."""
+    # Without a match, `found` starts as the file does, with no number from 1 to 8.
+    first = tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0]
+    orientation = tf.cast(first, tf.int32)
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))

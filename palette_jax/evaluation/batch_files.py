@@ -55,8 +55,9 @@ def on_host_0(is_so: Callable[[], bool]) -> bool:
 
 
 def _is_whole(path: epath.Path) -> bool:
-    """Returns whether a file of arrays exists and is complete."""
-    if not path.exists():
+    """Returns whether a file of arrays exists and has the bytes that were written."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except Exception:  # A damaged archive can raise almost anything.
         return False
-    with path.open("rb") as file:
-        return zipfile.is_zipfile(file)

@@ -85,8 +85,11 @@ class Guard:
         if scope.get("method") != "POST":
             return None
         length = headers.get("content-length", "")
-        if not length.isdecimal():
-            return PlainTextResponse("expected a Content-Length, got none", 411)
+        # Chunks override the length (RFC 9112, section 6.3).
+        if not length.isdecimal() or "transfer-encoding" in headers:
+            return PlainTextResponse(
+                "expected a Content-Length alone, got none or chunks", 411
+            )
         if int(length) > self._max_bytes:
             return PlainTextResponse(
                 f"expected at most {self._max_bytes:,} bytes, got {int(length):,}", 413

@@ -275,7 +275,9 @@ def _printable(name: str) -> str:
     """Returns a file name without characters that are special in paths or shells."""
     name = "".join(c for c in str(name) if c.isprintable() and c not in '/\\:*?"<>|')
     path = pathlib.Path(name)
-    return (path.stem[:80].strip(". ") or "picture") + path.suffix[:8]
+    # Names of files have 255 bytes; the results' are longer than the picture's.
+    stem = path.stem[:80].encode()[:160].decode(errors="ignore")
+    return (stem.strip(". ") or "picture") + path.suffix[:8]
 
 
 def _inline(image: Image.Image, kind: str) -> str:

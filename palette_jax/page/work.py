@@ -228,7 +228,9 @@ def _settings(
                 "expected a side to extend, got none; drag an edge of the picture"
                 " outward"
             )
-    settings = Settings(**choices, extend=extend)
+    is_kept = choices["task"] == "colorize" and choices.get("keep_luminance", False)
+    given: dict[str, Any] = {**choices, "keep_luminance": is_kept, "extend": extend}
+    settings = Settings(**given)
     height, width = photo.pixels.shape[:2]
     height = round(height * (1 + extend.top + extend.bottom))
     width = round(width * (1 + extend.left + extend.right))

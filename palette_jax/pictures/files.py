@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from palette_jax import atomic
 from palette_jax.errors import UserError
-from palette_jax.pictures import modes
+from palette_jax.pictures import modes, walk
 
 MAX_PIXELS = 100_000_000
 
@@ -79,6 +79,10 @@ def read(
     if name is None:
         is_path = isinstance(source, str | os.PathLike)
         name = str(source) if is_path else "the picture"
+    if isinstance(source, str | os.PathLike) and walk.is_special(source):
+        raise PictureError(
+            f"{name}: expected a file, got a pipe or a device; save the picture first"
+        )
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
@@ -281,6 +285,6 @@ def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
         text = comment.removeprefix(start) if comment.startswith(start) else None
     try:
         about = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return about if isinstance(about, dict) else None

@@ -40,13 +40,13 @@ class ImageList:
 
         The name may lack its extension.
         """
-        stem = walk.stem(name)
+        stem = walk.key(name)
         file = stem.rsplit("/", 1)[-1]
         return self._by_stem.get(stem, self._by_stem.get(f"*/{file}", -1))
 
     @functools.cached_property
     def _by_stem(self) -> dict[str, int]:
-        stems = {walk.stem(path): label for path, label in self.labels.items()}
+        stems = {walk.key(path): label for path, label in self.labels.items()}
         files = {f"*/{stem.rsplit('/', 1)[-1]}": v for stem, v in stems.items()}
         return files | stems
 
@@ -75,10 +75,11 @@ def read(path: epath.PathLike) -> ImageList:
     """Reads a list.
 
     Raises:
-      UserError: if the file does not exist, or is empty.
+      UserError: if the file does not exist, is empty, or has two labels for a name.
     """
     try:
-        text = epath.Path(path).read_text()
+        # Windows' editors begin a file with a mark.
+        text = epath.Path(path).read_text().removeprefix("\ufeff")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list of pictures {path}: {error}") from error
     lines = [line.strip().lstrip("/") for line in text.splitlines()]
@@ -86,7 +87,20 @@ def read(path: epath.PathLike) -> ImageList:
     if not lines:
         raise UserError(f"expected names of pictures in {path}, got none")
     matches = {line: _LABEL.search(line) for line in lines}
-    labels = {_without_label(line): int(m[1]) for line, m in matches.items() if m}
+    labels: dict[str, int] = {}
+    for line, found in matches.items():
+        name = _without_label(line)
+        label = int(found[1]) if found else None
+        # Without an extension, `photo 1` and `photo 2` may be names.
+        is_name = walk.stem(name) != name
+        if label is None:
+            continue
+        if is_name and labels.get(name, label) != label:
+            raise UserError(
+                f"expected one label for {name} in {path}, got {labels[name]} and"
+                f" {label}; remove one of the lines"
+            )
+        labels[name] = label
     return ImageList(str(path), lines, labels)
 
 

@@ -99,14 +99,16 @@ def as_hints(hints: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 4"]:
       UserError: if all or none of the hints is opaque.
     """
     read = files.as_photo(hints)
-    if read.alpha is None or read.alpha.max() < 128:
-        raise UserError(
-            "expected hints that are opaque where a colour is true and transparent"
-            " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
-            " strokes alone as PNG"
-        )
-    opacity = np.where(read.alpha >= 128, 255, 0).astype(np.uint8)
-    return _nearest(np.dstack([read.pixels, opacity]), shape)
+    if read.alpha is not None:
+        is_hint = read.alpha >= 128
+        if is_hint.any() and not is_hint.all():
+            opacity = np.where(is_hint, 255, 0).astype(np.uint8)
+            return _nearest(np.dstack([read.pixels, opacity]), shape)
+    raise UserError(
+        "expected hints that are opaque where a colour is true and transparent"
+        " elsewhere, got a picture that is opaque everywhere or nowhere; save the"
+        " strokes alone as PNG"
+    )
 
 
 def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
@@ -115,7 +117,7 @@ def pack(hole: UInt8[np.ndarray, "h w 1"]) -> str:
     return base64.b85encode(zlib.compress(bits, 9)).decode()
 
 
-def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
+def unpack(text: Any, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
     """Returns the hole from a text of `pack`.
 
     Raises:
@@ -126,7 +128,7 @@ def unpack(text: str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w 1"]:
         # At most the bytes of a picture, also for a forged text.
         size = -(-height * width // 8)
         packed = zlib.decompressobj().decompress(base64.b85decode(text), size + 1)
-    except (ValueError, zlib.error) as error:
+    except (TypeError, ValueError, zlib.error) as error:
         raise UserError(f"expected a hole, got a damaged one ({error})") from error
     if len(packed) != size:
         raise UserError(

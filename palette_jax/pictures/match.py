@@ -4,11 +4,11 @@ Exact names come first; ambiguous names are refused.
 """
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from palette_jax.errors import UserError, some_of
 from palette_jax.pictures import image_list
-from palette_jax.pictures.walk import stem
+from palette_jax.pictures.walk import key
 
 
 class AmbiguousError(UserError):
@@ -16,20 +16,20 @@ class AmbiguousError(UserError):
 
 
 def by_stem(names: Iterable[str], place: object) -> dict[str, str]:
-    """Returns the names by their stems.
+    """Returns the names by their `walk.key`.
 
     Raises:
       AmbiguousError: if two names differ only in their extension.
     """
     found: dict[str, str] = {}
     for name in names:
-        if stem(name) in found:
+        if key(name) in found:
             raise AmbiguousError(
                 f"expected one picture for each name in {place}, got"
-                f" {found[stem(name)]} and {name}, which differ only in their"
+                f" {found[key(name)]} and {name}, which differ only in their"
                 " extension; remove one of them"
             )
-        found[stem(name)] = name
+        found[key(name)] = name
     return found
 
 
@@ -43,7 +43,7 @@ def partner(name: str, others: Sequence[str]) -> str | None:
     """
     if name in others:
         return name
-    alike = [other for other in others if stem(other) == stem(name)]
+    alike = [other for other in others if key(other) == key(name)]
     if len(alike) > 1:
         raise AmbiguousError(
             f"expected one file for {name}, got {', '.join(alike)}; keep one of them,"
@@ -76,7 +76,23 @@ def find_listed(
             f"expected pictures for all names in {place}, got none for {len(missing)}:"
             f" {some_of(missing)}"
         )
+    _check_distinct(meant, place)
     return meant
+
+
+def _check_distinct(meant: Mapping[str, str], place: object) -> None:
+    """Raises `AmbiguousError` for lines of different folders that mean one picture."""
+    first: dict[str, str] = {}
+    for line, name in meant.items():
+        path = key(image_list.candidates(line)[-1])
+        other = first.setdefault(name, path)
+        if not f"/{path}".endswith(f"/{other}") and not f"/{other}".endswith(
+            f"/{path}"
+        ):
+            raise AmbiguousError(
+                f"expected a picture for each name in {place}, got {name} for {other}"
+                f" and {path}; add the one that is missing, or remove its line"
+            )
 
 
 class Names:
@@ -89,8 +105,8 @@ class Names:
         for name in names:
             self._names.add(name)
             file = name.rsplit("/", 1)[-1]
-            for key in {name, stem(name), f"*/{file}", f"*/{stem(file)}"}:
-                self._by[key].append(name)
+            for known in {name, key(name), f"*/{file}", f"*/{key(file)}"}:
+                self._by[known].append(name)
 
     def find(self, line: str) -> str | None:
         """Returns the picture of a line, None if there is none.
@@ -104,8 +120,8 @@ class Names:
         file = line.rsplit("/", 1)[-1]
         if line in self._names:
             return line
-        for key in (stem(line), f"*/{file}", f"*/{stem(file)}"):
-            found = self._by.get(key, [])
+        for known in (key(line), f"*/{file}", f"*/{key(file)}"):
+            found = self._by.get(known, [])
             if len(found) > 1:
                 raise AmbiguousError(
                     f"expected one picture for {line!r}, got {', '.join(found[:3])};"

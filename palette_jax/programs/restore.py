@@ -99,14 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
     like = _read_like(args.like) if args.like else {}
-    for name in ("checkpoint", "mask", "hints"):
+    old = like.get("settings", {})
+    is_same_task = args.task in (None, old.get("task"))
+    for name in ("checkpoint", "mask", "hints") if is_same_task else ("checkpoint",):
         # A result holds names alone, not places.
         if like.get(name) and not getattr(args, name):
             raise UserError(
                 f"expected --{name} with --like, since the result was made with one"
                 f" named {like[name]}, got none; give --{name}=PATH"
             )
-    mask, invert = args.mask, args.invert or like.get("invert", False)
+    mask = args.mask
+    invert = args.invert or (is_same_task and like.get("invert", False))
     jobs, skipped = find_jobs(
         args.photos,
         pathlib.Path(args.out),
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     check_out(pathlib.Path(args.out))
     if args.check_mask:
         return _check_masks(jobs, args.overwrite)
-    named, old = args.checkpoint, like.get("settings", {})
+    named = args.checkpoint
     restorer = load_restorer(named, task=args.task or old.get("task"))
     if named is None:
         weights = restorer.about["weights"]
@@ -129,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
             f"expected --mask with task inpaint and no other, got task {settings.task}"
             + (" without" if mask is None else f" and --mask={mask}")
         )
+    _check_used(args, settings)
     restorer.check(settings)
     if args.check_steps and restorer.student_steps:
         raise UserError(
@@ -144,6 +148,24 @@ def run(args: argparse.Namespace) -> int:
         check_steps=args.check_steps,
         as_json=args.json,
     ).restore(jobs, skipped)
+
+
+def _check_used(args: argparse.Namespace, settings: Settings) -> None:
+    """Raises `UserError` for a flag that the task would ignore."""
+    task = TASKS[settings.task]
+    is_colorize = settings.task == "colorize"
+    for flag, given, is_used in (
+        ("--side", args.side, task.extends),
+        ("--extend", args.extend_share is not None, task.extends),
+        ("--keep-luminance", args.keep_luminance, is_colorize),
+        ("--hints", args.hints, is_colorize),
+        ("--invert", args.invert, task.needs_mask),
+    ):
+        if given and not is_used:
+            raise UserError(
+                f"expected no {flag} with task {task.name}, which ignores it; leave it"
+                " out"
+            )
 
 
 def _check_masks(jobs: Sequence[Job], overwrite: bool) -> int:
@@ -216,4 +238,5 @@ def _read_like(path: str) -> dict[str, Any]:
             f"expected a result of `palette-jax restore` in --like={path}, got a file"
             " without its settings"
         )
+    Settings.from_json(about["settings"])  # Raises an error for forged ones.
     return about

@@ -65,7 +65,17 @@ def _verify_result(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 1
-    restorer = load_restorer(args.checkpoint or SHIPPED / stored.about["weights"])
+    # A file name alone: a result of a stranger does not choose other files.
+    weights = str(stored.about.get("weights"))
+    shipped = SHIPPED / epath.Path(weights).name
+    if not args.checkpoint and not shipped.is_file():
+        print(
+            f"not regenerated: this package has no weights {weights!r}; add"
+            " --checkpoint=PATH",
+            file=sys.stderr,
+        )
+        return 1
+    restorer = load_restorer(args.checkpoint or shipped)
     repeated = stored.compare_repeated(restorer, args.hints)
     print(repeated.text)
     return 0 if known.is_equal and repeated.is_equal else 1

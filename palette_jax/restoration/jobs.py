@@ -79,13 +79,18 @@ def find_jobs(
     """
     if mask is not None and not pathlib.Path(mask).exists():
         raise UserError(f"expected a mask or a folder of masks, got no such: {mask}")
+    for path in filter(None, (*sources, mask, hints)):
+        if walk.is_special(path):
+            raise UserError(
+                f"expected files, got a pipe or a device: {path}; save it as a file"
+            )
     found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
     skipped: list[str] = []
     for source in map(pathlib.Path, sources):
         if source.is_dir():
             walked = _walk(source, out)
             found += [(source / p, pathlib.PurePath(p)) for p in walked.names]
-            skipped += [str(source / name) for name in walked.skipped]
+            skipped += [f"{source}/{name}" for name in walked.skipped]
         else:  # Also a file that is not there: the others are restored.
             found.append((source, pathlib.PurePath(source.name)))
     if not found:
@@ -94,7 +99,7 @@ def find_jobs(
             " that Pillow knows, e.g. .jpg and .png;"
             f" {walk.Walk([], skipped).summary()}"
         )
-    stems = [pathlib.PurePath(match.stem(place.as_posix())) for _, place in found]
+    stems = [pathlib.PurePath(walk.stem(place.as_posix())) for _, place in found]
     count = collections.Counter(stems)
     masks_of = _masks(mask)
     jobs = []
@@ -176,7 +181,7 @@ def _masks(
 
     def find(place: pathlib.PurePath) -> pathlib.Path:
         found = match.partner(place.as_posix(), names)
-        return path / (found or f"{match.stem(place.as_posix())}.png")
+        return path / (found or f"{walk.stem(place.as_posix())}.png")
 
     return find
 

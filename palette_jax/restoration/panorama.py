@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from palette_jax.pictures.files import Photo
+from palette_jax.errors import UserError
+from palette_jax.pictures.files import MAX_PIXELS, Photo
 from palette_jax.restoration.progress import OnProgress, Progress
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
@@ -18,10 +19,24 @@ def turns(
 
     The defaults are the paper's: a square of 256 pixels, extended 8 times by its half
     to both sides, becomes 256 x 2304.
+
+    Raises:
+      UserError: if the panorama would have too many pixels.
     """
     height, width = photo.pixels.shape[:2]
     lengths = {"left": width, "right": width, "top": height, "bottom": height}
-    return [(side, max(round(share * lengths[side]), 1)) for side in sides] * repeats
+    added = [(side, max(round(share * lengths[side]), 1)) for side in sides]
+    for side, pixels in added:
+        if side in ("left", "right"):
+            width += repeats * pixels
+        else:
+            height += repeats * pixels
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"expected a panorama of at most {MAX_PIXELS:,} pixels, got {width} x"
+            f" {height} after {repeats} repeats; take fewer, or a smaller photo"
+        )
+    return added * repeats
 
 
 def extend(

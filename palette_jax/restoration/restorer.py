@@ -164,6 +164,11 @@ class Restorer:
                 "expected a network that was trained with colour hints, got another;"
                 " leave --hints out, or train with --config.data.hints=True"
             )
+        if hints is not None and task.name != "colorize":
+            raise UserError(
+                f"expected hints with task colorize alone, got some with {task.name};"
+                " leave them out"
+            )
         photo = files.as_photo(source)
         if task.shrinks or (task.brings_colour and photo.is_gray):
             photo = files.in_colour(photo)

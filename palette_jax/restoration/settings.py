@@ -10,6 +10,8 @@ from palette_jax.tasks import TASKS, Sides
 # With fewer steps, the paper's large variance leaves noise in the picture.
 FEWEST_DDPM_STEPS = 250
 SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc_2", "unipc_3")
+MAX_STEPS = 1_000_000  # Rows of a table.
+MAX_SAMPLES = 10_000  # All are kept until the last.
 LARGE = ("auto", "tiles", "shrink")
 
 # The presets of sampler and steps: `fast`, the default; `paper`, as published.
@@ -63,13 +65,18 @@ class Settings:
         _one_of("large", self.large, LARGE)
         if self.sampler is not None:
             _one_of("sampler", self.sampler, SAMPLERS)
-        if self.num_samples < 1:
-            raise UserError(f"expected num_samples >= 1, got {self.num_samples}")
+        for name, value, most in (
+            ("num_samples", self.num_samples, MAX_SAMPLES),
+            ("num_steps", self.steps["num_steps"], MAX_STEPS),
+        ):
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise UserError(
+                    f"expected {name} >= 1 and <= {most:,}, a whole number, got"
+                    f" {value!r}"
+                )
         largest = 2**32 - self.num_samples  # Larger seeds would restart at 0.
-        if not 0 <= self.seed <= largest:
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= largest:
             raise UserError(f"expected a seed from 0 to {largest}, got {self.seed}")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise UserError(f"expected num_steps >= 1, got {self.num_steps}")
         if not all(0 <= share <= 16 for share in self.extend):  # Also refuses NaN.
             raise UserError(
                 "expected each side extended by 0 to 16 times the picture, got"
@@ -117,7 +124,7 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Settings":
+    def from_json(cls, values: Any) -> "Settings":
         """Returns the settings that `to_json` wrote.
 
         Raises:
@@ -125,9 +132,10 @@ class Settings:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         try:
-            values = {**values, "extend": Sides(*values.get("extend", ()))}
-            return cls(**{key: values[key] for key in values if key in known})
-        except TypeError as error:
+            extend = Sides(*map(float, values.get("extend", ())))
+            given: dict[str, Any] = {**values, "extend": extend}
+            return cls(**{key: given[key] for key in given if key in known})
+        except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
                 f"expected settings of a restoration, got {values}"
             ) from error

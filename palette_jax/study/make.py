@@ -44,10 +44,17 @@ def write(
     Raises:
       UserError: for names that do not match, different sizes, or numbers out of range.
     """
-    if not 0 < seconds <= 3600 or pairs < 1 or catches < 0:
+    if not 0 < seconds <= 3600 or pairs < 1 or not 0 <= catches <= 100:
         raise UserError(
-            "expected --seconds above 0, --pairs of 1 or more and --catches of 0 or"
-            f" more, got {seconds:g}, {pairs} and {catches}"
+            "expected --seconds above 0, --pairs of 1 or more and --catches of 0 to"
+            f" 100, got {seconds:g}, {pairs} and {catches}"
+        )
+    if answer_key.resolve() == out.resolve():
+        raise UserError(f"expected two files, got {out} for page and key; change --key")
+    if answer_key.exists():
+        raise UserError(
+            f"{answer_key} exists; without it the answers of its study mean nothing:"
+            " give another --out, or remove it"
         )
     matched = {name: folders.pair(path, originals) for name, path in methods.items()}
     names = sorted(next(iter(matched.values())))

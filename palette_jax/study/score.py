@@ -79,6 +79,8 @@ def read_keys(paths: Sequence[str]) -> Keys:
                 pair: {name: answer[name] for name in ("picture", "method", "camera")}
                 for pair, answer in found["pairs"].items()
             }
+            if any(pair["camera"] not in (0, 1) for pair in found["pairs"].values()):
+                raise ValueError("a camera that is not 0 or 1")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"expected an answer key of `study make`, got {path}"
@@ -220,7 +222,10 @@ def _read_file(path: str, truth: Keys) -> list[Answer]:
         text = pathlib.Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the answers in {path}: {error}") from error
-    rows = list(csv.reader(text.splitlines()))
+    try:
+        rows = list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise UserError(f"cannot read the answers in {path}: {error}") from error
     if not rows or tuple(rows[0]) != _COLUMNS:
         got = ",".join(rows[0]) if rows else "nothing"
         raise UserError(
@@ -263,6 +268,8 @@ def _answer(row: list[str], place: str, truth: Keys) -> Answer:
     try:
         trial, seconds = int(value["trial"]), float(value["seconds"])
         milliseconds = int(value["milliseconds"])
+        if not 0 < seconds < math.inf:
+            raise ValueError
     except ValueError as error:
         raise UserError(
             f"{place}: expected numbers for trial, seconds and milliseconds, got"

@@ -249,3 +249,35 @@ def test_a_student_is_sampled_at_the_ends_of_its_segments(steps: int) -> None:
     _, schedule = build_training.make_loss(config)
     ends = schedule.gamma[:: -24 // steps]  # The noisiest first.
     np.testing.assert_allclose(build.make_sampler(config).gamma, ends, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("folder", "extra", "held_out", "is_told"),
+    [
+        ("photos", "", "photos", True),
+        ("photos", "", "photos/val", True),
+        ("photos/train", "", "photos/val", False),
+        ("photos", "photos", "", True),
+        ("photos", "link", "", True),
+        ("photos", "", "photos2", False),
+        ("", "photos", "photos/val/../val", True),
+        ("gs://b/a", "", "gs://b/a/val/", True),
+        ("gs://b/a", "gs://b/c", "gs://b/d", False),
+        ("photos", "other", "", False),
+    ],
+)
+def test_held_out_pictures_that_are_trained_on_are_told(
+    folder: str, extra: str, held_out: str, is_told: bool, tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    config = _config(
+        data__source="folder" if folder else "sample_photos",
+        data__folder=folder,
+        data__extra_folder=extra,
+        data__eval_folder=held_out,
+    )
+    with caplog.at_level("WARNING"):
+        build.check(config, num_devices=1)
+    assert ("held-out pictures are also trained on" in caplog.text) == is_told

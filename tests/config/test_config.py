@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from palette_jax.config import build, build_restorer, build_training, checks
+from palette_jax.config import build, build_restorer, build_training, checks, flags
 from palette_jax.config.values import (
     ConfigError,
     flatten,
@@ -146,6 +146,20 @@ def test_the_nearest_key_is_named_if_one_is_near(word: str, says: str) -> None:
         ("model.num_heads", 3),
         ("model.feature_multipliers", ()),
         ("model.feature_multipliers", (0, 1, 2)),
+        ("model.feature_multipliers", (1, math.inf, 2)),
+        ("model.norm_epsilon", -1e-5),
+        ("model.norm_epsilon", math.nan),
+        ("model.dropout", 1.0),
+        ("mix.jpeg", math.nan),
+        ("optim.learning_rate", math.inf),
+        ("optim.b2", 1.0),
+        ("optim.ema_decay", 1.0),
+        ("train.checkpoint_minutes", -1.0),
+        ("train.checkpoint_minutes", math.nan),
+        ("distill.teacher_steps", 0),
+        ("distill.steps", -4),
+        ("diffusion.num_steps", 10**11),  # A table of 745 GiB.
+        ("sample.num_steps", 10**11),
     ],
 )
 def test_a_number_that_nothing_can_be_done_with_is_named(
@@ -196,3 +210,33 @@ def test_seeds_that_would_be_others_once_more_are_refused() -> None:
         config.seed = seed
         with pytest.raises(ConfigError, match="expected seed >= 0 and <= 4294967295"):
             build.check(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x =", "SyntaxError"),
+        ("", "get_config"),
+        ("def get_config(): return None", "returns the config"),
+        ("def get_config(v='a'): return {}[v]", "KeyError: 'b'"),
+        (
+            "import ml_collections\n"
+            "def get_config(v=''): return ml_collections.ConfigDict({'seed': 1})",
+            "got no data",
+        ),
+        (
+            "from palette_jax.config import base\n"
+            "def get_config(v):\n"
+            "  config = base.get_config('tiny')\n"
+            "  config.train.num_stepz = 3\n"
+            "  return config",
+            "num_stepz",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, text: str, words: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words) as raised:
+        flags.load(f"{path}:b" if "(v" in text else str(path))
+    assert "mine.py" in str(raised.value) and "\n" not in str(raised.value)

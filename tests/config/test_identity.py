@@ -90,3 +90,13 @@ def test_results_of_other_settings_are_other_results(override: str) -> None:
 )
 def test_results_do_not_follow_from_how_a_run_was_trained(override: str) -> None:
     assert identity.protocol(_changed()) == identity.protocol(_changed(override))
+
+
+def test_held_out_pictures_stay_held_out_when_the_bound_is_given() -> None:
+    before = _changed("--config.data.held_out_below=1000")
+    for same in ("--config.data.held_out_below=1000", "--config.data.held_out_below=0"):
+        identity.check_resume(before, _changed(same), "runs/a")
+    with pytest.raises(ConfigError, match=r"held_out_below=1000, .* got 2000"):
+        identity.check_resume(
+            before, _changed("--config.data.held_out_below=2000"), "runs/a"
+        )

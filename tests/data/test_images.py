@@ -89,16 +89,17 @@ def test_bmp_with_a_palette_is_refused_and_not_misread(make_photo, encode, mode)
         decode(file)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_picture_upright(
-    make_photo, encode, orientation, order
+    make_photo, encode, orientation, order, kind
 ):
     exif = Image.Exif()
     exif.endian = order
     exif[0x010F] = "a camera with a name"
     exif[0x0112] = orientation
-    file = encode(make_photo(), "JPEG", exif=exif)
+    file = encode(make_photo(), kind, exif=exif, lossless=True)
     assert (b"II*" if order == "<" else b"MM\x00*") in file
     np.testing.assert_array_equal(decode(file), as_pillow(file))
 

@@ -3,7 +3,12 @@
 import os
 import pathlib
 
-from palette_jax.pictures.walk import walk
+import pytest
+from PIL import Image
+
+from palette_jax.errors import UserError
+from palette_jax.pictures import files
+from palette_jax.pictures.walk import pillow_extensions, walk
 
 ENDINGS = (".jpg", ".png")
 
@@ -47,3 +52,39 @@ def test_a_folder_may_be_the_present_one(tmp_path: pathlib.Path, monkeypatch) ->
     _touch(tmp_path, "a.png")
     monkeypatch.chdir(tmp_path)
     assert walk(".", ENDINGS).names == walk(os.fspath(tmp_path), ENDINGS).names
+
+
+def test_pipes_are_not_read(tmp_path: pathlib.Path) -> None:
+    _touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    (tmp_path / "d.png").symlink_to("/dev/zero")
+    assert walk(tmp_path, ENDINGS) == (["a.png"], [])
+    with pytest.raises(files.PictureError, match="got a pipe or a device"):
+        files.read(tmp_path / "c.png")
+
+
+def test_pictures_of_phones_have_their_own_extension(tmp_path: pathlib.Path) -> None:
+    views = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    views[0].save(tmp_path / "a.mpo", save_all=True, append_images=views[1:])
+    assert walk(tmp_path, pillow_extensions()).names == ["a.mpo"]
+    assert files.read(tmp_path / "a.mpo").pixels[0, 0, 0] > 250
+
+
+def test_a_folder_without_permission_does_not_stop_the_others(
+    tmp_path: pathlib.Path, monkeypatch
+) -> None:
+    _touch(tmp_path, "private/a.png", "b.png", "c/d.png")
+    scandir = os.scandir
+
+    def scan(path: str):  # Root, who may run the tests, may read everything.
+        if str(path).rstrip("/").endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    found = walk(tmp_path, ENDINGS)
+    assert found == (["b.png", "c/d.png"], ["private/"])
+    assert found.summary() == "1 skipped by extension (1 folder without permission)"
+    with pytest.raises(UserError, match=r"got .*private: no perm"):
+        walk(tmp_path / "private", ENDINGS)

@@ -34,6 +34,7 @@ def _asked(
     folder: str = ".",
     length: int | None = None,
     path: str = "/gradio_api/upload",
+    chunked: bool = False,
 ) -> int:
     """Returns the status of a request of a server at 127.0.0.1; 200 if it is let in."""
     headers = [(b"host", host.encode())]
@@ -41,6 +42,8 @@ def _asked(
         headers.append((b"origin", origin.encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
+    if chunked:
+        headers.append((b"transfer-encoding", b"chunked"))
     scope = {
         "type": "http",
         "method": "GET" if length is None else "POST",
@@ -94,6 +97,8 @@ def test_uploads_have_a_total_quota(tmp_path: pathlib.Path) -> None:
     # What is not stored is limited alone: a session can still cancel.
     assert _asked("localhost", folder=folder, length=401, path="/queue/join") == 200
     assert _asked("localhost", folder=folder, length=501, path="/queue/join") == 413
+    # Chunks override a length that fits: their number is not known.
+    assert _asked("localhost", folder=folder, length=9, chunked=True) == 411
 
 
 def test_what_arrives_at_the_same_time_counts(tmp_path: pathlib.Path) -> None:

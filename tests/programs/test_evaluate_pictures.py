@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,20 @@ def test_a_torn_measurement_is_made_again(
     first = _evaluate(monkeypatch, tmp_path, *args)
     for path in (tmp_path / "out" / "measured").rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:200])
+    assert _evaluate(monkeypatch, tmp_path, *args) == first
+
+
+def test_a_measurement_with_a_hole_of_zeros_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, originals: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """As a file system leaves it after a power cut: the end is there."""
+    args = (originals, "--reference", originals)
+    first = _evaluate(monkeypatch, tmp_path, *args)
+    for path in (tmp_path / "out" / "measured").rglob("*.npz"):
+        file = bytearray(path.read_bytes())
+        file[30 : len(file) // 2] = bytes(len(file) // 2 - 30)
+        path.write_bytes(file)
+        assert zipfile.is_zipfile(path)
     assert _evaluate(monkeypatch, tmp_path, *args) == first
 
 

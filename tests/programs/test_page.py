@@ -295,6 +295,8 @@ def test_invented_values_of_a_session_are_refused(
         ("../../etc/passwd", "picture.etcpass"),
         ("a\0b\n.png", "ab.png"),
         ("x" * 500 + ".jpeg", "x" * 80 + ".jpeg"),
+        ("\N{GRINNING FACE}" * 80 + ".png", "\N{GRINNING FACE}" * 40 + ".png"),
+        ("\u597d" * 80 + ".png", "\u597d" * 53 + ".png"),
         ("", "picture"),
     ],
 )

@@ -39,6 +39,14 @@ def test_the_papers_panorama_is_nine_pictures_wide() -> None:
     assert 256 + sum(pixels for _, pixels in turns) == 2304
 
 
+def test_a_panorama_without_end_is_refused_at_once(run, capsys) -> None:
+    assert run("--repeats=3000000", "--side=top", "--side=left") == 1
+    assert "expected a panorama of at most 100,000,000 pixels" in (
+        capsys.readouterr().err
+    )
+    assert not pathlib.Path("restored").exists()
+
+
 def test_what_is_there_stays_as_it_is_at_every_joint(run, tmp_path) -> None:
     """Each extension has the one before in it, to the bit, and so the photo."""
     photo = files.read("photo.png").pixels

@@ -238,6 +238,11 @@ def test_masks_of_a_folder_are_matched_by_name(restore, photos, tmp_path, capsys
         ),
         (("--task=jpeg", "--num-samples=0"), "num_samples >= 1"),
         (("--like=a.png",), "without its settings"),
+        (("--task=jpeg", "--hints=h.png"), "no --hints with task jpeg"),
+        (("--task=colorize", "--side=left"), "no --side with task colorize"),
+        (("--task=jpeg", "--extend=left=50%"), "no --extend with task jpeg"),
+        (("--task=jpeg", "--keep-luminance"), "no --keep-luminance with task jpeg"),
+        (("--task=colorize", "--invert"), "no --invert with task colorize"),
     ],
 )
 def test_wrong_flags_are_said_in_a_line(restore, photos, capsys, flags, words):
@@ -526,3 +531,34 @@ def test_a_stopped_folder_goes_on_to_the_same_bytes(
     assert restore(folder, *steps, "--out=part") == 0
     assert _files(tmp_path / "part") == _files(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
+
+
+def test_the_settings_of_a_result_serve_another_task(
+    restore, photos, tmp_path, capsys
+) -> None:
+    Image.new("L", (12, 9), 255).save(tmp_path / "m.png")
+    mask = ("--task=inpaint", "--mask=m.png", "--invert", "--seed=5")
+    assert restore(photos / "a.png", *mask) == 0
+    like = ("--like=restored/a.png", "--task=jpeg", "--out=other")
+    assert restore(photos / "a.png", *like) == 0, capsys.readouterr().err
+    about = files.read_about("other/a.png")
+    assert about["settings"]["seed"] == 5 and "invert" not in about
+
+
+def test_a_pipe_is_refused_and_not_waited_for(restore, photos, capsys) -> None:
+    os.mkfifo("pipe.png")
+    for flags in (("--task=jpeg",), ("--task=inpaint", "--mask=pipe.png")):
+        photo = "pipe.png" if len(flags) == 1 else photos / "a.png"
+        assert restore(photo, *flags) == 1
+        assert "got a pipe or a device: pipe.png" in capsys.readouterr().err
+
+
+def test_weights_of_another_kind_are_named(restore, photos, tmp_path, capsys) -> None:
+    (tmp_path / "model.pt").write_bytes(b"PK")
+    assert restore(photos / "a.png", "--task=jpeg", checkpoint="model.pt") == 1
+    assert "palette-jax import model.pt --out=RUN" in capsys.readouterr().err
+
+
+def test_a_run_may_be_named_like_a_file(restore, photos, checkpoint, tmp_path) -> None:
+    (tmp_path / "run.safetensors").symlink_to(checkpoint)
+    assert restore(photos / "a.png", "--task=jpeg", checkpoint="run.safetensors") == 0

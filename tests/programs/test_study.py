@@ -213,6 +213,9 @@ def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> Non
         (HEAD + LINE.replace(",1,p", ",one,p"), "numbers for trial"),
         (HEAD + 2 * LINE, "trial 1 of 'anna' twice"),
         (HEAD + LINE.replace("anna", ""), "a subject"),
+        (HEAD + LINE.replace(",3,", ",nan,"), "numbers for trial"),
+        (HEAD + LINE.replace(",3,", ",-1,"), "numbers for trial"),
+        (HEAD + LINE.replace("anna", "a" * 200_000), "cannot read"),
         (b"\xff\xfe\x00", "cannot read"),
         (None, "cannot read"),
     ],
@@ -326,6 +329,8 @@ def test_a_page_that_is_loaded_again_goes_on_behind_the_pair_last_seen(
         (["--method=third"], "NAME=DIR"),
         (["--method=theirs=x"], "a unique name"),
         (["--method=third=nowhere"], "nowhere"),
+        (["--catches=100000"], "--catches of 0 to 100"),
+        (["--key=study.html", "--out=study.html"], "two files"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused(
@@ -340,6 +345,33 @@ def test_a_study_that_cannot_be_is_refused(
     assert _make(monkeypatch, folders, f"--out={out}", *args) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and says in error and not out.exists()
+
+
+def test_the_key_of_a_study_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, tmp_path, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _make(monkeypatch, folders) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"study.html", "study.key.json"}
+    for args in ((), ("--out=other.html", "--key=study.key.json")):
+        assert _make(monkeypatch, folders, "--seed=1", *args) == 1
+        assert "study.key.json exists" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert _make(monkeypatch, folders, "--out=other.html") == 0
+
+
+def test_an_answer_key_of_another_form_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys
+) -> None:
+    (tmp_path / "answers.csv").write_text(HEAD + LINE)
+    key, about = tmp_path / "key.json", KEYS["s"]["p"]
+    for camera in ("0", 2, None):
+        pairs = {"p": {**about, "camera": camera}}
+        key.write_text(json.dumps({"study": "s", "pairs": pairs}))
+        args = ("score", f"--key={key}", tmp_path / "answers.csv")
+        assert command(monkeypatch, "study", *args) == 1
+        assert "a camera that is not 0 or 1" in capsys.readouterr().err
 
 
 def test_a_result_of_another_size_is_named(

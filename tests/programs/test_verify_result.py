@@ -139,3 +139,35 @@ def test_a_hole_goes_into_a_text_and_back(shape: tuple[int, int]) -> None:
 def test_results_name_no_place(run: Callable[..., int], folder: pathlib.Path) -> None:
     result = _restore(run, "clear.png", "--task=inpaint", f"--mask={folder}/mask.png")
     assert str(folder) not in str(files.read_about(result))
+
+
+@pytest.mark.parametrize(
+    ("forged", "words"),
+    [
+        ({"weights": None}, "has no weights None"),
+        ({"weights": 7}, "has no weights 7"),
+        ({"weights": "../../other.safetensors"}, "has no weights"),
+        ({"settings": []}, "expected settings of a restoration"),
+        ({"hole": 5}, "expected a hole, got a damaged one"),
+    ],
+)
+def test_forged_results_are_told_without_a_trace(
+    run, monkeypatch, folder: pathlib.Path, capsys, forged: dict, words: str
+) -> None:
+    result = _restore(run, "clear.png", "--task=inpaint", "--mask=mask.png")
+    about = {**(files.read_about(result) or {}), **forged}
+    about.pop("checkpoint")
+    pixels = files.read(result).pixels
+    files.write("forged.png", pixels, files.Photo(pixels), about=about)
+    assert command(monkeypatch, "verify", "forged.png", "clear.png") == 1
+    assert words in capsys.readouterr().err
+    if "settings" in forged:
+        assert run("restore", "clear.png", "--like=forged.png", "--mask=mask.png") == 1
+        assert words in capsys.readouterr().err
+
+
+def test_a_text_of_a_million_brackets_is_no_result(folder: pathlib.Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("palette_jax", "[" * 1_000_000)
+    Image.new("L", (4, 4)).save("deep.png", pnginfo=text)
+    assert files.read_about("deep.png") is None

@@ -356,3 +356,17 @@ def test_what_is_extended_is_opaque_and_what_is_enlarged_as_clear_as_before(
     assert larger is not None and larger.shape == (36, 48)
     means = larger[4:-4, 4:-4].reshape(7, 4, 10, 4).mean((1, 3))
     assert np.corrcoef(means.ravel(), alpha[1:-1, 1:-1].ravel())[0, 1] > 0.95
+
+
+def test_hints_that_change_nothing_or_everything_are_refused() -> None:
+    restorer, photo = make_restorer(constant, knows_hints=True), _photo(8, 8)
+    hints = np.full((8, 8, 4), 200, np.uint8)
+    for opacity in (0, 127, 128, 255):
+        hints[..., 3] = opacity
+        with pytest.raises(UserError, match="opaque everywhere or nowhere"):
+            restorer.prepare(
+                photo, Settings("colorize", **STEPS), hints=Image.fromarray(hints)
+            )
+    hints[2:5, :, 3] = 0
+    with pytest.raises(UserError, match="hints with task colorize alone"):
+        restorer.prepare(photo, Settings("jpeg", **STEPS), hints=Image.fromarray(hints))

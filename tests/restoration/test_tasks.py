@@ -1,5 +1,7 @@
 """The tasks for a user's own picture, and that they are those of the training."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -94,6 +96,8 @@ def test_inpainting_needs_a_mask(picture) -> None:
         ({"task": "jpeg", "seed": -1}, "expected a seed"),
         ({"task": "jpeg", "num_steps": 0}, "num_steps >= 1"),
         ({"task": "uncrop", "extend": Sides(left=50)}, "0 to 16 times"),
+        ({"task": "jpeg", "num_steps": 10**11}, "num_steps >= 1 and <= 1,000,000"),
+        ({"task": "jpeg", "num_samples": 10**9}, "num_samples >= 1 and <= 10,000"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values, words) -> None:
@@ -104,8 +108,29 @@ def test_settings_that_make_no_sense_are_refused(values, words) -> None:
 def test_settings_survive_json() -> None:
     settings = Settings("uncrop", seed=4, extend=Sides(top=0.25), large="shrink")
     assert Settings.from_json(settings.to_json()) == settings
-    with pytest.raises(UserError, match="expected settings"):
-        Settings.from_json({"seed": 1})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": 1},
+        [],
+        None,
+        "jpeg",
+        {"task": "jpeg", "seed": 1.5},
+        {"task": "jpeg", "seed": "1"},
+        {"task": "jpeg", "num_steps": "8"},
+        {"task": "jpeg", "num_samples": float("nan")},
+        {"task": ["jpeg"]},
+        {"task": "jpeg", "quality": None},
+        {"task": "uncrop", "extend": "abc"},
+        {"task": "uncrop", "extend": [1, 1, 1, 1, 1]},
+        {"task": "uncrop", "extend": {"left": 1}},
+    ],
+)
+def test_forged_settings_are_refused(values: Any) -> None:
+    with pytest.raises(UserError, match="expected "):
+        Settings.from_json(values)
 
 
 def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) -> None:
