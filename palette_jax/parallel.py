@@ -134,9 +134,13 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
     """Returns XLA's compiler options for a network on these devices."""
     if mesh.devices.flat[0].platform != "tpu":
         return {}
-    # With four images on a chip or fewer, this pass cuts every activation of a U-Net
-    # into tiles with padding: three times the memory traffic (docs/performance.md).
-    return {"xla_disable_hlo_passes": "space-to-batch-converter"}
+    # Against three and two times the memory traffic (docs/performance.md): a pass that
+    # cuts the activations of four images a chip or fewer into padded tiles, and loops
+    # that convolve part by part with kernels that `fsdp` splits in eight or more.
+    return {
+        "xla_disable_hlo_passes": "space-to-batch-converter",
+        "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+    }
 
 
 def in_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -179,8 +183,7 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
         donate_argnums=0,
         devices=devices,
     )
-    here = jax.process_index()
-    local = [device for device in devices if device.process_index == here]
+    local = [d for d in devices if d.process_index == jax.process_index()]
     on_host = replicated(Mesh(np.array(local), PMAP_AXIS))
 
     # pmap takes compiler options only ahead of time, which several hosts cannot do: the
@@ -197,8 +200,7 @@ def pmap_step(step: Step, mesh: Mesh) -> Step:
         state = _relabel(state, on_host)
         nonlocal compiled
         if compiled is None:
-            lowered = mapped.lower(state, stacked)
-            compiled = lowered.compile(compiler_options=options)
+            compiled = mapped.lower(state, stacked).compile(compiler_options=options)
         results = compiled(state, stacked)
         return _relabel(results, replicated(mesh))
 

@@ -66,8 +66,8 @@ def _verify_result(args: argparse.Namespace) -> int:
             )
             return 1
     # A file name alone: a result of a stranger does not choose other files.
-    weights = str(stored.about.get("weights"))
-    shipped = SHIPPED / epath.Path(weights).name
+    weights = stored.about.get("weights")
+    shipped = SHIPPED / epath.Path(str(weights)).name
     if not args.checkpoint and not shipped.is_file():
         print(
             f"not regenerated: this package has no weights {weights!r}; add"

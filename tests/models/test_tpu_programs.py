@@ -17,6 +17,7 @@ import pytest
 from palette_jax import parallel
 from palette_jax.diffusion import schedules
 from palette_jax.models import blocks
+from palette_jax.planning import topology
 from palette_jax.training.optimizer import make_optimizer
 from palette_jax.training.state import make_state
 from palette_jax.training.step import make_train_step
@@ -78,8 +79,6 @@ def test_a_block_moves_no_more_bytes_than_it_did(name: str, chip: str) -> None:
 
 def compile_block(name: str, chip: str) -> Program:
     """Compiles a block with its gradients for one chip, as a training step does."""
-    from palette_jax.planning import topology
-
     machine = topology.find(f"{chip}:" + ("1x1x1" if chip == "v4" else "1x1"))
     mesh = parallel.make_mesh(devices=machine.devices)
     whole = parallel.replicated(mesh)
@@ -113,6 +112,24 @@ def compile_block(name: str, chip: str) -> Program:
     )
 
 
+def test_split_kernels_are_gathered_and_not_convolved_part_by_part() -> None:
+    """With `fsdp=8`, XLA by itself makes loops that write the activations in each."""
+    mesh = parallel.make_mesh(devices=topology.find("v5e:2x4").devices, fsdp=8)
+    block = BLOCKS["residual"]
+    batch = parallel.batch_sharding(mesh)
+    inputs = (
+        jax.ShapeDtypeStruct((8, 64, 64, 256), jnp.bfloat16, sharding=batch),
+        jax.ShapeDtypeStruct((8, 1024), jnp.bfloat16, sharding=batch),
+    )
+    weights = jax.eval_shape(block.init, jax.random.key(0), *inputs)
+    weights = parallel.with_shardings(weights, parallel.param_shardings(mesh, weights))
+    options: Any = parallel.compiler_options(mesh) | {"optimization_level": 9}
+    jitted = jax.jit(parallel.in_mesh(block.apply, mesh))
+    program = jitted.lower(weights, *inputs).compile(compiler_options=options)
+    text = program.as_text()
+    assert "all-gather" in text and "collective-permute" not in text
+
+
 class _Weights(nn.Module):
     """A network of many weights and hardly any work."""
 
@@ -126,8 +143,6 @@ class _Weights(nn.Module):
 
 
 def test_a_step_reads_and_writes_each_number_of_the_state_once() -> None:
-    from palette_jax.planning import topology
-
     mesh = parallel.make_mesh(devices=topology.find("v5e:1x1").devices)
     optimizer, network = make_optimizer(1e-4, 0), _Weights()
     step = make_train_step(
