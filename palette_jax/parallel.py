@@ -134,9 +134,8 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
     """Returns XLA's compiler options for a network on these devices."""
     if mesh.devices.flat[0].platform != "tpu":
         return {}
-    # Against three and two times the memory traffic (docs/performance.md): a pass that
-    # cuts the activations of four images a chip or fewer into padded tiles, and loops
-    # that convolve part by part with kernels that `fsdp` splits in eight or more.
+    # Both only add memory traffic (docs/performance.md): tiles of the activations of four
+    # images a chip or fewer, and loops over the parts of kernels that `fsdp` splits.
     return {
         "xla_disable_hlo_passes": "space-to-batch-converter",
         "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
