@@ -134,8 +134,8 @@ def compiler_options(mesh: Mesh) -> dict[str, str]:
     """Returns XLA's compiler options for a network on these devices."""
     if mesh.devices.flat[0].platform != "tpu":
         return {}
-    # Both only add memory traffic (docs/performance.md): tiles of the activations of four
-    # images a chip or fewer, and loops over the parts of kernels that `fsdp` splits.
+    # Both only add memory traffic (docs/performance.md): padded tiles where a chip has
+    # four images or fewer, and loops over the parts of kernels that `fsdp` splits.
     return {
         "xla_disable_hlo_passes": "space-to-batch-converter",
         "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
