@@ -29,7 +29,7 @@ FILES = (
     "tests/training/test_state.py",
     "tests/training/test_optimizer.py",
     "tests/training/test_checkpoints.py",
-    "tests/restoration/test_masks.py",
+    "tests/pictures/test_masks.py",
     "tests/restoration/test_tasks.py",
 )
 LOCK = ("-r", str(ROOT / "requirements.txt"))
