@@ -99,8 +99,6 @@ def prepare(
     has_hole = bool(degraded.hole.any())
     top, bottom, left, right = box = _surroundings(degraded.hole, size, large)
     x, hole = (image[top:bottom, left:right] for image in degraded)
-    if hints is None:
-        hints = np.zeros((*x.shape[:2], 4), np.uint8)
     shorter = min(x.shape[:2])
     if large == "shrink" and shorter > size:
         height, width = (max(round(n * size / shorter), size) for n in x.shape[:2])
@@ -108,11 +106,13 @@ def prepare(
         # A pixel with any share of the hole is painted: it has no known colour.
         hole = _resize(hole[..., 0] * 255, height, width, Image.Resampling.BOX)
         hole = (hole > 0).astype(np.uint8)[..., None]
-        # Pillow weighs colours by their opacity.
-        hints = _resize(hints, height, width, Image.Resampling.BOX)
-    is_hint = true_colors.squares(hints[..., 3], size)
-    x = np.where(is_hint, hints[..., :3], x)
     small = x.shape[:2]
+    is_hint = np.zeros((*small, 1), np.uint8)
+    if hints is not None:
+        # Pillow weighs colours by their opacity.
+        hints = _resize(hints, small[0], small[1], Image.Resampling.BOX)
+        is_hint = true_colors.squares(hints[..., 3], size)
+        x = np.where(is_hint, hints[..., :3], x)
     check_size(small[0], small[1], size)
     spare = [max(size - n, 0) for n in small]
     edges = [(n // 2, n - n // 2) for n in spare] + [(0, 0)]
