@@ -10,7 +10,8 @@ import itertools
 import numpy as np
 from jaxtyping import UInt8
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+from palette_jax.tasks.colorize import LUMA_WEIGHTS
+
 _LUMA_REACH = 20.0  # Standard deviation of the luma of pixels of one colour, of 255.
 _FLOOR = 0.25  # Pixels of no correction in the mean: far from all hints, they win.
 
@@ -55,10 +56,10 @@ def spread(
     if not len(points):
         return picture
     result = picture.astype(np.float32)
-    luma = result @ _LUMA
+    luma = result @ LUMA_WEIGHTS
     at = tuple(points.T)
     off = x[at] - result[at]
-    off -= (off @ _LUMA)[:, None]  # Only the colour: the luma is the photo's.
+    off -= (off @ LUMA_WEIGHTS)[:, None]  # Only the colour: the luma is the photo's.
     reach = size / 2
     # By blocks, with the hints that reach them, to bound the memory.
     for top, left in itertools.product(*(range(0, n, size) for n in luma.shape)):

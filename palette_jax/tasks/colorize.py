@@ -6,6 +6,8 @@ from jaxtyping import UInt8
 from palette_jax.pictures.lightness import lightness
 from palette_jax.tasks.task import Degraded, Task, UserInputs, whole
 
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # Of ITU-R BT.601.
+
 
 def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
     """Returns the picture in gray, with the user's colour hints."""
@@ -32,8 +34,7 @@ def with_luma(
     The colour is the difference of the picture from gray. If it would leave the range
     of bytes, it is made paler, which keeps the luma.
     """
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    color = picture - (picture @ weights)[..., None]
+    color = picture - (picture @ LUMA_WEIGHTS)[..., None]
     gray = wanted.astype(np.float32)
     room = np.where(color > 0, 255.5 - gray, gray + 0.5)  # Rounds to a byte.
     paler = np.min(room / np.maximum(np.abs(color), 1e-6), -1, keepdims=True)
