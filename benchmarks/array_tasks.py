@@ -33,11 +33,10 @@ def colorize(
     hints: bool = False,
 ) -> Degraded:
     """Returns the picture in gray; with hints, often with a few true colours."""
-    given = UserInputs(gray=gray)
+    x = color.degrade(picture, UserInputs(gray=gray)).x
     if hints:
-        opacity = 255 * array_masks.hints(rng, len(picture))
-        given = given._replace(hints=np.concatenate([picture, opacity], -1))
-    return color.degrade(picture, given)
+        x = np.where(array_masks.hints(rng, len(picture)), picture, x)
+    return whole(x)
 
 
 def inpaint(rng: np.random.Generator, picture: Picture) -> Degraded:

@@ -1,4 +1,4 @@
-"""Colorization of a gray picture (paper, section 5.1), with colour hints."""
+"""Colorization of a gray picture (paper, section 5.1)."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,13 +10,9 @@ LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # Of ITU-R BT.601.
 
 
 def degrade(picture: UInt8[np.ndarray, "h w 3"], given: UserInputs) -> Degraded:
-    """Returns the picture in gray, with the user's colour hints."""
+    """Returns the picture in gray."""
     make_gray = {"luma": luma, "lightness": lightness}[given.gray]
-    gray = np.repeat(make_gray(picture), 3, -1)
-    if given.hints is None:
-        return whole(gray)
-    is_hint = given.hints[..., 3:] >= 128
-    return whole(np.where(is_hint, given.hints[..., :3], gray))
+    return whole(np.repeat(make_gray(picture), 3, -1))
 
 
 def luma(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 1"]:

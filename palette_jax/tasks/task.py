@@ -40,13 +40,11 @@ class UserInputs(NamedTuple):
     Attributes:
       hole: 1 at the pixels to fill in.
       extend: the extension of each side.
-      hints: colours with their opacity; the opaque colours are true.
       gray: the gray of the network's training.
     """
 
     hole: UInt8[np.ndarray, "h w 1"] | None = None
     extend: Sides = Sides()
-    hints: UInt8[np.ndarray, "h w 4"] | None = None
     gray: Gray = "luma"
 
 

@@ -145,16 +145,6 @@ def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) ->
     assert difference.max() <= 1 and (difference > 0).mean() < 0.05
 
 
-def test_hints_keep_their_colours_and_all_else_is_gray(picture) -> None:
-    hints = np.zeros((48, 48, 4), np.uint8)
-    hints[5:8, 10:14] = (200, 30, 40, 255)
-    degraded = colorize.degrade(picture, UserInputs(hints=hints))
-    gray = colorize.degrade(picture, UserInputs()).x
-    np.testing.assert_array_equal(degraded.x[5:8, 10:14], hints[5:8, 10:14, :3])
-    degraded.x[5:8, 10:14] = gray[5:8, 10:14]
-    np.testing.assert_array_equal(degraded.x, gray)
-
-
 def test_an_extension_of_less_than_a_pixel_is_refused(picture) -> None:
     with pytest.raises(UserError, match=r"left 0\.10%; extend it further"):
         uncrop.degrade(picture, UserInputs(extend=Sides(left=0.001)))
