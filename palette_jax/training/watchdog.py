@@ -1,4 +1,4 @@
-"""Ends a run whose step hangs, after it has written all stack traces."""
+"""Ends a run whose step hangs, after writing all stack traces."""
 
 import contextlib
 import faulthandler
@@ -11,26 +11,26 @@ from etils import epath
 from palette_jax import processes
 from palette_jax.training import manifest
 
-# A step hangs that takes so many times the usual one, and at least so many seconds.
+# The limit of a step: a multiple of its usual time, and a minimum in seconds.
 _HANGS_AFTER, _AT_LEAST = 20, 300
 _TO_COMPILE = 3600
 _NO_STEP = 6 * 3600
 _POLL = 1.0  # Seconds.
-_TO_LOOK = 60  # Seconds for the list of checkpoints, whose disk may be what hangs.
+_TO_LOOK = 60  # Seconds for listing the checkpoints, whose disk may hang too.
 
 
 class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
     """Watches the steps of a run from a thread.
 
-    When a step takes too long, the stack traces of all threads go to the standard
-    error. When it takes that long once more, the process ends: with 75, which asks to
-    be run again, if the run has saved since its start; with 1 otherwise, so that one
-    that always hangs is not run again for ever. Time in which the process was suspended
-    does not count.
+    When a step exceeds its limit, the stack traces of all threads go to the standard
+    error. When it exceeds twice the limit, the process ends: with 75, which requests a
+    restart, if the run has finished a checkpoint since its start; otherwise with 1, so
+    that a run that always hangs is not restarted forever. Time in which the process was
+    suspended does not count.
     """
 
     def __init__(self, workdir: epath.PathLike):
-        """Starts to watch what comes before the first step."""
+        """Starts watching the time before the first step."""
         self._checkpoints = epath.Path(workdir) / "checkpoints"
         self._newest_at_start = self._newest()
         self.pause()
@@ -45,26 +45,26 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
         faulthandler.cancel_dump_traceback_later()
 
     def step(self, usual: float | None) -> None:
-        """Starts to watch a step; `usual` is None if it may have to be compiled."""
+        """Starts watching a step; `usual` is None if it may have to be compiled."""
         if usual is None:
             self._watch(_TO_COMPILE)
         else:
             self._watch(max(_HANGS_AFTER * usual, _AT_LEAST))
 
     def pause(self) -> None:
-        """Starts to watch what is no step: to evaluate, to save; it may take hours."""
+        """Starts watching other work, such as evaluating, which may take hours."""
         self._watch(_NO_STEP)
 
     def _watch(self, seconds: float) -> None:
         self._watched = _Watched(seconds)
-        # Writes also where a thread hangs that does not let others run.
+        # Works even if the hanging thread holds the interpreter's lock.
         faulthandler.dump_traceback_later(seconds)
 
     def _run(self) -> None:
         before = time.monotonic()
         while not self._closing.wait(_POLL):
             now, watched = time.monotonic(), self._watched
-            # More than the wait: the process was suspended.
+            # If more time passed, the process was suspended.
             watched.waited += min(now - before, 2 * _POLL)
             before = now
             if watched.waited >= 2 * watched.seconds:
@@ -81,7 +81,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
         looking.start()
         looking.join(_TO_LOOK)
         if self._watched is not watched or self._closing.is_set():
-            return  # It ended after all.
+            return  # The step ended meanwhile.
         newest = max(found, default=0)
         finished = f"step {newest}" if newest else "not known"
         print(
@@ -99,7 +99,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
 
 
 class _Watched:
-    """Something that should end: the seconds until it hangs, and those it has taken."""
+    """A step or other work: its limit, and the time it has taken, in seconds."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
