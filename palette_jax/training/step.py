@@ -119,8 +119,8 @@ def make_train_step(
         def if_finite(new: Params, old: Params) -> Params:
             return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
 
-        # The average is of the weights that were chosen: a TPU would write those
-        # to choose from to memory, and read them once more.
+        # Averages the selected weights: the new ones, a TPU would write to memory
+        # for the average and read again for the selection.
         params = if_finite(params, state.params)
         decay = ema_decay_at(state.step, ema_decay)
         ema_params = update_ema(state.ema_params, params, decay)
