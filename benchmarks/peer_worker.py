@@ -108,6 +108,20 @@ class Peer:
             cpu_seconds.append(time.process_time() - cpu)
         return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
+    def profile(self, count: int) -> dict[str, float]:
+        """Returns the seconds of each operation in a training step."""
+        self.network.train()
+        self.train_step()
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU]
+        ) as trace:
+            for _ in range(count):
+                self.train_step()
+        return {
+            event.key: event.self_cpu_time_total / 1e6 / count
+            for event in trace.key_averages()
+        }
+
     def _wait(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
@@ -138,6 +152,8 @@ def main() -> None:
                     compiled=command["compiled"],
                 )
                 answer = peer.describe()
+            elif command["do"] == "profile":
+                answer = peer.profile(command["count"])
             else:
                 answer = peer.time(command["step"], command["count"])
         except Exception as error:

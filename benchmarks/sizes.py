@@ -102,11 +102,13 @@ class TrainingStep(NamedTuple):
     Attributes:
       run: runs the step once, from the bytes of a batch on the host.
       flops: of products and convolutions in the traced program.
+      compiled: the program.
       trace_seconds, compile_seconds: time of tracing and compiling.
     """
 
     run: Callable[[], Any]
     flops: float
+    compiled: jax.stages.Compiled
     trace_seconds: float
     compile_seconds: float
 
@@ -132,7 +134,9 @@ def training_step(config: ml_collections.ConfigDict) -> TrainingStep:
         carry[0], metrics = compiled(carry[0], parallel.to_global(mesh, batch))
         return carry[0], metrics
 
-    return TrainingStep(run, flops, traced_at - start, compiled_at - traced_at)
+    return TrainingStep(
+        run, flops, compiled, traced_at - start, compiled_at - traced_at
+    )
 
 
 def _draw_state(config: ml_collections.ConfigDict, mesh: Mesh) -> TrainState:
