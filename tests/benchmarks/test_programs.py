@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import machine, peers, report, sizes
+from benchmarks import machine, operations, peers, report, sizes
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -120,6 +120,13 @@ def test_the_peer_is_told_the_network_that_is_ours() -> None:
         "norm_groups": 32,
         "batch_size": 8,
     }
+
+
+def test_the_operations_of_a_step_are_told_apart() -> None:
+    seconds = operations.ours(sizes.get_config("toy"), count=1)
+    assert set(seconds) <= set(operations.KINDS)
+    needed = {*operations.KINDS} - {"other", "joins, resizing, copies"}
+    assert all(seconds[kind] > 0 for kind in needed)
 
 
 def test_the_rate_of_products_is_of_the_order_of_what_numpy_reaches() -> None:
