@@ -78,5 +78,5 @@ setuptools.setup(
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
-    entry_points={"console_scripts": ["palette-jax = palette_jax.cli:main"]},
+    entry_points={"console_scripts": ["palette-jax = palette_jax.__main__:main"]},
 )

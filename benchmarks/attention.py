@@ -17,6 +17,7 @@ from jax.experimental.pallas.ops.tpu import flash_attention
 from jaxtyping import Array
 
 from benchmarks import machine, report
+from palette_jax.__main__ import use_huge_pages
 from palette_jax.models import attention
 
 # Pixels on a side and heads, of 64 channels: the paper's three levels; the small one's.
@@ -118,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

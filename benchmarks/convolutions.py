@@ -18,6 +18,7 @@ import ml_collections
 from jaxtyping import Array, Float
 
 from benchmarks import machine, report, sizes
+from palette_jax.__main__ import use_huge_pages
 
 
 class Shape(NamedTuple):
@@ -149,4 +150,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

@@ -33,6 +33,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from palette_jax import parallel
+from palette_jax.__main__ import use_huge_pages
 from palette_jax.config import build, build_data, flags
 from palette_jax.config.build_restorer import load_config, load_weights
 from palette_jax.config.values import from_dict, task_names
@@ -291,6 +292,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     try:
         sys.exit(run(sys.argv[1:]))
     except UserError as error:

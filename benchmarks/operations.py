@@ -18,6 +18,7 @@ import ml_collections
 
 from benchmarks import machine, report, sizes
 from benchmarks.peers import Peer, describe_network
+from palette_jax.__main__ import use_huge_pages
 
 KINDS = (
     "convolutions",
@@ -151,4 +152,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

@@ -20,6 +20,7 @@ import ml_collections
 
 from benchmarks import machine, report, sizes
 from palette_jax import parallel
+from palette_jax.__main__ import use_huge_pages
 from palette_jax.config import build
 
 _WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
@@ -243,4 +244,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

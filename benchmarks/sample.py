@@ -6,6 +6,7 @@ python -m benchmarks.sample --size=paper --samplers ddpm:1000 dpmpp_2m:25
 
 from benchmarks import machine, report, sizes
 from palette_jax import parallel
+from palette_jax.__main__ import use_huge_pages
 from palette_jax.config import build
 
 
@@ -69,4 +70,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

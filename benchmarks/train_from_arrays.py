@@ -39,6 +39,7 @@ from etils import epath
 from benchmarks import array_data, machine
 from benchmarks.weight_parts import export_parts
 from palette_jax import atomic, parallel, processes
+from palette_jax.__main__ import use_huge_pages
 from palette_jax.config import build, build_restorer, build_training, checks, flags
 from palette_jax.config.values import task_names
 from palette_jax.errors import UserError
@@ -321,6 +322,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     try:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 
 from benchmarks import machine, report, sizes
+from palette_jax.__main__ import use_huge_pages
 
 
 def measure(
@@ -78,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     main()

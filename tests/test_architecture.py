@@ -39,6 +39,7 @@ FLOORS = {
     "page": 6,
     "programs": 7,
     "cli": 8,
+    "__main__": 9,
 }
 WITHOUT_TENSORFLOW = [
     "atomic",
