@@ -178,3 +178,32 @@ def test_closed_streams_do_not_stop_a_command(
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert os.listdir(tmp_path / "restored") == ["a.png"]
+
+
+_FAULTS = """
+import ctypes, resource, sys
+from palette_jax.__main__ import use_huge_pages
+if sys.argv[1] == "huge":
+    use_huge_pages()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+ctypes.memset(libc.malloc(1 << 28), 1, 1 << 28)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, sys.argv[2])
+"""
+
+
+def test_commands_use_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[madvise]" not in setting.read_text():
+        pytest.skip("this machine has no huge pages, or uses them everywhere")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    faults = {}
+    for name in ("usual", "huge"):
+        command = [sys.executable, "-c", _FAULTS, name, "an argument"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, _, argument = done.stdout.strip().partition(" ")
+        faults[name] = int(count)
+        assert argument == "an argument"
+    assert faults["usual"] >= (1 << 28) / 4096
+    assert faults["huge"] < faults["usual"] / 100
