@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -138,9 +139,18 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
             " config; see `palette-jax"
             f" {args.command} --help`"
         )
+    if module not in ("run", "distill"):  # Training has its own handlers.
+        _stop_as_ctrl_c()
     status = program.run(args)
     sys.stdout.flush()
     return status
+
+
+def _stop_as_ctrl_c() -> None:
+    """Makes SIGTERM and a lost terminal stop as Ctrl+C does, without partial files."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # As under nohup.
+            signal.signal(number, signal.default_int_handler)
 
 
 def _import(module: str, command: str) -> Any:

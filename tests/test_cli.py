@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -178,3 +179,38 @@ def test_closed_streams_do_not_stop_a_command(
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert os.listdir(tmp_path / "restored") == ["a.png"]
+
+
+_WRITING = """
+import os, sys
+from palette_jax import atomic, cli
+from palette_jax.programs import doctor
+
+def run(args):
+    with atomic.writing("new.txt") as part:
+        part.write_text("a half")
+        os.kill(os.getpid(), NUMBER)
+    return 0
+
+doctor.run = run
+sys.argv = ["palette-jax", "doctor"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_command_leaves_no_partial_file(
+    number: signal.Signals, tmp_path: pathlib.Path
+) -> None:
+    script = _WRITING.replace("NUMBER", str(int(number)))
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_command_under_nohup_outlives_its_terminal(tmp_path: pathlib.Path) -> None:
+    script = _WRITING.replace("NUMBER", str(int(signal.SIGHUP)))
+    command = ["nohup", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and os.listdir(tmp_path) == ["new.txt"]

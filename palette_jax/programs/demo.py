@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import signal
 
 from palette_jax.errors import UserError
 
@@ -59,9 +58,6 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    # A lost terminal also ends the server normally, and deletes the sessions' files.
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = sessions.Limits(
