@@ -59,7 +59,7 @@ def evaluate(
         found,
         refers_to,
         cache=cache / identity.digest([about, sums]),  # Of results and originals.
-        originals_cache=cache / identity.digest([about, sums[0]]),
+        own_caches={"originals": cache / identity.digest([about, sums[0]])},
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
