@@ -103,6 +103,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
         "--version", action="version", version=f"palette-jax {palette_jax.__version__}"
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    log_level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")  # JAX sets it when imported.
     command = next((arg for arg in argv if not arg.startswith("-")), None)
     program: Any = None
     for name, (module, about) in COMMANDS.items():
@@ -132,7 +133,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
             setattr(args, name, _expand(value))
         elif isinstance(value, list):
             setattr(args, name, [_expand(item) for item in value])
-    args.overrides = overrides
+    args.overrides, args.tensorflow_log_level = overrides, log_level
     if overrides and module not in ("run", "distill"):
         raise UserError(
             f"expected no --config.{overrides[0][0]} with {args.command}, which has no"

@@ -214,3 +214,27 @@ def test_a_command_under_nohup_outlives_its_terminal(tmp_path: pathlib.Path) -> 
     command = ["nohup", sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and os.listdir(tmp_path) == ["new.txt"]
+
+
+@pytest.mark.parametrize(("own", "level"), [(None, "2"), ("1", "1"), ("0", "0")])
+def test_the_users_own_level_of_tensorflows_log_counts(
+    own: str | None, level: str, tmp_path: pathlib.Path
+) -> None:
+    script = (
+        "import os\n"
+        "from palette_jax import cli\n"
+        "args = ['train', '--config=uncrop:tiny', '--workdir=w', '--dry-run']\n"
+        "assert cli.run(args) == 0\n"
+        "print('level', os.environ['TF_CPP_MIN_LOG_LEVEL'])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    if own is not None:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = own
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert f"level {level}" in done.stdout.splitlines(), done.stderr
