@@ -154,7 +154,7 @@ def _unknown(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _turn_upright(image: tf.Tensor, head: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Returns the image rotated upright by the EXIF in `start`, or the XMP in `head`."""
+    """Returns the image turned upright by the EXIF in `start` or the XMP in `head`."""
     exif = _first_byte(start, _ORIENTATION, r"\1\2")
     # The quick search spares most files the slow one.
     has_xmp = tf.strings.regex_full_match(head, r"(?s)\C*tiff:Orientation\C*")
@@ -177,7 +177,7 @@ def _turn_upright(image: tf.Tensor, head: tf.Tensor, start: tf.Tensor) -> tf.Ten
 
 
 def _first_byte(text: tf.Tensor, pattern: str, group: str) -> tf.Tensor:
-    """Returns the byte of a group; without a match, that of the text, no orientation."""
+    """Returns the byte of a group, or of the text: this is no orientation."""
     found = tf.strings.regex_replace(text, pattern, group, replace_global=False)
     first = tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0]
     return tf.cast(first, tf.int32)
