@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import palette_jax
 from palette_jax import interruptible
 from palette_jax.config import flags
+from palette_jax.config.values import nearest
 from palette_jax.errors import UserError
 
 # Subcommand: the module of palette_jax.programs, and its help. A module has
@@ -85,12 +87,30 @@ def run(argv: Sequence[str]) -> int:
         return 1
 
 
+# Messages of argparse, and ours.
+_ARGUMENT_ERRORS = (
+    (
+        r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)",
+        r"expected \1 out of \3, got \2",
+    ),
+    (r"argument (.+?): invalid int value: ", r"expected a whole number for \1, got "),
+    (r"argument (.+?): invalid float value: ", r"expected a number for \1, got "),
+    (r"argument (.+?): expected one argument", r"expected a value for \1, got none"),
+    (r"the following arguments are required: (.+)", r"expected \1, got none"),
+    (r"unrecognized arguments: (.+)", r"expected known flags, got \1"),
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises errors in the arguments, to print them in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises `UserError`."""
-        raise UserError(f"{message}; see `{self.prog} --help`")
+        """Raises `UserError`, in the form of all errors."""
+        for pattern, expected in _ARGUMENT_ERRORS:
+            message = re.sub(pattern, expected, message, flags=re.DOTALL)
+        got = re.search(r"expected \S+ out of (.*), got '(\w+)'", message)
+        hint = nearest(got[2], re.findall(r"[\w-]+", got[1])) if got else ""
+        raise UserError(f"{message}{hint}; see `{self.prog} --help`")
 
 
 def _run(argv: list[str], overrides: list[flags.Override]) -> int:

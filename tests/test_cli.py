@@ -105,6 +105,30 @@ def test_every_flag_has_a_help_text() -> None:
         assert parser.format_help()  # A % that is not doubled is an error.
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("resotre a.png", "got 'resotre'; did you mean 'restore'?"),
+        ("data", "expected COMMAND, got none"),
+        ("study mak", "expected COMMAND out of "),
+        ("restore", "expected PHOTO|FOLDER, got none"),
+        ("restore a.png --seed=1e3", "expected a whole number for --seed, got '1e3'"),
+        ("restore a.png --task=colorise", "did you mean 'colorize'?"),
+        ("restore a.png --seed", "expected a value for --seed, got none"),
+        ("restore a.png --nope=1", "expected known flags, got --nope=1"),
+        ("restore a.png --extend=left=1,left=2", "expected each side once"),
+        ("demo --max-seconds=1h", "expected a number for --max-seconds, got '1h'"),
+        ("train --profile=²:٣", "expected two steps such as 100:110"),
+    ],
+)
+def test_wrong_arguments_are_told_in_the_form_of_all_errors(
+    argv: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.run(argv.split()) == 1
+    error = capsys.readouterr().err
+    assert said in error and " --help`" in error and error.count("\n") == 1
+
+
 def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:
     assert cli.run(["doctor", "--config.seed=1"]) == 1
     assert "config.seed" in capsys.readouterr().err

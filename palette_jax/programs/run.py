@@ -100,7 +100,7 @@ def add_start_flags(parser: argparse.ArgumentParser) -> None:
 
 def _steps(text: str) -> tuple[int, int]:
     start, _, stop = text.partition(":")
-    if not (start.isdigit() and stop.isdigit() and 0 < int(start) < int(stop)):
+    if not (start.isdecimal() and stop.isdecimal() and 0 < int(start) < int(stop)):
         raise argparse.ArgumentTypeError(
             f"expected two steps such as 100:110, got {text!r}"
         )
