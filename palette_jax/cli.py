@@ -112,6 +112,10 @@ class _Parser(argparse.ArgumentParser):
         hint = nearest(got[2], re.findall(r"[\w-]+", got[1])) if got else ""
         raise UserError(f"{message}{hint}; see `{self.prog} --help`")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help; argparse would hide that it could not be written."""
+        print(message, end="", file=file, flush=True)
+
 
 def _run(argv: list[str], overrides: list[flags.Override]) -> int:
     parser = _Parser(

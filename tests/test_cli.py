@@ -83,6 +83,15 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch, capsys, number
     assert "runs/table.json" in said and "make room" in said
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("argv", ["--help", "--version", "restore --help", ""])
+def test_help_that_cannot_be_written_is_an_error(argv: str) -> None:
+    command = f"{sys.executable} -m palette_jax.cli {argv} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
 def test_no_command_shows_what_there_is(capsys) -> None:
     assert cli.run([]) == 0
     shown = capsys.readouterr().out
