@@ -243,11 +243,11 @@ def _read_file(path: str, truth: Keys) -> list[Answer]:
         ("trial", [(a.study, a.subject, a.trial) for a in answers]),
         ("picture", [(a.study, a.subject, a.picture) for a in answers if a.method]),
     ):
-        if len(set(keys)) < len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
+        twice = [key for key, count in collections.Counter(keys).items() if count > 1]
+        if twice:
             raise UserError(
-                f"{path}: expected each {what} once, got {what} {twice[2]} of"
-                f" {twice[1]!r} twice"
+                f"{path}: expected each {what} once, got {what} {twice[0][2]} of"
+                f" {twice[0][1]!r} twice"
             )
     return answers
 
