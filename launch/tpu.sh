@@ -56,9 +56,9 @@ check_create() {
 }
 
 create() { # SECONDS
-  local guard spot=()
+  local guard errors spot=() status=0
   [[ ${TPU_SPOT:-1} == 0 ]] || spot=(--spot)
-  guard=$(mktemp)
+  guard=$(mktemp) errors=$(mktemp)
   # The machine deletes itself, in case `watch` no longer runs.
   cat >"$guard" <<GUARD
 #!/bin/bash
@@ -68,11 +68,16 @@ GUARD
   queued create "$TPU_NAME" --node-id="$TPU_NAME" --accelerator-type="$TPU_TYPE" \
     --runtime-version="$TPU_VERSION" --valid-until-duration="${1}s" \
     --scopes=https://www.googleapis.com/auth/cloud-platform \
-    --metadata-from-file=startup-script="$guard" ${spot[@]+"${spot[@]}"} || {
-    rm -f "$guard"
-    return 1
-  }
-  rm -f "$guard"
+    --metadata-from-file=startup-script="$guard" ${spot[@]+"${spot[@]}"} \
+    2>"$errors" || status=1
+  cat "$errors" >&2
+  # Asking again helps against a full zone or quota, but not against these.
+  if ((status)) && grep -qE 'PERMISSION_DENIED|INVALID_ARGUMENT|UNAUTHENTICATED' "$errors"; then
+    rm -f "$guard" "$errors"
+    fail "expected Google Cloud to take the request, got the refusal above; correct TPU_TYPE, TPU_VERSION, TPU_ZONE or your permissions"
+  fi
+  rm -f "$guard" "$errors"
+  return $status
 }
 
 sync_code() {
@@ -111,17 +116,19 @@ run() {
 }
 
 answer() { # FORMAT COMMAND... : prints the answer of the service, MISSING or UNKNOWN.
-  local format=$1 said
+  local format=$1 errors
   shift
-  if said=$(gcloud compute tpus "$@" --zone="$TPU_ZONE" --quiet \
-    --format="value($format)" 2>&1); then
-    echo "$said"
-  elif [[ $said == *NOT_FOUND* ]]; then
+  errors=$(mktemp) # Apart from the answer: gcloud also writes warnings there.
+  if gcloud compute tpus "$@" --zone="$TPU_ZONE" --quiet \
+    --format="value($format)" 2>"$errors"; then
+    :
+  elif grep -q NOT_FOUND "$errors"; then
     echo MISSING
   else
-    echo "$said" >&2
+    cat "$errors" >&2
     echo UNKNOWN # The network, or the service: ask again.
   fi
+  rm -f "$errors"
 }
 
 # The request stays ACTIVE when one host of the machine is preempted, so query both.

@@ -4,6 +4,8 @@ import argparse
 import errno
 import importlib
 import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -11,6 +13,7 @@ from typing import Any, NoReturn
 import palette_jax
 from palette_jax import interruptible
 from palette_jax.config import flags
+from palette_jax.config.values import nearest
 from palette_jax.errors import UserError
 
 # Subcommand: the module of palette_jax.programs, and its help. A module has
@@ -84,12 +87,34 @@ def run(argv: Sequence[str]) -> int:
         return 1
 
 
+# Messages of argparse, and ours.
+_ARGUMENT_ERRORS = (
+    (
+        r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)",
+        r"expected \1 out of \3, got \2",
+    ),
+    (r"argument (.+?): invalid int value: ", r"expected a whole number for \1, got "),
+    (r"argument (.+?): invalid float value: ", r"expected a number for \1, got "),
+    (r"argument (.+?): expected one argument", r"expected a value for \1, got none"),
+    (r"the following arguments are required: (.+)", r"expected \1, got none"),
+    (r"unrecognized arguments: (.+)", r"expected known flags, got \1"),
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises errors in the arguments, to print them in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises `UserError`."""
-        raise UserError(f"{message}; see `{self.prog} --help`")
+        """Raises `UserError`, in the form of all errors."""
+        for pattern, expected in _ARGUMENT_ERRORS:
+            message = re.sub(pattern, expected, message, flags=re.DOTALL)
+        got = re.search(r"expected \S+ out of (.*), got '(\w+)'", message)
+        hint = nearest(got[2], re.findall(r"[\w-]+", got[1])) if got else ""
+        raise UserError(f"{message}{hint}; see `{self.prog} --help`")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help; argparse would hide that it could not be written."""
+        print(message, end="", file=file, flush=True)
 
 
 def _run(argv: list[str], overrides: list[flags.Override]) -> int:
@@ -102,6 +127,7 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
         "--version", action="version", version=f"palette-jax {palette_jax.__version__}"
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    log_level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")  # JAX sets it when imported.
     command = next((arg for arg in argv if not arg.startswith("-")), None)
     program: Any = None
     for name, (module, about) in COMMANDS.items():
@@ -131,16 +157,25 @@ def _run(argv: list[str], overrides: list[flags.Override]) -> int:
             setattr(args, name, _expand(value))
         elif isinstance(value, list):
             setattr(args, name, [_expand(item) for item in value])
-    args.overrides = overrides
+    args.overrides, args.tensorflow_log_level = overrides, log_level
     if overrides and module not in ("run", "distill"):
         raise UserError(
             f"expected no --config.{overrides[0][0]} with {args.command}, which has no"
             " config; see `palette-jax"
             f" {args.command} --help`"
         )
+    if module not in ("run", "distill"):  # Training has its own handlers.
+        _stop_as_ctrl_c()
     status = program.run(args)
     sys.stdout.flush()
     return status
+
+
+def _stop_as_ctrl_c() -> None:
+    """Makes SIGTERM and a lost terminal stop as Ctrl+C does, without partial files."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # As under nohup.
+            signal.signal(number, signal.default_int_handler)
 
 
 def _import(module: str, command: str) -> Any:

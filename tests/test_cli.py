@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -82,6 +83,15 @@ def test_a_disk_that_cannot_be_written_is_a_sentence(monkeypatch, capsys, number
     assert "runs/table.json" in said and "make room" in said
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("argv", ["--help", "--version", "restore --help", ""])
+def test_help_that_cannot_be_written_is_an_error(argv: str) -> None:
+    command = f"{sys.executable} -m palette_jax.cli {argv} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
 def test_no_command_shows_what_there_is(capsys) -> None:
     assert cli.run([]) == 0
     shown = capsys.readouterr().out
@@ -102,6 +112,30 @@ def test_every_flag_has_a_help_text() -> None:
             else:
                 assert action.help, (parser.prog, action.dest)
         assert parser.format_help()  # A % that is not doubled is an error.
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("resotre a.png", "got 'resotre'; did you mean 'restore'?"),
+        ("data", "expected COMMAND, got none"),
+        ("study mak", "expected COMMAND out of "),
+        ("restore", "expected PHOTO|FOLDER, got none"),
+        ("restore a.png --seed=1e3", "expected a whole number for --seed, got '1e3'"),
+        ("restore a.png --task=colorise", "did you mean 'colorize'?"),
+        ("restore a.png --seed", "expected a value for --seed, got none"),
+        ("restore a.png --nope=1", "expected known flags, got --nope=1"),
+        ("restore a.png --extend=left=1,left=2", "expected each side once"),
+        ("demo --max-seconds=1h", "expected a number for --max-seconds, got '1h'"),
+        ("train --profile=²:٣", "expected two steps such as 100:110"),
+    ],
+)
+def test_wrong_arguments_are_told_in_the_form_of_all_errors(
+    argv: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.run(argv.split()) == 1
+    error = capsys.readouterr().err
+    assert said in error and " --help`" in error and error.count("\n") == 1
 
 
 def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:
@@ -207,3 +241,62 @@ def test_commands_use_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         assert argument == "an argument"
     assert faults["usual"] >= (1 << 28) / 4096
     assert faults["huge"] < faults["usual"] / 100
+
+
+_WRITING = """
+import os, sys
+from palette_jax import atomic, cli
+from palette_jax.programs import doctor
+
+def run(args):
+    with atomic.writing("new.txt") as part:
+        part.write_text("a half")
+        os.kill(os.getpid(), NUMBER)
+    return 0
+
+doctor.run = run
+sys.argv = ["palette-jax", "doctor"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_command_leaves_no_partial_file(
+    number: signal.Signals, tmp_path: pathlib.Path
+) -> None:
+    script = _WRITING.replace("NUMBER", str(int(number)))
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_command_under_nohup_outlives_its_terminal(tmp_path: pathlib.Path) -> None:
+    script = _WRITING.replace("NUMBER", str(int(signal.SIGHUP)))
+    command = ["nohup", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and os.listdir(tmp_path) == ["new.txt"]
+
+
+@pytest.mark.parametrize(("own", "level"), [(None, "2"), ("1", "1"), ("0", "0")])
+def test_the_users_own_level_of_tensorflows_log_counts(
+    own: str | None, level: str, tmp_path: pathlib.Path
+) -> None:
+    script = (
+        "import os\n"
+        "from palette_jax import cli\n"
+        "args = ['train', '--config=uncrop:tiny', '--workdir=w', '--dry-run']\n"
+        "assert cli.run(args) == 0\n"
+        "print('level', os.environ['TF_CPP_MIN_LOG_LEVEL'])\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    if own is not None:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = own
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert f"level {level}" in done.stdout.splitlines(), done.stderr

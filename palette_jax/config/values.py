@@ -54,23 +54,47 @@ def flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield name, value
 
 
-def from_dict(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+def from_dict(values: Any) -> ml_collections.ConfigDict:
     """Converts a config from JSON to a locked ConfigDict.
 
     Keys added since the checkpoint was written get the value that changes nothing.
-    """
 
-    def tuples(value: Any) -> Any:
+    Raises:
+      ConfigError: for the config of a newer version, or of another program.
+    """
+    from palette_jax.config import base  # Which imports this file.
+
+    def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: tuples(item) for name, item in value.items()}
+            return {name: plain(item) for name, item in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
     # `distill` is a group that older runs do not have.
-    config = ml_collections.ConfigDict(tuples({"distill": {}, **values}))
+    filled = {"distill": {}, **plain(values)} if isinstance(values, Mapping) else {}
     for key, value in _ADDED_LATER.items():
         group, name = key.split(".")
-        config[group][name] = config[group].get(name, value)
-    return config.lock()
+        if isinstance(filled.get(group), dict):
+            filled[group].setdefault(name, value)
+    known = dict(flatten(base.get_config().to_dict()))
+    if problem := _problem(dict(flatten(filled)), known):
+        raise ConfigError(
+            "expected the config of a run of this version of palette_jax or an earlier"
+            f" one, got {problem}; update palette_jax, or name another run"
+        )
+    return ml_collections.ConfigDict(filled).lock()
+
+
+def _problem(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Returns what makes a config unusable, or nothing."""
+    for key, value in known.items():
+        kind = (int, float) if isinstance(value, float) else type(value)
+        if key not in given:
+            return f"one without {key}"
+        if not isinstance(given[key], kind):
+            return f"{given[key]!r} for {key}"
+    # Users may add keys of their own elsewhere.
+    unknown = [key for key in given if key.startswith("model.") and key not in known]
+    return f"the unknown key {unknown[0]}" if unknown else ""
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

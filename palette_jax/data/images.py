@@ -14,6 +14,10 @@ _ORIENTATION = (
     r"|II\C*?\x12\x01\x03\x00\x01\x00\x00\x00(\C))\C*"
 )
 
+# Without EXIF, a digit in the XMP, which is a text.
+_XMP_ORIENTATION = r"(?s)\C*?tiff:Orientation(?:=\"|>)([1-8])\C*"
+_HEAD = 65_536  # Bytes. Of JPEG and PNG, this part has the metadata.
+
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a JPEG, PNG, GIF, WebP or BMP file as uint8 RGB [height, width, 3].
@@ -94,12 +98,15 @@ def flip(seed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
 
 def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_jpeg(encoded, channels=3, dct_method=JPEG_DCT)
-    return _turn_upright(image, tf.strings.substr(encoded, 0, 4096))
+    head = tf.strings.substr(encoded, 0, _HEAD)
+    # The slow search for EXIF ends earlier, since EXIF is at the start.
+    return _turn_upright(image, head, tf.strings.substr(head, 0, 4096))
 
 
 def _png(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_png(encoded, channels=3)
-    return _turn_upright(image, tf.strings.substr(encoded, 0, 65_536))
+    head = tf.strings.substr(encoded, 0, _HEAD)
+    return _turn_upright(image, head, head)
 
 
 def _gif(encoded: tf.Tensor) -> tf.Tensor:
@@ -122,8 +129,10 @@ def _webp(encoded: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([check]):
         image = tf.io.decode_webp(encoded)[0, ..., :3]
-    # EXIF follows the picture.
-    return tf.cond(has(8), lambda: _turn_upright(image, encoded), lambda: image)
+    # EXIF and XMP follow the picture.
+    return tf.cond(
+        has(8 | 4), lambda: _turn_upright(image, encoded, encoded), lambda: image
+    )
 
 
 def _bmp(encoded: tf.Tensor) -> tf.Tensor:
@@ -144,12 +153,16 @@ def _unknown(encoded: tf.Tensor) -> tf.Tensor:
         return tf.zeros([1, 1, 3], tf.uint8)
 
 
-def _turn_upright(image: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """Returns the image rotated upright by the EXIF in a part of its file."""
-    found = tf.strings.regex_replace(head, _ORIENTATION, r"\1\2", replace_global=False)
-    # Without a match, `found` starts as the file does, with no number from 1 to 8.
-    first = tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0]
-    orientation = tf.cast(first, tf.int32)
+def _turn_upright(image: tf.Tensor, head: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """Returns the image turned upright by the EXIF in `start` or the XMP in `head`."""
+    exif = _first_byte(start, _ORIENTATION, r"\1\2")
+    # The quick search spares most files the slow one.
+    has_xmp = tf.strings.regex_full_match(head, r"(?s)\C*tiff:Orientation\C*")
+    orientation = tf.cond(
+        tf.logical_and(has_xmp, tf.logical_or(exif < 1, exif > 8)),
+        lambda: _first_byte(head, _XMP_ORIENTATION, r"\1") - ord("0"),
+        lambda: exif,
+    )
 
     def is_one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))
@@ -161,3 +174,10 @@ def _turn_upright(image: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     ):
         image = tf.cond(flag, lambda f=turn, i=image: f(i), lambda i=image: i)
     return image
+
+
+def _first_byte(text: tf.Tensor, pattern: str, group: str) -> tf.Tensor:
+    """Returns the byte of a group, or of the text: this is no orientation."""
+    found = tf.strings.regex_replace(text, pattern, group, replace_global=False)
+    first = tf.io.decode_raw(tf.strings.substr(found, 0, 1), tf.uint8)[0]
+    return tf.cast(first, tf.int32)

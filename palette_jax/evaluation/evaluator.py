@@ -63,7 +63,7 @@ def evaluate(
     reference: Reference | Mapping[str, frechet.Statistics],
     *,
     cache: epath.Path,
-    originals_cache: epath.Path,
+    own_caches: Mapping[str, epath.Path],
     refuse_gray: Mapping[str, str],
     check_stop: Callable[[], None] = lambda: None,
 ) -> Evaluated:
@@ -74,18 +74,24 @@ def evaluate(
       found: the pictures.
       reference: of Fréchet distances; or its statistics, by feature.
       cache: the folder of saved measurements of exactly these pictures.
-      originals_cache: the folder of those of the originals.
+      own_caches: the folders of `originals`, and of rows that other evaluations share.
       refuse_gray: folders of the rows that must have colours, for the message.
       check_stop: raises if the program must stop.
 
     Raises:
       MetricError: for pictures that cannot be measured.
     """
-    everything = {"originals": found.originals}
+    of_originals = found._replace(rows={"originals": found.originals})
     originals = _measure(
-        suite, found._replace(rows=everything), originals_cache, check_stop, pairs=False
+        suite, of_originals, own_caches["originals"], check_stop, pairs=False
     )
-    measured = _measure(suite, found, cache, check_stop)
+    shared = found.rows.keys() & own_caches
+    rest = {row: files for row, files in found.rows.items() if row not in shared}
+    measured = _measure(suite, found._replace(rows=rest), cache, check_stop)
+    for row in sorted(shared):
+        alone = found._replace(rows={row: found.rows[row]})
+        for part, arrays in _measure(suite, alone, own_caches[row], check_stop).items():
+            measured[part] |= arrays
     statistics = reference
     if isinstance(reference, Reference):
         if "inception" not in suite.parts:

@@ -48,7 +48,13 @@ def evaluate(
     """
     check_out(pathlib.Path(out))
     found = _pictures(results, reference, list_file, size, protocol)
+    of_given = folders.pictures(pathlib.Path(given)) if given else None
     suite = _make_suite(found, size, protocol)
+    if save_statistics and "inception" not in suite.parts:
+        raise MetricError(
+            "expected Inception's weights for --save-statistics, got none;"
+            f" {suite.absent['FID']}"
+        )
     names = list(found.originals)
     sums = [folders.checksums(of) for of in (found.originals, found.rows["results"])]
     about = [size, protocol, suite.height, suite.width, identity.CODE]
@@ -59,7 +65,7 @@ def evaluate(
         found,
         refers_to,
         cache=cache / identity.digest([about, sums]),  # Of results and originals.
-        originals_cache=cache / identity.digest([about, sums[0]]),
+        own_caches={"originals": cache / identity.digest([about, sums[0]])},
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
@@ -94,8 +100,8 @@ def evaluate(
     }
     atomic.write_text(out / "table.json", json.dumps(table, indent=1))
     kinds = {"result": found.rows["results"], "original": found.originals}
-    if given:
-        kinds = {"given": folders.pictures(pathlib.Path(given)), **kinds}
+    if of_given is not None:
+        kinds = {"given": of_given, **kinds}
 
     def show(name: str) -> dict[str, np.ndarray]:
         return {
@@ -174,9 +180,4 @@ def _reference(
 
 def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
     """Writes the statistics of the deepest feature."""
-    if not found:
-        raise MetricError(
-            "expected Inception's weights for --save-statistics, got none; put them"
-            " where the line `absent: FID` says, or leave the flag out"
-        )
     frechet.save_public(path, found[max(found, key=int)])

@@ -108,7 +108,10 @@ class Evaluation:
             ),
             self._reference,
             cache=folder / "measured",
-            originals_cache=self._root / "originals" / same,
+            own_caches={
+                "originals": self._root / "originals" / same,
+                "trivial": self._root / "trivial" / self._hash_of_trivial(saved, same),
+            },
             refuse_gray={},
             check_stop=self._restored.check_stop,
         )
@@ -162,6 +165,13 @@ class Evaluation:
             return ""
         sums, size = sources.checksums(source), self._config.data.image_size
         return references.pictures_hash(self._suite, sums, size, seen=seen)
+
+    def _hash_of_trivial(self, saved: Folders, same: str) -> str:
+        """Returns a hash of the baseline, which no setting of the sampler changes."""
+        if jax.process_index() != 0:
+            return ""  # Host 0 reads and writes.
+        kinds = [saved.files(kind, self._names) for kind in ("trivial", "mask")]
+        return identity.digest([same, *map(folders.checksums, kinds)])
 
     def _refers_to(self) -> references.Reference:
         """Returns the reference of Fréchet distances: all evaluation pictures."""

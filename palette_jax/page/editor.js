@@ -255,5 +255,9 @@ window.paletteEditor = {
     location.reload();
   },
 };
+// A number of results that the user entered stays when the task changes.
+document.addEventListener("input", ({ target }) => {
+  if (target.closest("#num_samples")) window.paletteEditor.countEntered = true;
+});
 window.paletteEditor.task(task);
 restoreAfterReload();

@@ -125,10 +125,11 @@ def make_page(restorer: Restorer, limits: Limits, sessions: Sessions) -> gr.Bloc
         results = {name: _num_samples(name, limits) for name in restorer.task_names}
         task.change(
             None,
-            [task],
+            [task, num_samples],
             [num_samples],
-            js="task => { window.paletteEditor.task(task);"
-            f" return {json.dumps(results)}[task]; }}",
+            js="(task, count) => { const editor = window.paletteEditor;"
+            " editor.task(task);"
+            f" return editor.countEntered ? count : {json.dumps(results)}[task]; }}",
         )
     return page
 

@@ -172,6 +172,8 @@ def _decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     if frames > 1:
         notes.append(f"it has {frames} frames; only the first is used")
     image, exif = modes.upright(image, notes)
+    if raw == ["LA;16B"]:  # Pillow repeats its gray as colours.
+        image = image.convert("LA")
     alpha = modes.opacity(image)
     pixels, profile = modes.to_bytes(image, image.info.get("icc_profile"), notes)
     return Photo(

@@ -16,7 +16,9 @@ _LISTED = 20  # Lines for each kind of finding.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command and its arguments."""
-    commands = parser.add_subparsers(dest="data_command", required=True)
+    commands = parser.add_subparsers(
+        dest="data_command", metavar="COMMAND", required=True
+    )
     what = "list the files that training would skip, with the reasons"
     check = commands.add_parser("check", help=what, description=what)
     data = base.get_config().data

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import os
-import signal
+import socket
 
 from palette_jax.errors import UserError
 
@@ -59,9 +59,13 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    # A lost terminal also ends the server normally, and deletes the sessions' files.
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
+    for name, value in (
+        ("--max-megapixels", args.max_megapixels),
+        ("--max-seconds", args.max_seconds),
+    ):
+        if not 0 < value <= 1e6:  # Also refuses NaN.
+            raise UserError(f"expected {name} above 0, up to 1,000,000, got {value:g}")
+    _check_address(args.host, args.port)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
     limits = sessions.Limits(
@@ -81,12 +85,8 @@ def run(args: argparse.Namespace) -> int:
                 prevent_thread_lock=True,
                 **page.launch_options(limits, host=args.host, allowed=args.allow_host),
             )
-        except (OSError, OverflowError) as error:  # No such address, or port.
-            port = args.port if args.port is not None else "a port from 7860 on"
-            raise UserError(
-                f"expected to listen at {args.host}:{port}, got an address that is in"
-                " use or not this computer's; set another --port or --host"
-            ) from error
+        except OSError as error:  # All ports from 7860 on, or taken just now.
+            raise _cannot_listen(args.host, args.port, error) from error
         if not guard.is_loopback(args.host):
             wildcard = args.host in ("0.0.0.0", "::")
             reached = guard.lan_address() if wildcard else args.host
@@ -98,3 +98,25 @@ def run(args: argparse.Namespace) -> int:
         print(f"Open {url} in a browser. Ctrl+C ends it.", flush=True)
         blocks.block_thread()
     return 0
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Raises `UserError` if the server could not listen at an address."""
+    try:
+        if port is not None and not 1 <= port <= 65535:
+            raise ValueError("ports are 1 to 65535")
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            # Otherwise a port of a server that has just ended is in use for a while.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, ValueError) as error:
+        raise _cannot_listen(host, port, error) from error
+
+
+def _cannot_listen(host: str, port: int | None, error: Exception) -> UserError:
+    where = f"{host}:{'a port from 7860 on' if port is None else port}"
+    return UserError(
+        f"expected to listen at {where}, got an address that is in use or not this"
+        f" computer's ({error}); set another --port or --host"
+    )

@@ -11,6 +11,7 @@ from palette_jax.evaluation import of_folder, report, summary
 from palette_jax.pictures.protocols import PROTOCOLS
 
 # The paper's tasks and degradations, with their keys in the config.
+_MAX_SIZE = 4096  # A larger square takes gigabytes to resize.
 _TASKS = {
     "colorize": ("colorize", {}),
     "inpaint-center": ("inpaint", {"inpaint_mask": "center"}),
@@ -101,6 +102,9 @@ def run(args: argparse.Namespace) -> int:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings of the measurement by their flags, checked."""
-    if args.size is not None and args.size < 1:
-        raise UserError(f"expected --size of 1 pixel or more, got {args.size}")
+    if args.size is not None and not 1 <= args.size <= _MAX_SIZE:
+        raise UserError(
+            f"expected --size of 1 to {_MAX_SIZE} pixels, got {args.size}; without it,"
+            " pictures are compared as they are"
+        )
     return {"list_file": args.list, "size": args.size, "protocol": args.protocol}

@@ -105,6 +105,8 @@ def extension(text: str) -> float | Sides:
             raise argparse.ArgumentTypeError(
                 f"expected sides out of {', '.join(Sides._fields)}, got {side!r}"
             )
+        if side in shares:
+            raise argparse.ArgumentTypeError(f"expected each side once, got {text!r}")
         shares[side] = share(amount)
     return Sides(**shares)
 

@@ -100,7 +100,7 @@ def add_start_flags(parser: argparse.ArgumentParser) -> None:
 
 def _steps(text: str) -> tuple[int, int]:
     start, _, stop = text.partition(":")
-    if not (start.isdigit() and stop.isdigit() and 0 < int(start) < int(stop)):
+    if not (start.isdecimal() and stop.isdecimal() and 0 < int(start) < int(stop)):
         raise argparse.ArgumentTypeError(
             f"expected two steps such as 100:110, got {text!r}"
         )
@@ -213,8 +213,7 @@ def _run(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
 
     # Before TensorFlow is imported, to silence its log. Only the programs import it, so
     # that a wrong config does not wait for the import.
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # JAX sets 1.
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = args.tensorflow_log_level or "2"
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # For gs://: by default each open picture has a buffer of 64 MB.
     os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "1")

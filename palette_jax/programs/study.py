@@ -9,7 +9,9 @@ from palette_jax.study import make, score
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of both commands."""
-    commands = parser.add_subparsers(dest="study_command", required=True)
+    commands = parser.add_subparsers(
+        dest="study_command", metavar="COMMAND", required=True
+    )
     about = "write the page of a study: one file that needs no network"
     maker = commands.add_parser("make", help=about, description=about)
     maker.add_argument(

@@ -116,6 +116,7 @@ class JobRunner:
                 return 130
         for line in self._failed:
             print(f"error: {line}", file=sys.stderr)
+        there = len(jobs) - self._done - len(self._failed)
         self._summarize(len(jobs), there, skipped)
         return 1 if self._failed or skipped else 0
 
@@ -191,6 +192,10 @@ class JobRunner:
         if self.check_steps:
             self._compare_steps(read, results)
         for (job, *_), result in zip(read, results, strict=True):
+            # Another command may have written its files meanwhile, or this one, on a
+            # disk for which a.png and A.png are one file.
+            if not self.overwrite and not self._is_waiting(job):
+                continue
             try:
                 self._save(job, result)
             except UserError as error:

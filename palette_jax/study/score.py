@@ -238,13 +238,17 @@ def _read_file(path: str, truth: Keys) -> list[Answer]:
             answers.append(_answer(row, f"{path}, line {number}", truth))
     if not answers:
         raise UserError(f"{path}: expected answers, got only the names of the columns")
-    trials = [(a.study, a.subject, a.trial) for a in answers]
-    if len(set(trials)) < len(trials):
-        twice = next(trial for trial in trials if trials.count(trial) > 1)
-        raise UserError(
-            f"{path}: expected each trial once, got trial {twice[2]} of {twice[1]!r}"
-            " twice"
-        )
+    # The page shows nobody a picture twice; catch trials repeat pictures.
+    for what, keys in (
+        ("trial", [(a.study, a.subject, a.trial) for a in answers]),
+        ("picture", [(a.study, a.subject, a.picture) for a in answers if a.method]),
+    ):
+        twice = [key for key, count in collections.Counter(keys).items() if count > 1]
+        if twice:
+            raise UserError(
+                f"{path}: expected each {what} once, got {what} {twice[0][2]} of"
+                f" {twice[0][1]!r} twice"
+            )
     return answers
 
 
@@ -275,7 +279,7 @@ def _answer(row: list[str], place: str, truth: Keys) -> Answer:
             f"{place}: expected numbers for trial, seconds and milliseconds, got"
             f" {value['trial']!r}, {value['seconds']!r} and {value['milliseconds']!r}"
         ) from error
-    if not value["subject"]:
+    if not folded(value["subject"]):
         raise UserError(f"{place}: expected a subject, got none")
     about = truth[value["study"]][value["pair"]]
     taken = int(value["left"]) if value["answer"] == "left" else 1 - int(value["left"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import jax
 import pytest
@@ -93,6 +94,29 @@ def test_the_config_of_an_older_run_means_what_it_meant() -> None:
     values = uncrop.get_config("tiny").to_dict()
     del values["diffusion"]["objective"]
     assert from_dict(values).diffusion.objective == "denoise"
+
+
+def _changed(group: str, **keys: Any) -> dict[str, Any]:
+    values = uncrop.get_config("tiny").to_dict()
+    return {**values, group: {**values[group], **keys}}
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (_changed("model", flux=3), "the unknown key model.flux"),
+        (_changed("model", base_features="big"), "'big' for model.base_features"),
+        ({**uncrop.get_config("tiny").to_dict(), "model": None}, "without model"),
+        ([1, 2], "one without"),
+        (None, "one without"),
+        ({"data": None}, "one without"),
+    ],
+)
+def test_a_config_of_a_newer_version_or_another_program_is_refused(
+    values: Any, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"got .*{problem}.*; update palette_jax"):
+        from_dict(values)
 
 
 def test_older_weights_have_every_key_of_a_config() -> None:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from palette_jax.data import images
 
@@ -101,6 +101,25 @@ def test_exif_orientation_turns_the_picture_upright(
     exif[0x0112] = orientation
     file = encode(make_photo(), kind, exif=exif, lossless=True)
     assert (b"II*" if order == "<" else b"MM\x00*") in file
+    np.testing.assert_array_equal(decode(file), as_pillow(file))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ['="{}"', ">{}</tiff:Orientation>"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_xmp_counts_where_exif_has_none(
+    make_photo, encode, orientation, form, kind
+):
+    xmp = f"<rdf:Description tiff:Orientation{form.format(orientation)}".encode()
+    options: dict = {"xmp": xmp}
+    if kind == "PNG":
+        options = {"pnginfo": PngImagePlugin.PngInfo()}
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    file = encode(make_photo(), kind, lossless=True, **options)
+    np.testing.assert_array_equal(decode(file), as_pillow(file))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = encode(make_photo(), kind, lossless=True, exif=exif, **options)
     np.testing.assert_array_equal(decode(file), as_pillow(file))
 
 

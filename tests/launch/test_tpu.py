@@ -22,6 +22,9 @@ take() {
   if [[ $(wc -l <"$FAKE/$1") -gt 1 ]]; then sed -i 1d "$FAKE/$1"; fi
 }
 case "$*" in
+*" describe "*) echo "WARNING: a new version of gcloud is available" >&2 ;;
+esac
+case "$*" in
 *"queued-resources describe"*)
   echo look >>"$FAKE/looks"
   number=$(wc -l <"$FAKE/looks")
@@ -46,6 +49,7 @@ case "$*" in
     bash -c "$command" || exit 1
   done ;;
 *" create "*)
+  if [[ -e $FAKE/refusal ]]; then cat "$FAKE/refusal" >&2; exit 1; fi
   rm -rf "$FAKE/hosts"; mkdir -p "$FAKE/hosts/0" "$FAKE/hosts/1"
   for word in "$@"; do
     case $word in --metadata-from-file=*) cp "${word##*=}" "$FAKE/guard" ;; esac
@@ -147,6 +151,33 @@ def test_watch_runs_to_the_end_and_deletes_the_machine(tpu, tmp_path):
     for host in "01":
         arguments = tmp_path / "hosts" / host / "palette_jax/arguments"
         assert arguments.read_text() == "main.py\n--config=a b\n"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_final"),
+    [
+        ("ERROR: PERMISSION_DENIED: tpu.nodes.create", True),
+        ("ERROR: INVALID_ARGUMENT: no such accelerator type", True),
+        ("ERROR: RESOURCE_EXHAUSTED: quota exceeded", False),
+    ],
+)
+def test_a_request_that_can_never_be_granted_ends_watch(
+    tpu, tmp_path, refusal, is_final
+):
+    (tmp_path / "refusal").write_text(refusal)
+    grant = {3: "rm $FAKE/refusal"}
+    end = {8: END.format(0)}
+    result, calls = tpu(
+        "watch",
+        "--config=x",
+        states=("MISSING", "MISSING", "MISSING", "ACTIVE"),
+        events={} if is_final else grant | end,
+    )
+    assert refusal in result.stderr
+    assert result.returncode == (2 if is_final else 0)
+    assert _kinds(calls) == (
+        ["create"] if is_final else ["create", "create", *STARTED, "delete"]
+    )
 
 
 def test_a_host_with_an_old_python_gets_a_new_one_and_the_pinned_versions(

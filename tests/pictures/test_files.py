@@ -69,14 +69,15 @@ def _gray_profile() -> bytes:
 
 
 def _png_of_16_bits(pixels: np.ndarray) -> bytes:
-    """Returns a PNG of three channels of 16 bits, which Pillow only reads."""
+    """Returns a PNG of 2 or 3 channels of 16 bits, which Pillow only reads."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + data))
         return struct.pack(">I", len(data)) + name + data + crc
 
-    height, width, _ = pixels.shape
-    header = struct.pack(">2I5B", width, height, 16, 2, 0, 0, 0)
+    height, width, channels = pixels.shape
+    kind = {2: 4, 3: 2}[channels]  # Gray with opacity, RGB.
+    header = struct.pack(">2I5B", width, height, 16, kind, 0, 0, 0)
     deep = pixels.astype(">u2") * 257
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
     return (
@@ -336,6 +337,15 @@ def test_only_png_and_jpeg_are_written(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PictureError, match="could not write"):
         files.write(tmp_path / "file" / "a.png", photo.pixels, photo)
+
+
+def test_gray_of_16_bits_with_opacity_stays_gray() -> None:
+    pixels = _pixels(9, 7, 2)
+    photo = files.read(_png_of_16_bits(pixels))
+    assert photo.is_gray and photo.alpha is not None
+    np.testing.assert_array_equal(photo.pixels, np.repeat(pixels[..., :1], 3, -1))
+    np.testing.assert_array_equal(photo.alpha, pixels[..., 1])
+    assert any("8 of the 16 bits" in warning for warning in photo.warnings)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

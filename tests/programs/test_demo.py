@@ -26,7 +26,9 @@ from palette_jax.training.state import make_state
 from tests.programs import browse
 from tests.programs.browse import Served, choose, give, open_photo
 
-pytest.importorskip("playwright", reason="expected playwright, got none; make setup")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="expected playwright, got none; make setup"
+)
 pytest.importorskip("gradio", reason="expected the extra `demo`, got no gradio")
 
 pytestmark = pytest.mark.slow  # A server, a browser and a network are started.
@@ -475,6 +477,21 @@ def test_of_a_guess_there_are_four_to_choose_from(page: Any) -> None:
     choose(page, "jpeg")
     name, _ = _run(page)
     assert name == "holiday_jpeg.png" and not page.locator(".samples img").count()
+
+
+def test_the_number_of_results_that_was_entered_stays(page: Any) -> None:
+    number = page.locator("#num_samples input")
+    page.get_by_text("More settings").click()
+    choose(page, "jpeg")
+    expect = sync_api.expect
+    expect(number).to_have_value("1")
+    choose(page, "colorize")
+    expect(number).to_have_value("4")
+    number.fill("1")
+    choose(page, "jpeg")
+    choose(page, "colorize")
+    page.wait_for_timeout(500)
+    expect(number).to_have_value("1")
 
 
 def test_the_mask_stays_with_the_result_as_input(page: Any) -> None:

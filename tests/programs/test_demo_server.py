@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
+from palette_jax import cli
 from palette_jax.page import guard
 from tests.programs import browse, test_demo
 from tests.programs.browse import choose, open_photo
@@ -118,6 +119,27 @@ def test_what_arrives_at_the_same_time_counts(tmp_path: pathlib.Path) -> None:
     asyncio.run(guarded(_upload(600), None, None))
     assert seen[0] is not None and seen[0].status_code == 507
     assert guarded.refusal(_upload(600)) is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--max-megapixels=nan", "--max-megapixels above 0"),
+        ("--max-megapixels=inf", "--max-megapixels above 0"),
+        ("--max-megapixels=0", "--max-megapixels above 0"),
+        ("--max-seconds=-1", "--max-seconds above 0"),
+        ("--max-seconds=nan", "--max-seconds above 0"),
+        ("--port=0", "ports are 1 to 65535"),
+        ("--port=99999", "ports are 1 to 65535"),
+        ("--host=nope.invalid", "to listen at nope.invalid"),
+        ("--host=192.0.2.7", "to listen at 192.0.2.7"),
+    ],
+)
+def test_a_server_that_could_not_serve_is_refused_at_once(
+    flag: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.run(["demo", "--checkpoint=nowhere", flag]) == 1
+    assert said in capsys.readouterr().err
 
 
 def _upload(length: int) -> dict[str, Any]:

@@ -183,6 +183,28 @@ def test_the_same_command_again_makes_nothing_anew(
     assert {p.name for p in made} <= {"settings.json", "table.json"}
 
 
+def test_the_trivial_baseline_is_measured_once_for_all_settings(
+    evaluated: tuple,
+    checkpoint: pathlib.Path,
+    pictures: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    out, _ = evaluated
+    home = out.parents[2]
+    workdir = shutil.copytree(home / "run", tmp_path / "run")
+    config = _config(checkpoint, pictures)
+    with config.unlocked():
+        config.data.eval_list = str(home / "list.txt")
+        config.sample.num_steps = 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        fake_networks.install(patch)
+        of_run.evaluate(config, str(workdir))
+    saved = sorted(workdir.rglob("*.npz"))
+    names = [name for path in saved for name in np.load(path) if "trivial/psnr" in name]
+    assert len(names) == 2  # Of colorize and uncrop, each in one batch.
+
+
 def test_a_run_is_judged_on_the_squares_of_its_protocol(
     checkpoint: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

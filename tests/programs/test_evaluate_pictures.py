@@ -271,6 +271,53 @@ def test_a_measurement_with_a_hole_of_zeros_is_made_again(
     assert _evaluate(monkeypatch, tmp_path, *args) == first
 
 
+@pytest.mark.parametrize("change", ["other names", "other values", "fewer pictures"])
+def test_a_measurement_of_another_program_is_made_again(
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    args = (originals, "--reference", originals)
+    first = _evaluate(monkeypatch, tmp_path, *args)
+    for path in (tmp_path / "out" / "measured").rglob("*.npz"):
+        with np.load(path) as file:
+            arrays = dict(file)
+        if change == "other names":
+            arrays = {f"foreign{i}": array for i, array in enumerate(arrays.values())}
+        elif change == "other values":
+            arrays = {n: a + 1 if a.dtype.kind == "f" else a for n, a in arrays.items()}
+        else:
+            arrays = {n: a[:1] if a.ndim else a for n, a in arrays.items()}
+        np.savez(path, allow_pickle=False, **arrays)
+    assert _evaluate(monkeypatch, tmp_path, *args) == first
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--given=nowhere", "a folder of pictures, got nowhere"),
+        ("--size=100000", "expected --size of 1 to 4096 pixels"),
+        ("--save-statistics=new.npz", "Inception's weights"),
+    ],
+)
+def test_a_wrong_flag_is_told_before_anything_is_measured(
+    flag: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    originals: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # Without weights.
+    monkeypatch.delenv("PALETTE_JAX_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    args = ("evaluate", originals, "--reference", originals, "--out=out", flag)
+    assert command(monkeypatch, *args) == 1
+    shown = capsys.readouterr()
+    assert said in shown.err and "measured" not in shown.out
+
+
 def test_large_pictures_are_judged_a_few_at_a_time() -> None:
     assert references.batch_size(256, 256) == 64
     for height, width in ((256, 256), (2000, 3000), (10_000, 10_000), (8, 8)):

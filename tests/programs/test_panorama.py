@@ -96,7 +96,7 @@ def test_any_side_by_any_share(run) -> None:
     [
         ("--repeats=0", "expected a number >= 1"),
         ("--extend=much", "expected a share"),
-        ("--side=middle", "invalid choice"),
+        ("--side=middle", "expected --side out of "),
         ("--extend=0", "side to extend"),
     ],
 )

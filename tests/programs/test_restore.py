@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,26 @@ def test_nothing_is_overwritten_unless_told(restore, photos, capsys) -> None:
     assert restore(photo, "--task=jpeg", f"--out={photos}", "--overwrite") == 1
     assert "would replace it" in capsys.readouterr().err
     assert photo.read_bytes() == before
+
+
+def test_what_another_command_wrote_meanwhile_is_kept(
+    restore, photos, loaded, monkeypatch, capsys
+) -> None:
+    """Also what happens where a disk takes a.png and A.png for one file."""
+    photo, target = photos / "deep" / "c.png", pathlib.Path("restored/c.png")
+    restore_many = loaded.restore_many
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        target.parent.mkdir()
+        Image.new("RGB", (3, 3)).save(target)
+        return restore_many(*args, **options)
+
+    monkeypatch.setattr(loaded, "restore_many", meanwhile)
+    assert restore(photo, "--task=jpeg") == 1
+    assert Image.open(target).size == (3, 3)
+    said = capsys.readouterr().err
+    assert "restored/c.png exists and is no result" in said
+    assert "1 found, 0 restored, 0 existed already, 1 failed" in said
 
 
 def test_samples_come_with_a_grid_and_their_deviation(restore, photos, tmp_path):
