@@ -277,3 +277,16 @@ def test_a_torn_file_of_a_compiled_program_is_replaced(tmp_path, left) -> None:
     assert again.keys() == whole.keys()
     # The time that compiling took is in the file.
     assert all(abs(again[name] - size) < 100 for name, size in whole.items())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_rows_come_back_in_their_order_whatever_that_of_the_devices(order) -> None:
+    devices = np.array([jax.devices()[i] for i in order])
+    mesh = jax.sharding.Mesh(devices.reshape(2, 2), ("data", "fsdp"))
+    rows = np.arange(24).reshape(8, 3)
+    split = parallel.to_global(mesh, {"rows": rows})["rows"]
+    np.testing.assert_array_equal(parallel.to_host(split), rows)
+    # Also where devices have copies.
+    by_data = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    copies = jax.device_put(rows, by_data)
+    np.testing.assert_array_equal(parallel.to_host(copies), rows)
