@@ -239,3 +239,21 @@ def test_the_advice_can_be_followed_to_its_end(
     elif state_share > 0.5:
         order = ["fsdp", "remat", "accumulate", "batch_size"]
     assert [name for name in dict.fromkeys(followed)] == order
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory. Used 22.5G of 15.75G hbm.",
+            22.5 * 2**30,
+        ),
+        ("RESOURCE_EXHAUSTED: Used 512.0M of 256.0M hbm", 2**29),
+        ("RESOURCE_EXHAUSTED: allocating 3 bytes (1.5K) failed", 1536),
+        ("RESOURCE_EXHAUSTED: Used 2T of 1T", 2**41),
+        ("RESOURCE_EXHAUSTED: no number", 0),
+        ("INVALID_ARGUMENT: Used 22.5G of 15.75G hbm", 0),
+    ],
+)
+def test_what_a_compiler_lacks_is_read_in_its_unit(message: str, size: float) -> None:
+    assert steps._needed(message) == size
