@@ -198,3 +198,18 @@ def test_squares_of_pixels_count_as_pixels_where_attention_is() -> None:
     # The levels have 8, 4 and 2 squares on a side.
     names = [name for name in names if name.endswith("attention")]
     assert {name.split("_")[1] for name in names} == {"0", "1", "attention"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_norms_have_the_groups_and_the_epsilon_of_the_network(kind: str) -> None:
+    found = set()
+
+    def look(call, args, kwargs, context):
+        if isinstance(context.module, blocks.GroupNorm):
+            found.add((context.module.groups, context.module.epsilon))
+        return call(*args, **kwargs)
+
+    network = UNet(**SMALL, attention=kind, norm_groups=4, norm_epsilon=3e-4)
+    with nn.intercept_methods(look):
+        _shapes(network, 16)
+    assert found == {(4, 3e-4)}
