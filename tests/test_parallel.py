@@ -277,3 +277,32 @@ def test_a_torn_file_of_a_compiled_program_is_replaced(tmp_path, left) -> None:
     assert again.keys() == whole.keys()
     # The time that compiling took is in the file.
     assert all(abs(again[name] - size) < 100 for name, size in whole.items())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_rows_come_back_in_their_order_whatever_that_of_the_devices(order) -> None:
+    devices = np.array([jax.devices()[i] for i in order])
+    mesh = jax.sharding.Mesh(devices.reshape(2, 2), ("data", "fsdp"))
+    rows = np.arange(24).reshape(8, 3)
+    split = parallel.to_global(mesh, {"rows": rows})["rows"]
+    np.testing.assert_array_equal(parallel.to_host(split), rows)
+    # Also where devices have copies.
+    by_data = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    copies = jax.device_put(rows, by_data)
+    np.testing.assert_array_equal(parallel.to_host(copies), rows)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batches", "count"),
+    [(6, [8, 4], 4), (3, [64], 2), (8, [6, 9], 3), (2, [5], 1), (4, [64, 32], 4)],
+)
+def test_as_many_cores_are_used_as_divide_all_batches(
+    monkeypatch: pytest.MonkeyPatch, cores: int, batches: list[int], count: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    settings: dict[str, Any] = {}
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    parallel.use_cpu_cores(batches)
+    assert settings == {"jax_num_cpu_devices": count}

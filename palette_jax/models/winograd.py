@@ -79,7 +79,10 @@ def kernel_gradient(
     h: Float[Array, "b h w c_in"], d_out: Float[Array, "b h w c_out"]
 ) -> Float[Array, "3 3 c_in c_out"]:
     """Returns G^T [(B^T d B) (A dy A^T)] G: equation 12 there, transposed."""
-    c_in, c_out = h.shape[-1], d_out.shape[-1]
+    dtype, c_in, c_out = h.dtype, h.shape[-1], d_out.shape[-1]
+    # The sums of the transform would cost most digits of 16 bits.
+    wide = jnp.promote_types(dtype, jnp.float32)
+    h, d_out = h.astype(wide), d_out.astype(wide)
     # Rows and columns of zeros up to a multiple of 4 have no gradient.
     more = [(0, -size % 4) for size in h.shape[1:3]]
     d_out = jnp.pad(d_out, ((0, 0), *more, (0, 0)))
@@ -90,7 +93,8 @@ def kernel_gradient(
     d_out = d_out.reshape(b, height // 4, 4, width // 4, 4, c_out)
     d_out = _transform(_OUTPUT.T, d_out, 2, 4).reshape(36, -1, c_out)
     products = jnp.einsum("ptc,ptd->pcd", squares, d_out)
-    return _transform(_KERNEL.T, products.reshape(6, 6, c_in, c_out), 0, 1)
+    products = products.reshape(6, 6, c_in, c_out)
+    return _transform(_KERNEL.T, products, 0, 1).astype(dtype)
 
 
 def _squares(h: Array) -> Float[Array, "b m 6 n 6 c"]:

@@ -140,7 +140,6 @@ _COLLECTIVES = (
     "collective-permute",
     "collective-broadcast",
 )
-_BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128, "u4": 4, "s4": 4}
 _ARRAY = re.compile(r"\b([a-z]+\d*)\w*\[([\d,]*)\]")
 _OPERATION = re.compile(r" = (.+?) ([a-z][a-z\-]*)\(")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
@@ -242,7 +241,8 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
 def _result_bytes(shape: str, operation: str) -> int:
     sizes = []
     for kind, dims in _ARRAY.findall(shape):
-        bits = _BITS.get(kind) or int(re.sub(r"\D", "", kind) or 0)
+        # A type ends in its bits, except a truth value's, which has a byte.
+        bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind) or 0)
         sizes.append(math.prod(int(d) for d in dims.split(",") if d) * bits // 8)
     # The start of one returns its operand beside its result; not that of a reduction.
     if operation.endswith("-start") and operation != "all-reduce-start":

@@ -145,6 +145,92 @@ def test_the_seed_and_the_sample_change_what_is_restored(
     assert len(results) == 4 and restored(5, 1) in results
 
 
+def _lattice(pictures: jax.Array) -> float:
+    """Returns how far the means of the places in squares of 2 x 2 pixels differ."""
+    b, h, w, c = pictures.shape
+    places = pictures.reshape(b, h // 2, 2, w // 2, 2, c).mean((1, 3))
+    return float(jnp.ptp(places, (1, 2)).max())
+
+
+def _replace_network(monkeypatch: pytest.MonkeyPatch, apply: Any) -> None:
+    network = type("Network", (), {"apply": staticmethod(lambda p, *a: apply(*a))})
+    monkeypatch.setattr(build, "make_network", lambda config: network)
+
+
+def test_the_floor_and_the_squares_of_a_config_reach_its_predictor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+
+    def apply(x, y_t, gamma):
+        told.append(gamma)
+        return y_t
+
+    _replace_network(monkeypatch, apply)
+    noise = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    for size in (1, 2):
+        config = _config(model__patch_size=size, diffusion__objective="velocity")
+        predict = build.make_predictor(config)({})
+        out = predict(jnp.zeros_like(noise), noise, jnp.array([1e-9, 0.5]))
+        floor = build.schedule_end(config)
+        np.testing.assert_allclose(told[-1], [floor, 0.5], rtol=1e-6)
+        assert (_lattice(out) < 1e-5) == (size == 2)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_estimates_are_clipped_if_the_config_says_so(
+    monkeypatch: pytest.MonkeyPatch, clip: bool
+) -> None:
+    """Of a network that overshoots, and in the last step sees what it said."""
+    config = _config(
+        sample__clip=clip,
+        sample__sampler="ddim",
+        sample__num_steps=16,
+        diffusion__objective="denoise",
+    )
+    last = build.make_sampler(config).gamma[-1]
+
+    def apply(x, y_t, gamma):
+        gamma = gamma[:, None, None, None]
+        seen = y_t / jnp.sqrt(gamma)
+        picture = jnp.where(gamma < 0.999 * last, 3.0, seen - 2.5)
+        return (y_t - jnp.sqrt(gamma) * picture) / jnp.sqrt(1 - gamma)
+
+    _replace_network(monkeypatch, apply)
+    batch = {
+        "x": np.zeros((4, 8, 8, 3), np.uint8),
+        "hole": np.ones((4, 8, 8, 1), np.uint8),
+        "id": np.arange(4, dtype=np.uint32),
+    }
+    restore = build.make_restore(config, build.make_mesh(config))
+    # 1 - 2.5 is black, 3 - 2.5 is light gray.
+    wanted = 0 if clip else 255 * 0.75
+    assert restore({}, batch).mean() == pytest.approx(wanted, abs=5)
+
+
+def test_a_student_is_its_teacher_also_with_squares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its weights and its steps there is no loss."""
+
+    def apply(x, y_t, gamma):
+        return 0.5 * x + 0.3 * y_t
+
+    _replace_network(monkeypatch, apply)
+    config = _config(model__patch_size=2, distill__steps=4, distill__teacher_steps=4)
+    loss, schedule = build_training.make_loss(config)
+    rng = np.random.default_rng(0)
+    batch = {
+        "x": rng.integers(0, 256, (16, 8, 8, 3), np.uint8),
+        "y": rng.integers(0, 256, (16, 8, 8, 3), np.uint8),
+        "hole": np.zeros((16, 8, 8, 1), np.uint8),
+    }
+    keys = jax.random.split(jax.random.key(0), 16)
+    batch = jax.tree.map(jnp.asarray, batch)
+    losses, _ = loss(keys, apply, batch, schedule, {}, norm="l2")
+    np.testing.assert_allclose(losses, 0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("task", "key", "value"),
     [

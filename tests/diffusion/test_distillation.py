@@ -135,6 +135,29 @@ def test_pixels_outside_the_mask_give_no_loss_and_are_shown_clean() -> None:
         np.testing.assert_allclose(np.where(known, y_t - y, 0), 0, atol=1e-6)
 
 
+def test_holes_of_the_source_have_noise_of_their_own() -> None:
+    batch = _batch(256, hole=2)
+    seen = []
+
+    def look(x: Array, y_t: Array, gamma: Array) -> Array:
+        seen.append((np.asarray(x), np.asarray(y_t)))
+        return _gaussian(x, y_t, gamma)
+
+    keys = jax.random.split(jax.random.key(1), 256)
+    distillation.distillation_loss(
+        keys, look, batch, _schedule(8), teacher=look, num_segments=2
+    )
+    inside = np.broadcast_to(np.asarray(batch["hole"]) > 0, seen[0][0].shape)
+    clean = np.asarray(batch["x"]) / 127.5 - 1
+    for x, y_t in seen:  # Of the teacher, and of both calls of the student.
+        np.testing.assert_array_equal(x, seen[0][0])
+        np.testing.assert_allclose(x[~inside], clean[~inside], atol=1e-6)
+        assert abs(x[inside].mean()) < 0.06 and abs(x[inside].std() - 1) < 0.05
+        # A network that copied it would look as if it had learned.
+        assert abs(np.corrcoef(x[inside], y_t[inside])[0, 1]) < 0.06
+    assert len(seen) == 3
+
+
 @pytest.mark.parametrize("num_segments", [0, 5, 24])
 def test_segments_must_divide_the_steps(num_segments: int) -> None:
     with pytest.raises(ValueError, match="divides 12 steps"):

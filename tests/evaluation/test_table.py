@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from palette_jax.evaluation import table
-from palette_jax.evaluation.metrics import frechet
+from palette_jax.evaluation.metrics import frechet, kernel
 
 
 def test_pictures_of_an_unknown_class_are_neither_right_nor_wrong() -> None:
@@ -48,3 +48,23 @@ def test_the_mean_of_rows_is_that_of_each_number() -> None:
     mean = table.mean_row(rows)
     assert mean.values == {"FID": 30.0, "PSNR": 23.0}
     np.testing.assert_array_equal(mean.each["PSNR"], [22, 24])
+
+
+def test_distances_are_those_to_the_originals_picture_by_picture() -> None:
+    rng = np.random.default_rng(0)
+    own, originals = rng.normal(size=(2, 7, 5))
+    row = table.row(
+        "r",
+        {"inception_v1": {"r/pool": own}, "inception": {"r/2048": own}},
+        names=list("abcdefg"),
+        originals={
+            "inception_v1": {"originals/pool": originals},
+            "inception": {"originals/2048": originals},
+        },
+        reference={},
+    )
+    distances = np.sqrt(np.square(own - originals).sum(1))
+    np.testing.assert_allclose(row.each["PD"], distances)
+    assert row.values["PD"] == pytest.approx(distances.mean())
+    expected = kernel.pseudo_values(own, originals)
+    np.testing.assert_allclose(row.each["KID"], expected)

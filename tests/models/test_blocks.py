@@ -149,6 +149,22 @@ def test_a_pointwise_convolution_is_a_convolution() -> None:
     )
 
 
+def test_dropout_is_before_the_last_convolution_as_in_adm() -> None:
+    """So a new block, whose last kernel is 0, ignores it, and keeps its bias."""
+    h, level = _draw(1, (2, 4, 4, 8))[0], jnp.ones((2, 4))
+    block = blocks.ResBlock(8, dropout=0.5)
+    params = block.init(jax.random.key(0), h, level)
+    params["params"]["conv_out"]["bias"] += 3.0
+    args = (params, h, level, False)
+    out = block.apply(*args, rngs={"dropout": jax.random.key(1)})
+    np.testing.assert_array_equal(out, h + 3)
+    params["params"]["conv_out"]["kernel"] += 1.0
+    one, other = (
+        block.apply(*args, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 2)
+    )
+    assert (one != other).mean() > 0.9
+
+
 def test_squares_of_pixels_become_one_and_come_back() -> None:
     h = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
     small = blocks.pixel_unshuffle(jnp.asarray(h), 2)

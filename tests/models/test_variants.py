@@ -123,6 +123,20 @@ def test_a_dilated_block_sees_just_as_far_as_its_dilation() -> None:
     }
 
 
+def test_a_dilated_block_is_its_definition() -> None:
+    h = jax.random.normal(jax.random.key(0), (2, 9, 9, 8))
+    emb = jax.random.normal(jax.random.key(1), (2, 4))
+    block = blocks.DilatedBlock(dilation=2)
+    params = _random_like(jax.eval_shape(block.init, jax.random.key(2), h, emb))
+    own = params["params"]
+    shift = nn.Dense(8).apply({"params": own["shift"]}, nn.silu(emb))
+    normed = nn.GroupNorm(8, epsilon=1e-5).apply({"params": own["norm"]["norm"]}, h)
+    out = nn.silu(normed + shift[:, None, None])
+    conv = nn.Conv(8, (3, 3), kernel_dilation=2)
+    expected = h + conv.apply({"params": own["conv"]}, out)
+    np.testing.assert_allclose(block.apply(params, h, emb), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("pad_end", [False, True])
 def test_convolutions_resize_as_their_padding_says(pad_end: bool) -> None:
     h = jax.random.normal(jax.random.key(0), (1, 6, 8, 2))
@@ -198,3 +212,18 @@ def test_squares_of_pixels_count_as_pixels_where_attention_is() -> None:
     # The levels have 8, 4 and 2 squares on a side.
     names = [name for name in names if name.endswith("attention")]
     assert {name.split("_")[1] for name in names} == {"0", "1", "attention"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_norms_have_the_groups_and_the_epsilon_of_the_network(kind: str) -> None:
+    found = set()
+
+    def look(call, args, kwargs, context):
+        if isinstance(context.module, blocks.GroupNorm):
+            found.add((context.module.groups, context.module.epsilon))
+        return call(*args, **kwargs)
+
+    network = UNet(**SMALL, attention=kind, norm_groups=4, norm_epsilon=3e-4)
+    with nn.intercept_methods(look):
+        _shapes(network, 16)
+    assert found == {(4, 3e-4)}

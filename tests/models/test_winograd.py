@@ -56,6 +56,20 @@ def test_it_is_exact_in_whole_numbers() -> None:
     np.testing.assert_allclose(got, want, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_in_16_bits_only_the_result_is_rounded(dtype: jnp.dtype) -> None:
+    """The transform would cost most of the 8 or 11 bits."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    h = jax.random.normal(keys[0], (2, 8, 8, 64), dtype)
+    d_out = jax.random.normal(keys[1], (2, 8, 8, 64), dtype)
+    kernel = jnp.zeros((3, 3, 64, 64), dtype)
+    _, got = jax.vjp(winograd.convolve, h, kernel)[1](d_out)
+    assert got.dtype == dtype
+    exact = winograd.kernel_gradient(*(a.astype(jnp.float32) for a in (h, d_out)))
+    error = got.astype(jnp.float32) - exact
+    np.testing.assert_allclose(error, 0, atol=jnp.finfo(dtype).eps * abs(exact).max())
+
+
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_other_devices_compile_what_they_did(platform: str) -> None:
     h, kernel = jnp.zeros((2, 8, 8, 64)), jnp.zeros((3, 3, 64, 64))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette_jax.errors import UserError
 from palette_jax.pictures import files, masks
 
 DRAWN = np.zeros((20, 30), bool)
@@ -89,6 +90,41 @@ def test_another_size_is_brought_to_that_of_the_picture() -> None:
 def test_a_doubtful_mask_is_warned_of(image, invert: bool, words: str) -> None:
     _, warnings = masks.to_hole(_file(image), (20, 30, 3), invert=invert)
     assert any(words in warning for warning in warnings), warnings
+
+
+def test_of_many_grays_those_from_the_middle_up_are_painted() -> None:
+    grays = np.array([[0, 1, 127, 128, 200, 255]], np.uint8)
+    hole, _ = masks.to_hole(_file(_bytes(grays)), (1, 6, 3))
+    np.testing.assert_array_equal(hole[..., 0], [[0, 0, 0, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+@pytest.mark.parametrize("top", [1, 255])
+def test_arrays_of_a_hole_become_0_and_1(dtype: type, top: int) -> None:
+    for array in (DRAWN, DRAWN[..., None]):
+        hole, warnings = masks.as_hole((array * top).astype(dtype), (20, 30, 3))
+        assert hole.dtype == np.uint8 and not warnings
+        np.testing.assert_array_equal(hole[..., 0], DRAWN)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (8, 16), (3, 17)])
+def test_a_hole_survives_as_text(shape: tuple[int, int]) -> None:
+    hole = np.random.default_rng(0).integers(0, 2, (*shape, 1), np.uint8)
+    np.testing.assert_array_equal(masks.unpack(masks.pack(hole), shape), hole)
+    with pytest.raises(UserError, match="another size"):
+        masks.unpack(masks.pack(hole), (shape[0] + 8, shape[1]))
+
+
+def test_hints_are_true_where_they_are_mostly_opaque() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (1, 5, 3))
+    alpha = np.array([[0, 1, 127, 128, 255]])
+    photo = _file(_bytes(np.dstack([colours, alpha])))
+    hints = masks.as_hints(photo, (2, 10, 3))  # Each twice as wide and high.
+    np.testing.assert_array_equal(
+        hints[..., 3], np.repeat([[0, 0, 0, 255, 255]], 2, 0).repeat(2, 1)
+    )
+    opaque = colours[:, 3:].repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(hints[:, 6:, :3], opaque)
 
 
 def test_a_jpeg_mask_is_thresholded_and_warned_of() -> None:

@@ -56,6 +56,7 @@ def test_accents_of_one_or_two_characters_are_equal() -> None:
 def test_lines_of_two_folders_do_not_mean_one_picture() -> None:
     lines = ["a/1.png 3", "1.png", "/data/a/1"]
     assert set(match.find_listed(lines, ["a/1.png"], "list").values()) == {"a/1.png"}
-    for lines in (["a/1.png", "b/1.png"], ["b/1", "c/1"]):
+    # The last two end alike, but are of two folders.
+    for lines in (["a/1.png", "b/1.png"], ["b/1", "c/1"], ["a/1", "xa/1"]):
         with pytest.raises(UserError, match=r"got a/1\.png for"):
             match.find_listed(lines, ["a/1.png"], "list")

@@ -31,6 +31,21 @@ def test_details_stay(side: int) -> None:
     np.testing.assert_array_equal(with_means(picture, given, side), picture)
 
 
+def test_what_leaves_the_range_of_bytes_is_clipped_and_the_rest_rounded() -> None:
+    details = np.tile(np.array([[60, -60], [-60, 60]])[..., None], (16, 24, 3))
+    picture, given = (128 + details).astype(np.uint8), np.full((32, 48, 3), 250)
+    wanted = np.clip(250 + details, 0, 255)
+    np.testing.assert_array_equal(
+        with_means(picture, given.astype(np.uint8), 16), wanted
+    )
+    # Brighter by 1 but for a pixel of each square: by 0.94 in the mean.
+    brighter = np.where(np.arange(32)[:, None, None] % 4 > 0, 129, 128)
+    given = np.where(np.arange(48)[None, :, None] % 4 > 0, 129, brighter)
+    given = np.repeat(given, 3, -1).astype(np.uint8)
+    even = np.full_like(given, 128)
+    np.testing.assert_array_equal(with_means(even, given, 4), even + 1)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 200), (37, 3)])
 def test_pictures_smaller_than_a_square_keep_their_mean(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)

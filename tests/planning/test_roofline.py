@@ -17,6 +17,9 @@ def _shape(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, FLOAT)
 
 
+SQUARE = _shape(6, 6)
+
+
 def _work(function: object, *args: object) -> roofline.Work:
     return roofline.count_work(jax.make_jaxpr(function)(*args))
 
@@ -114,6 +117,87 @@ def test_of_ways_for_several_platforms_the_plain_one_counts() -> None:
         )
 
     assert _work(square, _shape(6, 6)) == _work(jnp.matmul, _shape(6, 6), _shape(6, 6))
+
+
+def test_the_larger_of_two_branches_counts_whichever_it_is() -> None:
+    def one(m: jax.Array) -> jax.Array:
+        return m @ m
+
+    def two(m: jax.Array) -> jax.Array:
+        return m @ m @ m
+
+    for branches in ((one, two), (two, one)):
+        work = _work(lambda m, b=branches: jax.lax.cond(m[0, 0] > 0, *b, m), SQUARE)
+        assert work == _work(two, SQUARE)
+
+
+def test_work_that_devices_share_counts_for_all() -> None:
+    mesh = Mesh(np.array(jax.devices()[:4]), "d")
+    rows = PartitionSpec("d")
+    shared = jax.shard_map(
+        lambda a, b: a @ b, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows
+    )
+    whole = _work(jnp.matmul, _shape(8, 6), SQUARE)
+    assert _work(shared, _shape(8, 6), SQUARE).flops == whole.flops
+
+
+def test_what_a_loop_holds_inside_and_drops_is_held_then_alone() -> None:
+    size = 4 * 100
+
+    def through_a_square(h: jax.Array) -> jax.Array:
+        body = lambda h, _: (jnp.outer(h, h).sum(0), None)  # noqa: E731
+        return jax.lax.scan(body, h, None, length=3)[0]
+
+    held = roofline.peak_bytes(jax.make_jaxpr(through_a_square)(_shape(100)))
+    assert 100 * size <= held <= 110 * size
+
+    def dropping(h: jax.Array, times: int) -> jax.Array:
+        both = jax.jit(lambda h: (jnp.sin(h), jnp.cos(h)))
+        for _ in range(times):
+            h, _ = both(h)
+        return h
+
+    few, many = (
+        roofline.peak_bytes(jax.make_jaxpr(lambda h, n=n: dropping(h, n))(_shape(100)))
+        for n in (2, 9)
+    )
+    assert few == many
+
+
+def test_a_tree_has_the_bytes_of_a_devices_share() -> None:
+    mesh = Mesh(np.array(jax.devices()[:4]), "d")
+    split = NamedSharding(mesh, PartitionSpec(None, "d"))
+    tree = {
+        "split": jax.ShapeDtypeStruct((3, 8), jnp.bfloat16, sharding=split),
+        "whole": _shape(5),
+    }
+    assert roofline.tree_bytes(tree) == 3 * 2 * 2 + 5 * 4
+
+
+def test_starts_small_types_and_loops_of_unknown_length_are_read() -> None:
+    text = """HloModule step
+%more (p: (s32[], f32[8])) -> pred[] {
+  %n = s32[] constant(50)
+  ROOT %gt = pred[] compare(%i, %n), direction=GT
+}
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %r = f32[8]{0} reduce-scatter(%q), to_apply=%add
+}
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %w = (s32[], f32[8]) while(%t), condition=%more, body=%body
+  %a = (f32[8]{0}, bf16[4]{0}) all-reduce-start(%p, %q), to_apply=%add
+  %b = (f32[2,8]{1,0}, f32[8,8]{1,0}) all-gather-start(%p), dimensions={0}
+  %c = pred[16]{0} all-to-all(%p), dimensions={0}
+  ROOT %d = s4[16]{0} collective-permute(%p), source_target_pairs={{0,1}}
+}
+"""
+    assert roofline.count_collectives(text) == {
+        "reduce-scatter": (1, 4 * 8),
+        "all-reduce": (1, 4 * 8 + 2 * 4),  # A start of all is all results.
+        "all-gather": (1, 4 * 8 * 8),  # Of others, the operand and the result.
+        "all-to-all": (1, 16),
+        "collective-permute": (1, 8),
+    }
 
 
 @pytest.mark.parametrize("length", [0, 5])

@@ -8,7 +8,10 @@ from PIL import Image
 
 from palette_jax.pictures import files
 from palette_jax.restoration import panorama
+from palette_jax.restoration.settings import Settings
+from palette_jax.tasks import Sides
 from tests.programs.untrained import command, save_run
+from tests.restoration.oracle import FILLED, constant, make_restorer
 
 STEPS = ("--sampler=ddpm", "--num-steps=2")
 
@@ -37,6 +40,31 @@ def test_the_papers_panorama_is_nine_pictures_wide() -> None:
     turns = panorama.turns(photo, ["left", "right"])
     assert turns == [("left", 128), ("right", 128)] * 8
     assert 256 + sum(pixels for _, pixels in turns) == 2304
+
+
+def test_each_side_grows_by_its_pixels_with_opacity_and_16_bits() -> None:
+    """Of a photo that is no square; what is painted is opaque."""
+    rng = np.random.default_rng(0)
+    deep, alpha = rng.integers(0, (2**16, 2**8), (6, 20, 2)).transpose(2, 0, 1)
+    pixels = np.repeat((deep >> 8)[..., None], 3, -1).astype(np.uint8)
+    photo = files.Photo(
+        pixels, alpha.astype(np.uint8), is_gray=True, deep=deep.astype(np.uint16)
+    )
+    turns = panorama.turns(photo, ["left", "top"], repeats=2)
+    assert turns == [("left", 10), ("top", 3)] * 2
+    settings = Settings("uncrop", num_steps=2, extend=Sides(left=1.0))
+    results = list(panorama.extend(make_restorer(constant), photo, settings, turns))
+    sizes = [result.pictures[0].shape[:2] for result in results]
+    assert sizes == [(6, 30), (9, 30), (9, 40), (12, 40)]
+    last = results[-1].as_photo()
+    for found, known, painted in (
+        (last.pixels, pixels, FILLED),
+        (last.alpha, alpha, 255),
+        (last.deep, deep, 257 * FILLED),
+    ):
+        wanted = np.full((12, 40, *known.shape[2:]), painted)
+        wanted[6:, 20:] = known
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_panorama_without_end_is_refused_at_once(run, capsys) -> None:

@@ -14,7 +14,7 @@ from palette_jax import parallel
 from palette_jax.config import build
 from palette_jax.configs import uncrop
 from palette_jax.planning import roofline, steps, topology
-from palette_jax.planning.load import Load, advice, largest
+from palette_jax.planning.load import Load, advice, largest, measure
 from palette_jax.training.state import make_state
 from tests.programs.conftest import TINY
 
@@ -239,3 +239,61 @@ def test_the_advice_can_be_followed_to_its_end(
     elif state_share > 0.5:
         order = ["fsdp", "remat", "accumulate", "batch_size"]
     assert [name for name in dict.fromkeys(followed)] == order
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory. Used 22.5G of 15.75G hbm.",
+            22.5 * 2**30,
+        ),
+        ("RESOURCE_EXHAUSTED: Used 512.0M of 256.0M hbm", 2**29),
+        ("RESOURCE_EXHAUSTED: allocating 3 bytes (1.5K) failed", 1536),
+        ("RESOURCE_EXHAUSTED: Used 2T of 1T", 2**41),
+        ("RESOURCE_EXHAUSTED: no number", 0),
+        ("INVALID_ARGUMENT: Used 22.5G of 15.75G hbm", 0),
+    ],
+)
+def test_what_a_compiler_lacks_is_read_in_its_unit(message: str, size: float) -> None:
+    assert steps._needed(message) == size
+
+
+_CHIP = topology.Chip("slow", flops=1e12, bandwidth=1e9, memory=1e9)
+
+
+@pytest.mark.parametrize(
+    ("flops", "traffic", "counted", "seconds", "bound"),
+    [
+        (6e12, 5e9, (6e12, 5e9), 6, "computing"),
+        (6e12, 7e9, (6e12, 7e9), 7, "memory traffic"),
+        (1e12, 7e9, (4e12, 3e9), 4, "computing"),  # A loop was taken for one run.
+        (9e12, 7e9, (4e12, 3e9), 4, "computing"),
+        (6e12, 1e9, (4e12, 3e9), 4, "computing"),  # Less than the arguments have.
+    ],
+)
+def test_a_step_takes_as_long_as_the_longer_of_computing_and_moving(
+    flops: float, traffic: float, counted: tuple, seconds: float, bound: str
+) -> None:
+    arguments = (jax.ShapeDtypeStruct((2**29,), "float32"),)
+    load = measure(
+        steps.Step(None, arguments, {}),
+        roofline.Work(4e12, 3e9),
+        steps.Compiled({"arguments": 2**31}, 2.0**31, flops, traffic, {}, 0.0),
+        topology.Topology("cpu", _CHIP, jax.devices(), True),
+    )
+    assert (load.flops, load.traffic) == counted
+    assert (load.seconds, load.bound) == (seconds, bound)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_best_time_is_that_of_the_step_without_what_is_computed_twice(
+    monkeypatch: pytest.MonkeyPatch, remat: bool
+) -> None:
+    config = _config(train={"batch_size": 8})
+    here = topology.Topology("cpu", _CHIP, jax.devices(), True)
+    step = steps.training_step(config, here)
+    config.model.remat = remat
+    monkeypatch.setattr(steps, "peak_flops", lambda kind: 1e12)
+    best = (steps.best_seconds(config) or 0) * 1e12 * jax.device_count()
+    assert best == pytest.approx(roofline.count_work(step.traced.jaxpr).flops, rel=0.15)

@@ -5,6 +5,7 @@ import pytest
 
 from palette_jax.errors import UserError
 from palette_jax.restoration import canvas
+from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import Degraded, UserInputs, inpaint
 
 SIZE = 16
@@ -31,6 +32,57 @@ def test_only_the_surroundings_of_a_hole_are_worked_on(top: int, left: int) -> N
     sampled = np.full_like(prepared.x, 9)
     wanted = np.where(degraded.hole > 0, 9, degraded.x)
     np.testing.assert_array_equal(canvas.paste(prepared, sampled), wanted)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (200, 300), (393, 594), (5, 400)])
+def test_what_surrounds_a_small_hole_is_the_picture_and_no_mirror(top, left) -> None:
+    degraded = _degraded(400, 600, np.s_[top : top + 7, left : left + 6])
+    prepared = canvas.prepare(degraded, SIZE)
+    first_row, last_row, first_column, last_column = prepared.box
+    assert prepared.offset == (0, 0) and prepared.small == (SIZE, SIZE)
+    here = np.s_[first_row:last_row, first_column:last_column]
+    np.testing.assert_array_equal(prepared.x, degraded.x[here])
+    np.testing.assert_array_equal(prepared.hole, degraded.hole[here])
+
+
+def test_a_large_hole_keeps_a_quarter_of_a_tile_on_each_side() -> None:
+    degraded = _degraded(400, 600, np.s_[100:150, 200:290])
+    prepared = canvas.prepare(degraded, SIZE)
+    assert prepared.box == (100 - 4, 150 + 4, 200 - 4, 290 + 4)
+
+
+def test_a_hole_is_wide_if_it_holds_a_square_wider_than_half_of_the_network() -> None:
+    """By looking at each square, of holes of many forms."""
+    rng = np.random.default_rng(0)
+    side, found = SIZE // 2 + 1, []
+    for height, width in rng.integers(5, 40, (60, 2)):
+        hole = np.zeros((height, width, 1), np.uint8)
+        for _ in range(2):
+            top, left = rng.integers(0, (height, width))
+            rows, columns = rng.integers(4, 20, 2)
+            hole[top : top + rows, left : left + columns] = 1
+        squares = [
+            hole[top : top + side, left : left + side].all()
+            for top in range(height - side + 1)
+            for left in range(width - side + 1)
+        ]
+        x = np.zeros((height, width, 3), np.uint8)
+        large, _ = canvas.choose(Degraded(x, hole), Settings("inpaint"), SIZE)
+        assert large == ("shrink" if any(squares) else "tiles")
+        found.append(large)
+    assert 10 < found.count("shrink") < 50
+
+
+def test_the_part_is_enlarged_smoothly() -> None:
+    degraded = _degraded(96, 64, np.s_[0:0, 0:0])
+    prepared = canvas.prepare(degraded, SIZE, large="shrink")
+    assert prepared.small == (24, 16)
+    ramp = np.zeros_like(prepared.x)
+    ramp[:24] = 8 * np.arange(24, dtype=np.uint8)[:, None, None]
+    picture = canvas.paste(prepared, ramp)[:, 5, 0]
+    # Four rows for each; a curve through them is the line, but for its ends.
+    middles = 8 * ((np.arange(96) + 0.5) / 4 - 0.5)
+    np.testing.assert_allclose(picture[8:-8], middles[8:-8], atol=1)
 
 
 def test_a_wide_hole_is_shrunk_with_as_much_around_it() -> None:
@@ -70,6 +122,15 @@ def test_a_picture_smaller_than_the_network_is_mirrored_at_its_ends() -> None:
         mode="symmetric",
     )
     np.testing.assert_array_equal(prepared.x, wanted)
+
+
+def test_the_mirror_image_of_a_hole_is_a_hole() -> None:
+    """Otherwise its black would be a known colour."""
+    degraded = _degraded(6, 9, np.s_[0:3, 7:9])
+    prepared = canvas.prepare(degraded, SIZE)
+    black = ~prepared.x.any(-1)
+    assert black.sum() > 6 and degraded.x[degraded.hole[..., 0] == 0].any(-1).all()
+    np.testing.assert_array_equal(prepared.hole[..., 0] > 0, black)
 
 
 def test_whole_pictures_are_worked_on_as_a_whole() -> None:

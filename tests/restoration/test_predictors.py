@@ -10,8 +10,12 @@ from palette_jax.configs import uncrop
 from palette_jax.restoration.batch import image_keys, predictor, restore_batch
 
 
+# Above the noisiest level, the floor is what the network is told, and nothing else.
+@pytest.mark.parametrize("floor", [1e-5, 0.1])
 @pytest.mark.parametrize("objective", ["denoise", "velocity"])
-def test_the_picture_follows_from_what_the_network_gives(objective: str) -> None:
+def test_the_picture_follows_from_what_the_network_gives(
+    objective: str, floor: float
+) -> None:
     rng = np.random.default_rng(0)
     y, noise = (jnp.array(rng.normal(size=(3, 4, 4, 3)), jnp.float32) for _ in range(2))
     gamma = jnp.array([1e-4, 0.5, 0.999])
@@ -19,12 +23,13 @@ def test_the_picture_follows_from_what_the_network_gives(objective: str) -> None
         jnp.sqrt(g)[:, None, None, None] for g in (gamma, 1 - gamma)
     )
 
-    def apply(params: Array, x: Array, y_t: Array, gamma: Array) -> Array:
+    def apply(params: Array, x: Array, y_t: Array, told: Array) -> Array:
+        np.testing.assert_allclose(told, jnp.maximum(gamma, floor))
         if objective == "denoise":
             return noise
         return root_gamma * noise - root_var * x
 
-    predict = predictor(apply, jnp.zeros(()), objective=objective, gamma_floor=1e-5)
+    predict = predictor(apply, jnp.zeros(()), objective=objective, gamma_floor=floor)
     picture = predict(y, root_gamma * y + root_var * noise, gamma)
     # The noise of gamma 1e-4 hides all but a hundredth of the picture.
     np.testing.assert_allclose(picture, y, atol=1e-4)

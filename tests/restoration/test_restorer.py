@@ -168,6 +168,18 @@ def test_progress_goes_to_the_end_and_shows_the_picture() -> None:
     np.testing.assert_array_equal(preview, result.pictures[index])
 
 
+def test_the_progress_of_pictures_of_several_sizes_adds_up() -> None:
+    photos = [_photo(8, 8, seed=seed) for seed in range(3)] + [_photo(17, 8)]
+    seen: list[Progress] = []
+    make_restorer(constant).restore_many(
+        photos, Settings("jpeg", **STEPS), on_progress=seen.append
+    )
+    done = [progress.done for progress in seen]
+    assert done == sorted(done) and {progress.total for progress in seen} == {12}
+    # Three together, then the tiles of one.
+    assert {3, 6, 9, 10, 11, 12} <= set(done) and done[-1] == 12
+
+
 def test_a_restoration_can_be_stopped() -> None:
     steps = []
 

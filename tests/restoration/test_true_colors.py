@@ -74,3 +74,13 @@ def test_squares_are_those_of_training(size: int) -> None:
     )
     assert wider.max() <= side**2  # No square of another pixel on each side.
     assert kept.sum() <= (1 + 64 * 2 / 2) * side**2
+
+
+def test_a_square_lies_around_the_most_opaque_pixel_of_its_cell() -> None:
+    opacity = np.zeros((SIZE, SIZE), np.uint8)
+    opacity[:8, :8] = 200  # A cell of a network of 64 pixels, whose squares have 3.
+    opacity[4, 2] = 255
+    kept = true_colors.squares(opacity, SIZE)[..., 0]
+    wanted = np.zeros_like(kept)
+    wanted[3:6, 1:4] = 1
+    np.testing.assert_array_equal(kept, wanted)

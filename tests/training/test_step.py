@@ -185,6 +185,35 @@ def test_dropout_is_drawn_again_at_every_step() -> None:
     assert len({round(ratio, 6) for ratio in ratios}) == 3
 
 
+class _Dropped(nn.Module):
+    """Has a gradient of 0 or 2 for each weight, by what is dropped."""
+
+    @nn.compact
+    def __call__(self, x, y_t, gamma, deterministic):
+        weights = self.param("weights", nn.initializers.ones, (64,))
+        return nn.Dropout(0.5, deterministic=deterministic)(weights).sum()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])  # Two ways to go over the parts.
+def test_each_part_of_a_batch_drops_something_else(platform: str) -> None:
+    def loss(keys, apply, batch, schedule, *, norm):
+        count = len(batch["y"])
+        zeros = jnp.zeros(count)
+        level = objective.NoiseLevel(jnp.zeros(count, int), zeros, zeros)
+        return apply(batch["x"], batch["y"], level.var) * jnp.ones(count), level
+
+    rule = optax.sgd(1.0)
+    train_step = step.make_train_step(
+        KEY, _Dropped(), rule, SCHEDULE, loss=loss, accumulate=2, platform=platform
+    )
+    before = state.make_state({"weights": jnp.ones(64)}, rule)
+    after, _ = jax.jit(train_step)(before, _batch())
+    gradient = 1.0 - after.params["weights"]
+    # The mean of two draws; with one draw for both there would be no 1.
+    counts = [int((gradient == value).sum()) for value in (0, 1, 2)]
+    assert sum(counts) == 64 and min(counts) >= 6 and counts[1] >= 20
+
+
 @pytest.mark.slow
 def test_gradients_of_parts_are_averaged_and_not_summed() -> None:
     # The first step of plain descent is the gradient itself; Adam would hide a factor.

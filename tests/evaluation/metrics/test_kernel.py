@@ -40,6 +40,14 @@ def test_it_is_the_mean_over_pairs(count: int, monkeypatch: pytest.MonkeyPatch) 
     assert distance(x[order], y[order]) == pytest.approx(distance(x, y))
 
 
+def test_a_value_is_what_a_picture_adds_by_the_jackknife() -> None:
+    """n times the distance of all, less n - 1 times that without the picture."""
+    x, y = draw(8, 0, 0), draw(8, 0.5, 1)
+    without = [slow(np.delete(x, i, 0), np.delete(y, i, 0)) for i in range(8)]
+    expected = 8 * slow(x, y) - 7 * np.array(without)
+    np.testing.assert_allclose(kernel.pseudo_values(x, y), expected, rtol=1e-9)
+
+
 def test_a_set_is_at_no_distance_from_itself() -> None:
     x = draw(20, 3, 0)
     assert np.abs(kernel.pseudo_values(x, x)).max() < 1e-9
