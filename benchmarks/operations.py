@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import jax
 import ml_collections
 
-from benchmarks import machine, report, sizes
+from benchmarks import report, sizes
 from benchmarks.peers import Peer, describe_network
 from palette_jax.__main__ import use_huge_pages
 
@@ -52,7 +52,7 @@ def ours(config: ml_collections.ConfigDict, count: int) -> dict[str, float]:
         seconds: dict[str, float] = defaultdict(float)
         for name, nanoseconds in _events(file):
             seconds[name] += nanoseconds / 1e9 / count
-    return _by_kind(seconds, _sources(step.compiled.as_text() or ""))
+    return _by_kind(seconds, _kinds(step.compiled.as_text() or ""))
 
 
 def _events(file: str) -> Iterator[tuple[str, float]]:
@@ -64,7 +64,7 @@ def _events(file: str) -> Iterator[tuple[str, float]]:
                     yield event.name, event.duration_ns
 
 
-def _sources(text: str) -> dict[str, str]:
+def _kinds(text: str) -> dict[str, str]:
     """Returns the kind of each instruction of a compiled program."""
     kinds = {}
     for line in text.splitlines():
@@ -148,7 +148,7 @@ def main() -> None:
                 }
             )
     peer.close()
-    report.finish(args.json, rows, load=machine.describe()["load"])
+    report.finish(args.json, rows)
 
 
 if __name__ == "__main__":

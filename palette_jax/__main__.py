@@ -21,9 +21,10 @@ def use_huge_pages() -> None:
     them (docs/performance.md). glibc reads the setting only when a process starts;
     other C libraries ignore it. `GLIBC_TUNABLES`, if it is set, stays as it is.
     """
-    is_script = len(sys.orig_argv) > 1  # Standard input could not be read again.
-    if sys.platform != "linux" or not is_script or "GLIBC_TUNABLES" in os.environ:
+    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
         return
+    if not sys.executable or len(sys.orig_argv) < 2:
+        return  # Embedded, or a script from the standard input, which is read already.
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
