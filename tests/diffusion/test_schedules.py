@@ -55,6 +55,13 @@ def test_half_of_the_steps_visit_every_second_level_of_the_curve() -> None:
     np.testing.assert_allclose(half.gamma, curve.gamma[1::2], rtol=1e-12)
 
 
+def test_a_larger_exponent_moves_the_steps_to_the_clean_end() -> None:
+    curve = schedules.linear_schedule(*PAPER)
+    squared = schedules.respace(curve, 10, exponent=2.0)
+    visited = 10 * np.arange(1, 11) ** 2 - 1  # (i / 10)² of 1000 steps.
+    np.testing.assert_allclose(squared.gamma, curve.gamma[visited], rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("num_steps", "low", "high"), [(0, 1e-4, 0.1), (9, 0.0, 0.1), (9, 0.2, 0.1)]
 )
