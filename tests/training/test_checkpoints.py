@@ -161,6 +161,12 @@ def test_a_config_that_is_damaged_is_not_read(two_steps: pathlib.Path) -> None:
     assert checkpoints.load_config(two_steps) == {"step": 1}
 
 
+def test_damaged_weights_do_not_hide_the_config(two_steps: pathlib.Path) -> None:
+    path = max(_files(two_steps / "2"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoints.load_config(two_steps) == {"step": 2}
+
+
 def test_damage_everywhere_is_an_error(two_steps: pathlib.Path) -> None:
     for step in ("1", "2"):
         path = max(_files(two_steps / step), key=lambda path: path.stat().st_size)
@@ -224,6 +230,16 @@ def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
     assert manifest.committed_steps(tmp_path) == [5, 4, 2]
     _write(tmp_path, {6: 0.5, 7: 3.0, 8: 3.0}, keep=1)
     assert manifest.committed_steps(tmp_path) == [8, 6]
+
+
+def test_room_is_made_before_a_checkpoint_is_written(tmp_path: pathlib.Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0, 3: 2.0}, keep=3)
+    with CheckpointWriter(tmp_path, keep=3) as writer:
+        writer.save(_state(4), {}, 3.0)
+        # The best, and the newest that stay.
+        assert set(manifest.committed_steps(tmp_path)) - {4} == {3, 2, 1}
+        writer.save(_state(5), {}, 3.0)
+        assert set(manifest.committed_steps(tmp_path)) - {5} == {4, 3, 1}
 
 
 def test_another_network_is_an_error_that_names_the_leaves(
