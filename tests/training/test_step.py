@@ -80,9 +80,13 @@ def test_the_loss_per_level_adds_up_to_the_mean() -> None:
 
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     # Plain descent: Adam would turn the roundings of tiny gradients into whole steps.
-    whole, _ = _run(2, rule=optax.sgd(0.1))
-    parts, _ = _run(2, rule=optax.sgd(0.1), accumulate=2)
+    whole, seen = _run(2, rule=optax.sgd(0.1))
+    parts, told = _run(2, rule=optax.sgd(0.1), accumulate=2)
     assert _distance(parts.params, whole.params) < 1e-5
+    for one, other in zip(seen, told, strict=True):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other
+        )
 
 
 def test_the_devices_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +107,16 @@ def test_the_devices_do_not_change_the_step(monkeypatch: pytest.MonkeyPatch) -> 
     for params, loss in results[1:]:
         assert loss == pytest.approx(results[0][1], rel=1e-5)
         assert _distance(params, results[0][0]) < 1e-5
+
+
+def test_each_device_keeps_its_own_images_of_every_part() -> None:
+    whole = parallel.to_global(parallel.make_mesh(), {"y": np.arange(16)})["y"]
+    dealt = jax.jit(step._deal, static_argnums=1)(whole, 2)
+    for own, of_parts in zip(
+        whole.addressable_shards, dealt.addressable_shards, strict=True
+    ):
+        assert of_parts.data.shape == (2, 2)
+        assert {*of_parts.data.ravel().tolist()} == {*own.data.tolist()}
 
 
 def test_shares_of_a_batch_under_a_named_axis_are_the_step_of_the_whole() -> None:
