@@ -258,6 +258,30 @@ def test_the_same_answers_in_two_files_count_once_or_not_at_all(
     assert "anna" in error and all(str(path) in error for path in paths)
 
 
+@pytest.mark.parametrize("camera", [0, 1])
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("answer", ["left", "right"])
+def test_who_takes_the_other_picture_for_the_cameras_is_fooled(
+    tmp_path: pathlib.Path, camera: int, left: int, answer: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEAD + LINE.replace(",0,left", f",{left},{answer}"))
+    key = {"s": {"p": {**KEYS["s"]["p"], "camera": camera}}}
+    (found,) = score.read([str(path)], key)
+    is_camera_left = camera == left
+    assert found.is_fooled == (is_camera_left != (answer == "left"))
+
+
+def test_rates_are_of_a_method_and_the_time_that_it_was_shown() -> None:
+    answers = [
+        score.Answer("s", str(i), i, str(i), method, seconds, i < fooled)
+        for method, seconds, fooled in (("a", 1.0, 2), ("a", 3.0, 4), ("b", 1.0, 6))
+        for i in range(8)
+    ]
+    shares = {key: rate.share for key, rate in score.rates(answers).items()}
+    assert shares == {("a", 1.0): 0.25, ("a", 3.0): 0.5, ("b", 1.0): 0.75}
+
+
 def test_a_file_given_twice_counts_once(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(HEAD + LINE)
@@ -278,8 +302,8 @@ def test_who_does_not_look_does_not_count() -> None:
         ]
         return catches + real
 
-    looks, slips = answers("looks", 0, 900), answers("slips", 1, 900)
-    blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 120)
+    looks, slips = answers("looks", 0, 300), answers("slips", 1, 900)
+    blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 299)
     kept, notes = score.filter_answers([*looks, *slips, *blind, *hasty])
     assert {answer.subject for answer in kept} == {"looks", "slips"}
     assert len(kept) == 8 and all(answer.method for answer in kept)
