@@ -223,13 +223,13 @@ def test_deleting_begins_with_what_makes_a_checkpoint_one(
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
-    losses = {1: 5.0, 2: 1.0, 3: 4.0, 4: float("nan"), 5: None}
+    losses = {8: 5.0, 9: 1.0, 10: 4.0, 11: float("nan"), 12: None}
     for step, loss in losses.items():
         # Opened anew each time: what is best is known after a restart too.
         _write(tmp_path, {step: loss}, keep=2)
-    assert manifest.committed_steps(tmp_path) == [5, 4, 2]
-    _write(tmp_path, {6: 0.5, 7: 3.0, 8: 3.0}, keep=1)
-    assert manifest.committed_steps(tmp_path) == [8, 6]
+    assert manifest.committed_steps(tmp_path) == [12, 11, 9]
+    _write(tmp_path, {13: 0.5, 14: 3.0, 15: 3.0}, keep=1)
+    assert manifest.committed_steps(tmp_path) == [15, 13]
 
 
 def test_room_is_made_before_a_checkpoint_is_written(tmp_path: pathlib.Path) -> None:

@@ -155,12 +155,14 @@ def test_the_time_left_is_short_to_read(
 
 
 def test_what_is_still_under_way_is_written_at_the_end(tmp_path) -> None:
-    log = _log(tmp_path, num_steps=5)
+    log = _log(tmp_path, num_steps=7)
     for number in range(1, 6):
         log.add(number, _metrics())
     assert "loss" not in _curves(tmp_path)
+    for number in (6, 7):
+        log.add(number, _metrics())
     log.flush()
-    assert list(_curves(tmp_path)["loss"]) == [5]
+    assert list(_curves(tmp_path)["loss"]) == [5, 7]
 
 
 @pytest.mark.parametrize("restored", [0, 5])
