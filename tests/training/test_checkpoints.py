@@ -175,6 +175,8 @@ def test_damage_everywhere_is_an_error(two_steps: pathlib.Path) -> None:
         _restore(two_steps)
     with pytest.raises(checkpoints.CheckpointError, match="only damaged ones"):
         checkpoints.restore_params(two_steps, ABSTRACT.params)
+    with pytest.raises(checkpoints.CheckpointError, match="expected a sound"):
+        checkpoints.restore_step(two_steps, 2, ABSTRACT)
 
 
 def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_to_its_step(
@@ -187,7 +189,9 @@ def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_to_its_step(
     _write(tmp_path, {3: 2.0, 4: 2.0}, keep=2)
     assert manifest.committed_steps(tmp_path)[:3] == [8, 4, 3]
     _assert_is(_restore(tmp_path), 4)
-    _write(tmp_path, {8: 1.0})
+    with CheckpointWriter(tmp_path, keep=2) as writer:
+        writer.save(_state(8), {}, 1.0)
+        assert 4 in manifest.committed_steps(tmp_path)  # Until 8 is written.
     assert dict(checkpoints.verify(tmp_path))[8] is None
     _assert_is(_restore(tmp_path), 8)
 
@@ -230,6 +234,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
     assert manifest.committed_steps(tmp_path) == [12, 11, 9]
     _write(tmp_path, {13: 0.5, 14: 3.0, 15: 3.0}, keep=1)
     assert manifest.committed_steps(tmp_path) == [15, 13]
+    (tmp_path / "15" / "metrics" / "metrics").unlink()  # Its loss is unknown.
+    _write(tmp_path, {16: 9.0, 17: 9.0}, keep=1)
+    assert manifest.committed_steps(tmp_path) == [17, 13]
 
 
 def test_room_is_made_before_a_checkpoint_is_written(tmp_path: pathlib.Path) -> None:
