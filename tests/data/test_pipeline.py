@@ -241,6 +241,19 @@ def test_broken_pictures_move_no_other_example(photos, tmp_path):
     assert_same(epoch(), damaged)
 
 
+def test_a_broken_picture_is_replaced_at_the_end_of_an_epoch_too(plain):
+    whole = plain(3)
+
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        file = tf.where(index == 1, tf.constant(b""), whole.read(index)["y"])
+        return {"y": file}
+
+    torn = dataclasses.replace(whole, read=read)
+    drawn = levels(train(torn, 20, batch_size=3, task=tasks.colorize()))
+    # The order of each epoch is another one, so the broken one is also the last.
+    assert {*drawn} == {0, 2}
+
+
 def test_a_read_that_fails_once_changes_nothing_and_breaks_no_picture(source):
     failed = set()
 
