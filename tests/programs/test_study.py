@@ -1,6 +1,8 @@
 """The human study: its page in a real browser, and what is made of the answers."""
 
+import base64
 import csv
+import io
 import json
 import math
 import pathlib
@@ -164,6 +166,39 @@ def test_two_people_take_the_study_and_it_is_scored(
         # One person is always fooled and one never: two persons tell nothing.
         assert "50.0%" in line and "0.0% to 100.0%" in line
     assert "2 persons" in said
+
+
+def test_the_key_says_which_picture_is_the_cameras(
+    monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def make(seed: int) -> set[str]:
+        """Checks a study of two pictures for one pair; returns which they are."""
+        out = tmp_path / f"{seed}.html"
+        options = (f"--out={out}", "--pairs=1", f"--seed={seed}", "--catches=1")
+        assert _make(monkeypatch, folders, *options) == 0
+        text = out.read_text().split('id="study">')[1].split("</script>")[0]
+        content = json.loads(text)
+        answers = json.loads(out.with_suffix(".key.json").read_text())["pairs"]
+        pairs = [pair for pairs in content["pictures"] for pair in pairs]
+        for name, *encoded in (*pairs, *content["catches"]):
+            both = []
+            for uri in encoded:
+                data = base64.b64decode(uri.split(",")[1])
+                both.append(np.asarray(Image.open(io.BytesIO(data))))
+            about = answers[name]
+            camera, other = both[about["camera"]], both[1 - about["camera"]]
+            path = folders / "originals" / f"{about['picture']}.png"
+            np.testing.assert_array_equal(camera, np.asarray(Image.open(path)))
+            if not about["method"]:  # A few squares of the photo's own colours.
+                assert len(np.unique(other.reshape(-1, 3), axis=0)) <= 36
+                assert abs(other.mean() - camera.mean()) < 3
+                continue
+            index = METHODS.index(about["method"])
+            path = folders / str(index) / f"{about['picture']}.png"
+            np.testing.assert_array_equal(other, np.asarray(Image.open(path)))
+        return {about["picture"] for about in answers.values()}
+
+    assert len({tuple(sorted(make(seed))) for seed in range(5)}) > 1
 
 
 def test_the_interval_is_wilsons() -> None:
