@@ -3,14 +3,15 @@
     python -m benchmarks.convolutions --size=tiny
     python -m benchmarks.convolutions --size=paper --dtype=bfloat16    (an accelerator)
 
-Compilers are slowest at the gradient of the kernel (openxla/xla#34273), so it is also
-timed as nine products of shifted pictures. *Share* is of the rate of large matrix
+On a CPU, where the network computes them by Winograd, XLA's are timed beside. Other
+compilers are slowest at the gradient of the kernel (openxla/xla#34273), so it is timed
+there as nine products of shifted pictures too. *Share* is of the rate of large matrix
 products.
 """
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float
 
 from benchmarks import machine, report, sizes
 from palette_jax.__main__ import use_huge_pages
+from palette_jax.models import winograd
 
 
 class Shape(NamedTuple):
@@ -40,10 +42,10 @@ def shapes(config: ml_collections.ConfigDict) -> list[Shape]:
     return list(dict.fromkeys([*levels, *ends]))
 
 
-def convolve(
+def by_xla(
     picture: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c k"]
 ) -> Float[Array, "b h w k"]:
-    """Convolves as the network does."""
+    """Returns XLA's convolution."""
     return jax.lax.conv_general_dilated(
         picture, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -70,7 +72,7 @@ def kernel_gradient_by_products(
 
 
 def measure(shape: Shape, *, batch_size: int, dtype: str, count: int) -> report.Row:
-    """Times one convolution, its two gradients, and the kernel's by products."""
+    """Times one convolution and its two gradients, in two ways."""
     keys = jax.random.split(jax.random.key(0), 3)
     side, features_in, features_out = shape
     picture, kernel, gradient = (
@@ -86,22 +88,16 @@ def measure(shape: Shape, *, batch_size: int, dtype: str, count: int) -> report.
         )
     )
 
-    def of_picture(picture: Array, kernel: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda p: convolve(p, kernel), picture)[1](gradient)[0]
-
-    def of_kernel(picture: Array, kernel: Array, gradient: Array) -> Array:
-        return jax.vjp(functools.partial(convolve, picture), kernel)[1](gradient)[0]
-
     def by_products(picture: Array, kernel: Array, gradient: Array) -> Array:
         del kernel
         return kernel_gradient_by_products(picture, gradient)
 
-    ways: dict[str, Callable[..., Any]] = {
-        "forward": lambda p, k, g: convolve(p, k),
-        "picture's": of_picture,
-        "kernel's": of_kernel,
-        "by products": by_products,
-    }
+    ways = _directions(winograd.convolve)
+    if jax.default_backend() == "cpu":
+        others = _directions(by_xla)
+        ways |= {f"{name} by XLA": function for name, function in others.items()}
+    else:
+        ways["kernel's by products"] = by_products
     rate = machine.matrix_rate(dtype, seconds=0.2)
     flops = 2 * 9 * batch_size * side**2 * features_in * features_out
     row: report.Row = {
@@ -118,6 +114,24 @@ def measure(shape: Shape, *, batch_size: int, dtype: str, count: int) -> report.
         row[f"{name}, ms"] = 1e3 * seconds
         row[f"{name}, share"] = flops / seconds / rate
     return row
+
+
+def _directions(
+    convolve: Callable[[Array, Array], Array],
+) -> dict[str, Callable[[Array, Array, Array], Array]]:
+    """Returns the convolution and the gradients of the picture and of the kernel."""
+
+    def of_picture(picture: Array, kernel: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda p: convolve(p, kernel), picture)[1](gradient)[0]
+
+    def of_kernel(picture: Array, kernel: Array, gradient: Array) -> Array:
+        return jax.vjp(functools.partial(convolve, picture), kernel)[1](gradient)[0]
+
+    return {
+        "forward": lambda picture, kernel, gradient: convolve(picture, kernel),
+        "picture's": of_picture,
+        "kernel's": of_kernel,
+    }
 
 
 def rows(

@@ -1,11 +1,12 @@
-"""3x3 convolutions with a kernel gradient by Winograd, with a quarter of the products.
+"""3x3 convolutions on a CPU by Winograd, with a quarter of the products.
 
-On a CPU, XLA computes that gradient at 15 to 70 GFLOP/s and the convolution itself at
-80 to 150. Other devices keep XLA's gradient.
+XLA takes 1.3 to 2.4 times as long for the convolution and the gradient of its input,
+and up to 8 times for the gradient of its kernel. Other devices keep XLA's convolution.
 """
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +28,9 @@ _PIXELS = np.array(
 )
 _KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4]]) / 24
 _KERNEL = np.concatenate([_KERNEL, [[0, 0, 1]]])
+_KERNEL = np.kron(_KERNEL, _KERNEL)  # Rows and columns at once.
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]])
 _OUTPUT = np.concatenate([_OUTPUT, [[0, 1, -1, 8, -8, 1]]])
-
-
-# Products of one tap in a picture: below 8 x 8 pixels with 64 features there is no
-# gain, and each shape takes a second to compile.
-_SMALL = 2**18
 
 
 @jax.custom_vjp
@@ -41,7 +38,48 @@ def convolve(
     h: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"]
 ) -> Float[Array, "b h w c_out"]:
     """Returns the convolution with zeros around the picture, with stride 1."""
-    return _by_xla(h, kernel)
+    faster = _is_convolution_faster(h, kernel)
+    return _choose(faster, _by_winograd, _by_xla, h, kernel)
+
+
+def _forward(h: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(h, kernel), (h, kernel)
+
+
+def _backward(saved: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
+    h, kernel = saved
+    faster = _is_convolution_faster(h, kernel)
+    d_h = _choose(faster, input_gradient, _input_gradient_by_xla, d_out, kernel)
+    faster = _is_large(h, kernel)
+    d_kernel = _choose(faster, kernel_gradient, _kernel_gradient_by_xla, h, d_out)
+    return d_h, d_kernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _is_large(h: Array, kernel: Array) -> bool:
+    # Each shape takes a second to compile, which small pictures do not repay.
+    return math.prod(h.shape[1:3]) * math.prod(kernel.shape[2:]) >= 2**18
+
+
+def _is_convolution_faster(h: Array, kernel: Array) -> bool:
+    # Products of fewer features are slower than XLA's convolution; in pictures of fewer
+    # pixels, the transform of the kernel takes most of the time.
+    features, pixels = kernel.shape[2:], math.prod(h.shape[1:3])
+    narrow, deep = min(features) < 32, max(features) > 4 * pixels
+    return _is_large(h, kernel) and not narrow and not deep
+
+
+def _choose(
+    faster: bool,
+    on_a_cpu: Callable[[Array, Array], Array],
+    elsewhere: Callable[[Array, Array], Array],
+    *arrays: Array,
+) -> Array:
+    if not faster:
+        return elsewhere(*arrays)
+    return jax.lax.platform_dependent(*arrays, cpu=on_a_cpu, default=elsewhere)
 
 
 def _by_xla(h: Array, kernel: Array) -> Array:
@@ -51,22 +89,10 @@ def _by_xla(h: Array, kernel: Array) -> Array:
     )
 
 
-def _forward(h: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _by_xla(h, kernel), (h, kernel)
-
-
-def _backward(saved: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
-    h, kernel = saved
+def _input_gradient_by_xla(d_out: Array, kernel: Array) -> Array:
+    h = jax.ShapeDtypeStruct((*d_out.shape[:3], kernel.shape[2]), d_out.dtype)
     (d_h,) = jax.linear_transpose(lambda h: _by_xla(h, kernel), h)(d_out)
-    if math.prod(h.shape[1:]) * d_out.shape[-1] < _SMALL:
-        return d_h, _kernel_gradient_by_xla(h, d_out)
-    d_kernel = jax.lax.platform_dependent(
-        h, d_out, cpu=kernel_gradient, default=_kernel_gradient_by_xla
-    )
-    return d_h, d_kernel
-
-
-convolve.defvjp(_forward, _backward)
+    return d_h
 
 
 def _kernel_gradient_by_xla(h: Array, d_out: Array) -> Array:
@@ -75,62 +101,95 @@ def _kernel_gradient_by_xla(h: Array, d_out: Array) -> Array:
     return d_kernel
 
 
+@jax.jit
+def _by_winograd(h: Array, kernel: Array) -> Array:
+    return _multiply(h, _KERNEL, kernel, "ptc,pcd->ptd")
+
+
+@jax.jit
+def input_gradient(
+    d_out: Float[Array, "b h w c_out"], kernel: Float[Array, "3 3 c_in c_out"]
+) -> Float[Array, "b h w c_in"]:
+    """Returns the convolution of `d_out` with the kernel turned around."""
+    return _multiply(d_out, _KERNEL[:, ::-1], kernel, "ptd,pcd->ptc")
+
+
+def _multiply(h: Array, matrix: np.ndarray, kernel: Array, products: str) -> Array:
+    """Returns A^T [(G g G^T) (B^T d B)] A: equation 12 there."""
+    b, height, width, _ = h.shape
+    squares = _transform(_PIXELS, _with_border(_widen(h), 1), _pixels(6))
+    rows, columns = squares.shape[3:5]
+    squares = squares.reshape(36, -1, h.shape[-1])
+    c_in, c_out = kernel.shape[2:]
+    kernel = _widen(kernel).reshape(9, -1)
+    kernel = matrix.astype(kernel.dtype) @ kernel
+    out = jnp.einsum(products, squares, kernel.reshape(36, c_in, c_out))
+    out = _transform(_OUTPUT, out.reshape(6, 6, b, rows, columns, -1), _entries)
+    out = out.transpose(2, 3, 0, 4, 1, 5).reshape(b, 4 * rows, 4 * columns, -1)
+    return out[:, :height, :width].astype(h.dtype)
+
+
+@jax.jit
 def kernel_gradient(
     h: Float[Array, "b h w c_in"], d_out: Float[Array, "b h w c_out"]
 ) -> Float[Array, "3 3 c_in c_out"]:
-    """Returns G^T [(B^T d B) (A dy A^T)] G: equation 12 there, transposed."""
+    """Returns G^T [(B^T d B) (A dy A^T)] G: the transpose over the kernel."""
     dtype, c_in, c_out = h.dtype, h.shape[-1], d_out.shape[-1]
-    # The sums of the transform would cost most digits of 16 bits.
-    wide = jnp.promote_types(dtype, jnp.float32)
-    h, d_out = h.astype(wide), d_out.astype(wide)
-    # Rows and columns of zeros up to a multiple of 4 have no gradient.
-    more = [(0, -size % 4) for size in h.shape[1:3]]
-    d_out = jnp.pad(d_out, ((0, 0), *more, (0, 0)))
-    b, height, width, _ = d_out.shape
-    around = [(1, after + 1) for _, after in more]
-    squares = _squares(jnp.pad(h, ((0, 0), *around, (0, 0))))
-    squares = _transform(_PIXELS, squares, 2, 4).reshape(36, -1, c_in)
-    d_out = d_out.reshape(b, height // 4, 4, width // 4, 4, c_out)
-    d_out = _transform(_OUTPUT.T, d_out, 2, 4).reshape(36, -1, c_out)
-    products = jnp.einsum("ptc,ptd->pcd", squares, d_out)
-    products = products.reshape(6, 6, c_in, c_out)
-    return _transform(_KERNEL.T, products, 0, 1).astype(dtype)
+    squares = _transform(_PIXELS, _with_border(_widen(h), 1), _pixels(6))
+    d_out = _transform(_OUTPUT.T, _with_border(_widen(d_out), 0), _pixels(4))
+    squares, d_out = squares.reshape(36, -1, c_in), d_out.reshape(36, -1, c_out)
+    products = jnp.einsum("ptc,ptd->pcd", squares, d_out).reshape(36, -1)
+    d_kernel = _KERNEL.T.astype(products.dtype) @ products
+    return d_kernel.reshape(3, 3, c_in, c_out).astype(dtype)
 
 
-def _squares(h: Array) -> Float[Array, "b m 6 n 6 c"]:
-    """Returns the squares of 6 x 6 pixels, with stride 4, of 4 m + 2 by 4 n + 2."""
-    for axis in (1, 3):
-        count = h.shape[axis] // 4
-        shape = (*h.shape[:axis], count, 4, *h.shape[axis + 1 :])
-        end, zeros = 4 * count, [(0, 0)] * h.ndim
-        zeros[axis] = (0, 2)
-        first = jax.lax.slice_in_dim(h, 0, end, axis=axis).reshape(shape)
-        after = jax.lax.slice_in_dim(h, 4, end + 2, axis=axis)
-        after = jnp.pad(after, zeros).reshape(shape)
-        after = jax.lax.slice_in_dim(after, 0, 2, axis=axis + 1)
-        h = jnp.concatenate([first, after], axis + 1)
-    return h
+def _widen(array: Array) -> Array:
+    # The sums of a transform would cost most digits of 16 bits.
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def _transform(matrix: np.ndarray, array: Array, rows: int, columns: int) -> Array:
-    """Returns matrix @ array @ matrix.T over two axes, moved to the front."""
-    array = _combine(matrix, array, columns)
+def _with_border(h: Array, border: int) -> Array:
+    """Adds zeros around, and more below and to the right up to a multiple of 4."""
+    sides = [(border, -size % 4 + border) for size in h.shape[1:3]]
+    return jnp.pad(h, ((0, 0), *sides, (0, 0)))
+
+
+def _transform(
+    matrix: np.ndarray, array: Array, split: Callable[[Array], list[Array]]
+) -> Array:
+    """Returns matrix @ array @ matrix.T, with the new rows and columns in front.
+
+    Args:
+      matrix: the matrix.
+      array: has rows in axis 0 and columns in axis 1, or is a picture.
+      split: returns the columns; applied to the result, the rows.
+    """
+    array = _combine(matrix, split(array))
     # Fused with the next pass, each entry would be computed six times, in a program
     # that takes seconds to compile.
-    array = jax.lax.optimization_barrier(array)
-    return _combine(matrix, array, rows + 1)
+    return _combine(matrix, split(jax.lax.optimization_barrier(array)))
 
 
-def _combine(matrix: np.ndarray, array: Array, axis: int) -> Array:
-    """Returns matrix @ array over one axis, moved to the front.
+def _entries(array: Array) -> list[Array]:
+    return [array[:, i] for i in range(array.shape[1])]
+
+
+def _pixels(width: int) -> Callable[[Array], list[Array]]:
+    """Returns the split into the pixels of squares of that width, with stride 4."""
+
+    def split(h: Array) -> list[Array]:
+        end = h.shape[2] - width + 1
+        return [jax.lax.slice_in_dim(h, i, end + i, 4, 2) for i in range(width)]
+
+    return split
+
+
+def _combine(matrix: np.ndarray, parts: list[Array]) -> Array:
+    """Returns the matrix times the parts, stacked.
 
     Sums the entries one by one: a matrix product with 6 x 6 entries would move the
     array twice, and most entries are 0 or 1.
     """
-    parts = [
-        jax.lax.index_in_dim(array, i, axis, keepdims=False)
-        for i in range(matrix.shape[1])
-    ]
     rows = [[(x, p) for x, p in zip(row, parts, strict=True) if x] for row in matrix]
     return jnp.stack(
         [functools.reduce(jnp.add, [float(x) * p for x, p in row]) for row in rows]
