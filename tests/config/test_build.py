@@ -70,18 +70,19 @@ def _updates(config: ml_collections.ConfigDict) -> np.ndarray:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("learning_rate", 3e-3),
-        ("warmup_steps", 5),
-        ("decay_steps", 3),
-        ("b1", 0.5),
-        ("b2", 0.5),
-        ("clip_norm", 0.1),
+        ("optim__learning_rate", 3e-3),
+        ("optim__warmup_steps", 5),
+        ("optim__decay_steps", 3),
+        ("train__num_steps", 9),
+        ("optim__b1", 0.5),
+        ("optim__b2", 0.5),
+        ("optim__clip_norm", 0.1),
     ],
 )
 def test_every_key_of_the_optimizer_changes_its_steps(key: str, value: Any) -> None:
-    base = {"train__num_steps": 4, "optim__clip_norm": 0.0}
+    base = {"train__num_steps": 4, "optim__clip_norm": 0.0, "optim__decay_steps": 2}
     before = _updates(_config(**base))
-    after = _updates(_config(**{**base, f"optim__{key}": value}))
+    after = _updates(_config(**{**base, key: value}))
     assert not np.allclose(before - 1, after - 1, rtol=1e-2, atol=0)
 
 
@@ -92,6 +93,7 @@ def test_every_key_of_the_optimizer_changes_its_steps(key: str, value: Any) -> N
         ({"sampler": "unipc_2"}, "dpmpp_2m"),
         ({"sampler": "unipc_3"}, "unipc_2"),
         ({"spacing": 2.0}, "ddim"),
+        ({"spacing": 0.0}, "ddim"),  # That of the sampler, which is not even.
         ({"schedule": "paper"}, "ddim"),
         ({"num_steps": 7}, "ddim"),
         ({"beta_min": 2e-4}, "ddim"),
