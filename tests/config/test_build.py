@@ -144,8 +144,8 @@ def test_the_seed_and_the_sample_change_what_is_restored(
         restore = build.make_restore(config, build.make_mesh(config))
         return restore(jnp.zeros(()), batch, index).tobytes()
 
-    results = {restored(seed, index) for seed in (0, 5) for index in (0, 1)}
-    assert len(results) == 4 and restored(5, 1) in results
+    results = {restored(seed, index) for seed in (0, 1) for index in (0, 1)}
+    assert len(results) == 4 and restored(1, 1) in results
 
 
 def _lattice(pictures: jax.Array) -> float:
