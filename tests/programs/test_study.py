@@ -234,6 +234,18 @@ def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> Non
     assert covered["wilson"] < 0.85 * trials  # What would not do.
 
 
+@pytest.mark.parametrize("is_fooled", [False, True])
+def test_resampled_rates_are_of_the_answers_there_are(is_fooled: bool) -> None:
+    # Persons see different numbers of pictures, and all answer alike.
+    answers = [
+        score.Answer("s", str(i), j, str(j), "m", 3.0, is_fooled)
+        for i in range(6)
+        for j in range(i + 1)
+    ]
+    # No resample differs, so what is left is Wilson's interval.
+    assert score.interval(answers) == score.wilson(21 * is_fooled, 21)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
