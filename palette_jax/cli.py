@@ -95,6 +95,7 @@ _ARGUMENT_ERRORS = (
     ),
     (r"argument (.+?): invalid int value: ", r"expected a whole number for \1, got "),
     (r"argument (.+?): invalid float value: ", r"expected a number for \1, got "),
+    (r"argument (.+?): expected (.+? from .+?), got ", r"expected \2 for \1, got "),
     (r"argument (.+?): expected one argument", r"expected a value for \1, got none"),
     (r"the following arguments are required: (.+)", r"expected \1, got none"),
     (r"unrecognized arguments: (.+)", r"expected known flags, got \1"),

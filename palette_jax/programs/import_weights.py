@@ -5,10 +5,12 @@ import argparse
 from etils import epath
 
 from palette_jax.config import build, imported
+from palette_jax.config.limits import MAX_WIDTH
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.saved_outputs import FORM, compare
+from palette_jax.programs import flag_types
 from palette_jax.tasks import TASKS
 
 REPORT = "import_report.txt"
@@ -38,15 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     unsaid.add_argument(
         "--image-size",
-        type=int,
+        type=flag_types.whole(1, MAX_WIDTH),
         metavar="N",
         help="in pixels; for an export of palette_jax, a new size",
     )
     unsaid.add_argument(
-        "--head-features", type=int, metavar="N", help="channels of an attention head"
+        "--head-features",
+        type=flag_types.whole(1, MAX_WIDTH),
+        metavar="N",
+        help="channels of an attention head",
     )
     unsaid.add_argument(
-        "--num-heads", type=int, metavar="N", help="if it is the same at every level"
+        "--num-heads",
+        type=flag_types.whole(1, MAX_WIDTH),
+        metavar="N",
+        help="if it is the same at every level",
     )
     unsaid.add_argument(
         "--new-attention-order",

@@ -297,7 +297,7 @@ def test_a_measurement_of_another_program_is_made_again(
     ("flag", "said"),
     [
         ("--given=nowhere", "a folder of pictures, got nowhere"),
-        ("--size=100000", "expected --size of 1 to 4096 pixels"),
+        ("--size=100000", "expected a whole number from 1 to 4,096 for --size"),
         ("--save-statistics=new.npz", "Inception's weights"),
     ],
 )
