@@ -42,7 +42,7 @@ COMMANDS = {
 }
 
 
-# Errors of a full or read-only disk.
+# Errors of a full or read-only disk, and of paths that no disk takes.
 _DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -50,6 +50,8 @@ _DISK = (
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
 )
 
 

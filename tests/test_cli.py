@@ -161,6 +161,13 @@ def test_wrong_arguments_are_told_in_the_form_of_all_errors(
     assert said in error and " --help`" in error and error.count("\n") == 1
 
 
+def test_a_name_that_no_disk_takes_is_told(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["restore", "n" * 300, "--task=jpeg"]) == 1
+    error = capsys.readouterr().err
+    assert "File name too long" in error and error.count("\n") == 1
+
+
 def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:
     assert cli.run(["doctor", "--config.seed=1"]) == 1
     assert "config.seed" in capsys.readouterr().err

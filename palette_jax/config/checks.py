@@ -96,7 +96,8 @@ def _check_sources(config: ml_collections.ConfigDict) -> None:
     if (config.task == "paired") != (config.data.source == "paired"):
         raise ConfigError(
             "expected both task and data.source to be paired, or neither, got"
-            f" task={config.task} and data.source={config.data.source}"
+            f" task={config.task} and data.source={config.data.source}; write"
+            " --config=paired, or another --config and no data.source=paired"
         )
     if config.task == "multitask":
         unknown = set(config.mix) - set(TASKS)

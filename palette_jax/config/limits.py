@@ -54,7 +54,7 @@ RANGES = {
         "train.checkpoint_minutes",
         *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
     ),
-    (0, MAX_STEPS): ("distill.steps",),
+    (0, 1000): ("distill.steps",),  # More are no student.
     (1, MAX_STEPS): (
         *("diffusion.num_steps", "distill.teacher_steps", "sample.num_steps"),
     ),

@@ -9,7 +9,6 @@ from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.programs import flag_types
 from palette_jax.programs import run as runs
-from palette_jax.restoration.settings import MAX_STEPS
 from palette_jax.training import logs
 
 
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=flag_types.whole(1, MAX_STEPS),
+        type=flag_types.whole(1, 1000),
         default=4,
         metavar="N",
         help="that the student takes for a picture (default %(default)s)",

@@ -4,6 +4,7 @@ import argparse
 
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.config import build, imported
 from palette_jax.config.limits import MAX_WIDTH
 from palette_jax.config.values import from_dict
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         choices=TASKS,
-        help="what the network was trained for (default: inpaint)",
+        help="what the network was trained for (default: inpaint, or the export's own)",
     )
     parser.add_argument(
         "--verify",
@@ -93,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         lines += compare(weights, args.verify, noisy_first=args.noisy_first)
     imported.save(weights, config, out)
-    (out / REPORT).write_text("\n".join(lines) + "\n")
+    atomic.write_text(out / REPORT, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"this report is saved in {out / REPORT}")
     print(f"restore:  palette-jax restore PHOTO --checkpoint={out}")
     if config.task != "paired":
-        (out / "config.py").write_text(imported.config_file(weights, config))
+        atomic.write_text(out / "config.py", imported.config_file(weights, config))
         print(f"train on: python main.py --config={out}/config.py --workdir={out}")
     return 0

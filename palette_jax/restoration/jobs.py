@@ -229,7 +229,7 @@ def _results(folder: pathlib.Path, names: Sequence[str]) -> list[str]:
     inputs = {}
     for name in names:
         about = files.read_about(folder / name, is_decoded=False) or {}
-        if "input_crc32" in about:
+        if isinstance(about.get("input_crc32"), int):
             inputs[name] = about["input_crc32"]
     there = set()
     for name in names if inputs else ():
