@@ -51,6 +51,19 @@ def _make(monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, *args: object)
     return command(monkeypatch, "study", "make", originals, *methods, *args)
 
 
+@pytest.mark.parametrize("where", ["originals", "deep/../originals", "copy"])
+def test_originals_as_a_method_are_refused(
+    monkeypatch, tmp_path, capsys, folders, where: str
+) -> None:
+    (folders / "deep").mkdir(exist_ok=True)
+    shutil.copytree(folders / "originals", folders / "copy", dirs_exist_ok=True)
+    out = tmp_path / "study.html"
+    method = f"--method=mine={folders / where}"
+    assert _make(monkeypatch, folders, method, f"--out={out}") == 1
+    assert "of the method's results" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def _take(
     browser: Any, path: pathlib.Path, subject: str, answer: str
 ) -> list[dict[str, str]]:
