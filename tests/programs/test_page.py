@@ -271,11 +271,15 @@ def test_the_queue_runs_one_after_the_other_and_is_limited(place: Place) -> None
     with pytest.raises(UserError, match="a full queue"):
         queue.join()
     assert queue.wait(first, 0.0) == 0 and queue.wait(second, 0.0) == 1
-    third_is_in = threading.Thread(target=lambda: queue.wait(second, 60.0))
-    third_is_in.start()
+    first_is_in = threading.Thread(target=lambda: queue.wait(first, 60.0))
+    first_is_in.start()
+    first_is_in.join(30)
+    assert not first_is_in.is_alive()  # At once, though another one is behind.
+    second_is_in = threading.Thread(target=lambda: queue.wait(second, 60.0))
+    second_is_in.start()
     queue.leave(first)
-    third_is_in.join(60)
-    assert not third_is_in.is_alive() and queue.wait(second, 0.0) == 0
+    second_is_in.join(30)
+    assert not second_is_in.is_alive() and queue.wait(second, 0.0) == 0
 
 
 @pytest.mark.parametrize(
