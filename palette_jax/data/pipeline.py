@@ -27,10 +27,6 @@ _ATTEMPTS = 16
 _READS = 2
 
 
-class BrokenDataError(UserError):
-    """Too many broken pictures."""
-
-
 class Batches(Iterator[Batch]):
     """Batches of numpy arrays, and a count of the pictures that were skipped.
 
@@ -228,7 +224,7 @@ class _Account:
     def fail(self, what: str) -> NoReturn:
         """Raises an error that names the broken pictures."""
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
-        raise BrokenDataError(
+        raise UserError(
             f"expected at most {self._limit} broken ones of {self._total} pictures, got"
             f" {what}; repair or remove them, or allow a larger share:\n"
             + "\n".join(lines[:20])

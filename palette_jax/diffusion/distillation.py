@@ -34,18 +34,14 @@ def distillation_loss(
     gradient flows through one of the two calls of the student. `schedule` has the steps
     of the teacher, a multiple of `num_segments`, the steps of the student.
     """
-    key_t, key_hole, key_noise = jax.vmap(
-        lambda key: jax.random.split(key, 3), out_axes=1
-    )(keys)
-    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(key_t)
-    row = _Tables(*(column[t] for column in _tables(schedule, num_segments)))
+    tables = _tables(schedule, num_segments)
 
-    y = process.to_float(batch["y"])
-    x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
-    mask = process.generation_mask(batch["hole"])
-    noise = process.normal_like(key_noise, y)
-    y_t = process.add_noise(y, noise, row.gamma, row.var, mask)
+    def draw_levels(keys: Array) -> objective.NoiseLevel:
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(keys)
+        return objective.NoiseLevel(t, tables.gamma[t], tables.var[t])
 
+    level, _, x, y, y_t, mask = objective.draw(keys, batch, draw_levels)
+    row = _Tables(*(column[level.t] for column in tables))
     by_teacher = teacher(x, y_t, row.gamma)
     y_s = (
         process.per_image(row.keep) * y_t + process.per_image(row.add) * by_teacher
@@ -59,7 +55,7 @@ def distillation_loss(
     weight = process.per_image(jax.lax.rsqrt(row.var))
     estimate = weight * student(x, y_t, row.gamma)
     losses = objective.masked_error(weight * target, estimate, mask, norm)
-    return losses, objective.NoiseLevel(t, row.gamma, row.var)
+    return losses, level
 
 
 class _Tables(NamedTuple):

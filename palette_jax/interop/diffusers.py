@@ -122,7 +122,6 @@ def convert(
 def _rules(
     state: Mapping[str, np.ndarray], network: Network, *, noisy_first: bool
 ) -> Iterator[Rule]:
-    """Yields a rule for each of our arrays."""
     fields = network.fields
     for rule in mapping.dense("level/dense_0", "time_embedding.linear_1"):
         if rule.ours.endswith("kernel") and not network.cosines_first:

@@ -109,11 +109,7 @@ def _schedules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, object]]:
 
 
 def _trained_on(gammas: np.ndarray) -> dict[str, object]:
-    """Returns the schedule from the buffer of gammas, or the published schedule.
-
-    Raises:
-      WeightsError: if the schedule is not linear.
-    """
+    """Returns the schedule from the buffer of gammas, or the published schedule."""
     if not len(gammas):
         return {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01}
     count = len(gammas)

@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     sessions.forbid_programs()
     everyone = sessions.Sessions(limits.keep_seconds)
-    with guard.Folder() as folder, contextlib.closing(everyone):
-        os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
+    with guard.temporary_folder() as folder, contextlib.closing(everyone):
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         blocks = page.make_page(restorer, limits, everyone)
         try:
             _, url, _ = blocks.launch(

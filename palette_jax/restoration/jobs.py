@@ -21,9 +21,7 @@ class Job(NamedTuple):
 
     Attributes:
       out: path of its result, without extension.
-      mask: the file of its mask, or None.
       invert: whether black is painted.
-      hints: the file of its colour hints, or None.
     """
 
     path: pathlib.Path

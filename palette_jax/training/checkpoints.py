@@ -29,10 +29,7 @@ _NO_MANIFEST = "there is no manifest.json to check its files by"
 def restore(directory: epath.PathLike, abstract_state: TrainState) -> TrainState | None:
     """Restores the newest checkpoint that is sound, None if there is none at all.
 
-    Args:
-      directory: of the checkpoints of a run.
-      abstract_state: shapes, types and shardings to restore to, which need not be those
-        that it was saved from.
+    The shardings of `abstract_state` need not be those that it was saved from.
 
     Raises:
       CheckpointError: if it is of another network, or none of them is sound.
@@ -231,12 +228,7 @@ def _check_leaves(path: epath.Path, abstract: Any) -> None:
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    flat = jax.tree.leaves_with_path(tree)
-    return [("/".join(_name(key) for key in path), leaf) for path, leaf in flat]
-
-
-def _name(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]

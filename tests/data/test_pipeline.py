@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from palette_jax.data import pipeline, sources, tasks
+from palette_jax.errors import UserError
 
 OPTIONS = {"image_size": 32, "batch_size": 4, "seed": 1}
 TASK = functools.partial(
@@ -232,7 +233,7 @@ def test_a_read_that_fails_once_changes_nothing_and_breaks_no_picture(source):
 
 def test_too_many_broken_pictures_stop_training(broken):
     batches = pipeline.train_batches([(broken, 1.0)], TASK, **OPTIONS)
-    with pytest.raises(pipeline.BrokenDataError, match=r"at most 1 .* of 26 .*got 2"):
+    with pytest.raises(UserError, match=r"at most 1 .* of 26 .*got 2"):
         list(islice(batches, 20))
 
 
@@ -240,9 +241,9 @@ def test_a_source_without_a_good_picture_stops_at_once(tmp_path):
     for i in range(300):
         (tmp_path / f"{i}.png").write_bytes(b"")
     source = sources.folder(str(tmp_path))
-    with pytest.raises(pipeline.BrokenDataError, match=r"cannot be decoded|cannot be"):
+    with pytest.raises(UserError, match=r"cannot be decoded|cannot be"):
         train(source, 1, max_broken_share=0.9)
-    with pytest.raises(pipeline.BrokenDataError):
+    with pytest.raises(UserError):
         list(pipeline.eval_batches(source, TASK, **OPTIONS))
 
 
@@ -288,5 +289,5 @@ def test_evaluation_leaves_broken_pictures_out(broken, source):
     whole = by_name(pipeline.eval_batches(source, TASK, **OPTIONS))
     assert by_name(batches) == whole
     assert len(batches.broken) == 3
-    with pytest.raises(pipeline.BrokenDataError):
+    with pytest.raises(UserError):
         list(pipeline.eval_batches(broken, TASK, **OPTIONS))
