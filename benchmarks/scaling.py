@@ -26,7 +26,7 @@ ANY_CHIP = Chip("CPU", 1.0, 1.0, 1.0)  # Its rates are not used.
 def compile_for(num_devices: int, fsdp: int) -> steps.Compiled:
     """Compiles the training step of a small network for some devices."""
     config = uncrop.get_config("tiny")
-    config.data.image_size = 16
+    config.data.image_size = 4  # Too small for Winograd, which only CPUs use.
     config.model.base_features = 128
     config.model.feature_multipliers = (1,)
     config.model.attention = "none"
@@ -53,7 +53,7 @@ def print_row(num_devices: int, fsdp: int) -> None:
 
 def main() -> None:
     """Prints a row for each number of devices, whole copies first, then fsdp."""
-    print(f"MB of each device; {IMAGES_PER_DEVICE} images of 16 x 16 on each")
+    print(f"MB of each device; {IMAGES_PER_DEVICE} images of 4 x 4 on each")
     print(f"{'devices':>7}{'fsdp':>6}{'state and batch':>16}{'peak':>15}{'sent':>14}")
     for num_devices in (1, 2, 4, 8):
         print_row(num_devices, 1)
