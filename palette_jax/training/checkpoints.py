@@ -17,6 +17,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from palette_jax import parallel
 from palette_jax.training import manifest
 from palette_jax.training.checkpoint_writer import CheckpointError, handler
 from palette_jax.training.manifest import committed_steps
@@ -151,7 +152,7 @@ def _restore_newest(directory: epath.PathLike, abstract: Any) -> tuple[Any, int]
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)
         wrong = manifest.problem(path) if has_manifest and _is_host_0() else None
-        if next(_on_all_hosts(iter([int(wrong is not None)]))):
+        if parallel.from_host_0(float(wrong is not None)):
             if wrong:
                 logging.warning("%s: %s; going back to the one before", path, wrong)
             continue
