@@ -22,11 +22,7 @@ from palette_jax.config import checks
 from palette_jax.config.values import ConfigError
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.models.unet import UNet
-from palette_jax.restoration.batch import (
-    image_keys,
-    predictor,
-    restore_batch,
-)
+from palette_jax.restoration.batch import image_keys, predictor, restore_batch
 from palette_jax.restoration.settings import FEWEST_DDPM_STEPS
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictFn
@@ -195,9 +191,7 @@ def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
     return make_network(config).init(key, image, image, jnp.ones((1,)))["params"]
 
 
-def make_optimizer(
-    config: ml_collections.ConfigDict,
-) -> optax.GradientTransformation:
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Builds Adam, or Muon."""
     optim = config.optim
     return _adam(
@@ -213,9 +207,7 @@ def make_optimizer(
 
 
 def make_mesh(
-    config: ml_collections.ConfigDict,
-    *,
-    devices: Sequence[jax.Device] | None = None,
+    config: ml_collections.ConfigDict, *, devices: Sequence[jax.Device] | None = None
 ) -> jax.sharding.Mesh:
     """Arranges all devices, or those given, as `parallel` says."""
     layout = config.parallel

@@ -50,10 +50,7 @@ def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def pair(
-    results: pathlib.Path,
-    reference: pathlib.Path,
-    *,
-    names: ImageList | None = None,
+    results: pathlib.Path, reference: pathlib.Path, *, names: ImageList | None = None
 ) -> dict[str, Pair]:
     """Returns the pairs of equal paths, except for the extension, by path.
 

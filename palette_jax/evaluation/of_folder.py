@@ -72,10 +72,7 @@ def evaluate(
         deepest = max(reference_statistics, key=int)
         frechet.save_public(save_statistics, reference_statistics[deepest])
     title = results.resolve().name  # Reports are shared, so they contain no paths.
-    rows = {
-        summary.ORIGINALS: measured["originals"],
-        title: measured["results"],
-    }
+    rows = {summary.ORIGINALS: measured["originals"], title: measured["results"]}
     table = {
         "results": title,
         **evaluator.task_results(

@@ -54,9 +54,7 @@ _NETWORKS = {
         ("LPIPS", "LPIPS between samples"), ("alexnet", "lpips"), lpips.load
     ),
     "lpips_vgg": _Network(
-        ("LPIPS-VGG",),
-        ("vgg16", "lpips_vgg"),
-        functools.partial(lpips.load, vgg=True),
+        ("LPIPS-VGG",), ("vgg16", "lpips_vgg"), functools.partial(lpips.load, vgg=True)
     ),
 }
 _NO_CLASSES = (

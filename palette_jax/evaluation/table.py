@@ -6,13 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from palette_jax.evaluation.metrics import (
-    bootstrap,
-    frechet,
-    inception,
-    kernel,
-    scores,
-)
+from palette_jax.evaluation.metrics import bootstrap, frechet, inception, kernel, scores
 from palette_jax.evaluation.suite import PIXELS
 
 Values = dict[str, float]

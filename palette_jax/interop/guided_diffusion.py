@@ -29,10 +29,7 @@ def is_layout(state: Mapping[str, np.ndarray]) -> bool:
 
 
 def convert(
-    state: Mapping[str, np.ndarray],
-    *,
-    new_attention_order: bool = False,
-    **given: int,
+    state: Mapping[str, np.ndarray], *, new_attention_order: bool = False, **given: int
 ) -> Imported:
     """Converts a state dict.
 
@@ -199,10 +196,7 @@ _res_block = functools.partial(
 
 
 def _attention(
-    ours: str,
-    theirs: str,
-    fields: Mapping[str, Any],
-    new_attention_order: bool,
+    ours: str, theirs: str, fields: Mapping[str, Any], new_attention_order: bool
 ) -> Iterator[Rule]:
     def by_head(array: np.ndarray) -> np.ndarray:
         """Turns (q, k, v) x heads to heads x (q, k, v) in the first axis."""

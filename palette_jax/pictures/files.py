@@ -122,9 +122,7 @@ def as_photo(source: Any) -> Photo:
             return source
         fresh = as_photo(pixels)
         return dataclasses.replace(
-            source,
-            pixels=fresh.pixels,
-            warnings=(*source.warnings, *fresh.warnings),
+            source, pixels=fresh.pixels, warnings=(*source.warnings, *fresh.warnings)
         )
     if isinstance(source, str | os.PathLike | bytes | io.BufferedIOBase):
         return read(source)

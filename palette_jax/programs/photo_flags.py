@@ -4,12 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from palette_jax.restoration.settings import (
-    LARGE,
-    QUALITY_PRESETS,
-    SAMPLERS,
-    Settings,
-)
+from palette_jax.restoration.settings import LARGE, QUALITY_PRESETS, SAMPLERS, Settings
 from palette_jax.tasks import Sides
 
 

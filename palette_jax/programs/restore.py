@@ -112,11 +112,7 @@ def run(args: argparse.Namespace) -> int:
     mask = args.mask
     invert = args.invert or (is_same_task and like.get("invert", False))
     jobs, skipped = find_jobs(
-        args.photos,
-        pathlib.Path(args.out),
-        mask=mask,
-        invert=invert,
-        hints=args.hints,
+        args.photos, pathlib.Path(args.out), mask=mask, invert=invert, hints=args.hints
     )
     check_out(pathlib.Path(args.out))
     if args.check_mask:

@@ -166,9 +166,7 @@ def mask_preview(job: Job) -> pathlib.Path:
     return _append(job.out, "_mask.png")
 
 
-def _masks(
-    mask: str | None,
-) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
+def _masks(mask: str | None) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
     """Returns a function from the relative path of a picture to its mask."""
     if mask is None:
         return lambda place: None

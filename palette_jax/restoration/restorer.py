@@ -220,10 +220,7 @@ class Restorer:
             )
 
     def _sample(
-        self,
-        works: Sequence[Work],
-        settings: Settings,
-        on_progress: OnProgress | None,
+        self, works: Sequence[Work], settings: Settings, on_progress: OnProgress | None
     ) -> list[UInt8[np.ndarray, "h w 3"]]:
         sampler = self._make_sampler(settings.steps)
         total = len(works) * sampler.num_steps
@@ -238,10 +235,7 @@ class Restorer:
         return [pictures[work.index] for work in works]
 
     def _run(
-        self,
-        batch: Sequence[Work],
-        sampler: Sampler,
-        watch: Watch,
+        self, batch: Sequence[Work], sampler: Sampler, watch: Watch
     ) -> UInt8[Array, "b h w 3"]:
         shape = batch[0].canvas.x.shape
         plan = tiles.plan(

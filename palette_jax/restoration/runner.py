@@ -18,9 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import (
-    Progress as Bar,
-)
+from rich.progress import Progress as Bar
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError

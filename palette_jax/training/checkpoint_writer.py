@@ -84,9 +84,7 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
             self._saving = step
             # A damaged checkpoint of the same step may exist.
             self._writer.save(
-                self.directory / str(step),
-                args=ocp.args.Composite(**items),
-                force=True,
+                self.directory / str(step), args=ocp.args.Composite(**items), force=True
             )
 
     def wait(self) -> None:

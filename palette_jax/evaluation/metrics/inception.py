@@ -46,12 +46,7 @@ def find(*, folder: epath.PathLike | None = None) -> epath.Path:
             raise error from None
 
 
-def load(
-    path: epath.PathLike,
-    *,
-    clean: bool = False,
-    **options: Any,
-) -> Extractor:
+def load(path: epath.PathLike, *, clean: bool = False, **options: Any) -> Extractor:
     """Returns the network, from pictures of one size to features by name.
 
     Its `outputs` are "64", "192", "768", "2048" (means over the positions) and

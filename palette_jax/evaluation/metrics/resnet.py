@@ -25,12 +25,7 @@ _EPS = 1e-5
 _SHORT_SIDE, _CROP = 256, 224
 
 
-def load(
-    path: epath.PathLike,
-    *,
-    whole: bool = False,
-    **options: Any,
-) -> Extractor:
+def load(path: epath.PathLike, *, whole: bool = False, **options: Any) -> Extractor:
     """Returns the network; its output is "logits", 1000 scores for each picture.
 
     The key names are torchvision's. The input is the centre of the picture, as in
