@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 
-# Errors of a full or read-only disk.
+# Errors of a full or read-only disk, and of paths that no disk takes.
 _DISK = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -47,6 +47,8 @@ _DISK = (
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
 )
 
 
@@ -92,6 +94,7 @@ _ARGUMENT_ERRORS = (
     ),
     (r"argument (.+?): invalid int value: ", r"expected a whole number for \1, got "),
     (r"argument (.+?): invalid float value: ", r"expected a number for \1, got "),
+    (r"argument (.+?): expected (.+? from .+?), got ", r"expected \2 for \1, got "),
     (r"argument (.+?): expected one argument", r"expected a value for \1, got none"),
     (r"the following arguments are required: (.+)", r"expected \1, got none"),
     (r"unrecognized arguments: (.+)", r"expected known flags, got \1"),

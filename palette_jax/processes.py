@@ -52,11 +52,17 @@ def join(
             f" got coordinator={coordinator}, num_processes={num_processes} and"
             f" process_id={process_id}; set all three, or none where JAX finds them"
         )
-    if coordinator is not None:
-        if ":" not in coordinator:
+    if coordinator is not None and num_processes is not None and process_id is not None:
+        port = re.fullmatch(r".+:([0-9]{1,5})", coordinator)
+        if not port or not 1 <= int(port[1]) <= 65535:
             raise UserError(
                 f"expected --coordinator=HOST:PORT, got {coordinator!r}; add a free"
-                " port of that host"
+                " port of that host, from 1 to 65535"
+            )
+        if process_id >= num_processes:
+            raise UserError(
+                f"expected --process_id below --num_processes={num_processes}, got"
+                f" {process_id}; the first process has 0"
             )
         logging.info("waiting for %d hosts at %s", num_processes, coordinator)
     elif count := _announced():

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from PIL import Image
@@ -98,7 +99,8 @@ def test_no_command_shows_what_there_is(capsys) -> None:
     assert all(name in shown for name in cli.COMMANDS)
 
 
-def test_every_flag_has_a_help_text() -> None:
+def _flags() -> Iterator[tuple[str, argparse.Action]]:
+    """Yields each flag and argument of each command, with the command's name."""
     modules = {module for module, _ in cli.COMMANDS.values()}
     parsers = []
     for module in sorted(modules):
@@ -110,8 +112,28 @@ def test_every_flag_has_a_help_text() -> None:
             if isinstance(action, argparse._SubParsersAction):
                 parsers += action.choices.values()
             else:
-                assert action.help, (parser.prog, action.dest)
+                yield parser.prog, action
         assert parser.format_help()  # A % that is not doubled is an error.
+
+
+def test_every_flag_has_a_help_text() -> None:
+    assert all(action.help for _, action in _flags())
+
+
+@pytest.mark.parametrize(
+    "text", ["-1e30", "-1", "nan", "inf", "1e30", "1e400", str(2**63), "9" * 5000]
+)
+def test_every_numeric_flag_has_limits(text: str) -> None:
+    count = 0
+    for command, action in _flags():
+        if action.type is None or action.dest == "extend_share":  # Settings has those.
+            continue
+        assert callable(action.type)
+        count += 1
+        with pytest.raises(argparse.ArgumentTypeError, match="expected"):
+            action.type(text)
+            pytest.fail(f"{command} {action.dest}")
+    assert count > 10
 
 
 @pytest.mark.parametrize(
@@ -121,12 +143,13 @@ def test_every_flag_has_a_help_text() -> None:
         ("data", "expected COMMAND, got none"),
         ("study mak", "expected COMMAND out of "),
         ("restore", "expected PHOTO|FOLDER, got none"),
-        ("restore a.png --seed=1e3", "expected a whole number for --seed, got '1e3'"),
+        ("restore a.png --seed=1e3", "expected a whole number from 0 to 4,294,967,295"),
+        ("train --join-timeout=99999999999", "from 1 to 604,800 for --join-timeout"),
         ("restore a.png --task=colorise", "did you mean 'colorize'?"),
         ("restore a.png --seed", "expected a value for --seed, got none"),
         ("restore a.png --nope=1", "expected known flags, got --nope=1"),
         ("restore a.png --extend=left=1,left=2", "expected each side once"),
-        ("demo --max-seconds=1h", "expected a number for --max-seconds, got '1h'"),
+        ("demo --max-seconds=1h", "to 1,000,000 for --max-seconds, got '1h'"),
         ("train --profile=²:٣", "expected two steps such as 100:110"),
     ],
 )
@@ -136,6 +159,13 @@ def test_wrong_arguments_are_told_in_the_form_of_all_errors(
     assert cli.run(argv.split()) == 1
     error = capsys.readouterr().err
     assert said in error and " --help`" in error and error.count("\n") == 1
+
+
+def test_a_name_that_no_disk_takes_is_told(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["restore", "n" * 300, "--task=jpeg"]) == 1
+    error = capsys.readouterr().err
+    assert "File name too long" in error and error.count("\n") == 1
 
 
 def test_a_config_key_of_a_program_without_a_config_is_refused(capsys) -> None:

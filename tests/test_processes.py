@@ -71,6 +71,14 @@ def test_a_process_of_its_own_waits_for_no_one(
             {"coordinator": "host", "num_processes": 2, "process_id": 0},
             "expected --coordinator=HOST:PORT, got 'host'",
         ),
+        (
+            {"coordinator": "host:99999", "num_processes": 2, "process_id": 0},
+            "from 1 to 65535",
+        ),
+        (
+            {"coordinator": "host:1", "num_processes": 2, "process_id": 2},
+            "expected --process_id below --num_processes=2, got 2",
+        ),
     ],
 )
 def test_flags_that_do_not_say_where_the_others_are_are_refused(

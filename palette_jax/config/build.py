@@ -53,8 +53,8 @@ def check(
     if schedule_end(config) > 1e-4:
         raise ConfigError(
             "expected a training schedule that ends in noise, a last gamma below 1e-4,"
-            f" got {schedule_end(config):.2g}; take e.g. --config.diffusion.beta_max="
-            f"{_enough(config.diffusion.num_steps)} or more diffusion.num_steps"
+            f" got {schedule_end(config):.2g}; take e.g."
+            f" --config.diffusion.{_enough(config.diffusion.num_steps)}"
         )
     sampler = make_sampler(config)
     if sampler.gamma[0] > 1e-4:
@@ -106,9 +106,11 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
-def _enough(num_steps: int) -> float:
-    """Returns a beta_max whose last gamma, after `num_steps`, is below 1e-4."""
-    return min(round(25 / num_steps, 4), 0.999)
+def _enough(num_steps: int) -> str:
+    """Returns a key whose value brings the last gamma below 1e-4."""
+    if num_steps < 30:  # No beta does.
+        return "num_steps=2000"
+    return f"beta_max={min(round(25 / num_steps, 4), 0.999)}"
 
 
 def schedule_end(config: ml_collections.ConfigDict) -> float:

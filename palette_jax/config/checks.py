@@ -2,73 +2,15 @@
 
 import math
 import re
-import typing
 from typing import Any
 
 import ml_collections
 
+from palette_jax.config.limits import MAX_WIDTH, NAMES, RANGES
 from palette_jax.config.values import ConfigError, flatten, nearest
-from palette_jax.pictures.protocols import PROTOCOLS
-from palette_jax.restoration.settings import MAX_STEPS, SAMPLERS
 from palette_jax.tasks import TASKS
-from palette_jax.tasks.task import Gray
-
-# The allowed values of keys.
-NAMES = {
-    "task": (*TASKS, "multitask"),
-    "data.gray": typing.get_args(Gray),
-    "data.source": ("tfds", "folder", "paired", "sample_photos"),
-    "model.attention": ("global", "local", "dilated", "more_blocks", "none"),
-    "model.conditioning": ("scale_shift", "shift"),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.level_position": ("log_snr", "step", "gamma"),
-    "model.resize": ("block", "conv", "conv_pad_end"),
-    "diffusion.loss_norm": ("l1", "l2"),
-    "diffusion.objective": ("denoise", "velocity", "regress"),
-    "parallel.compile": ("jit", "pmap"),
-    "sample.sampler": SAMPLERS,
-    "diffusion.schedule": ("linear", "log_normal"),
-    "sample.schedule": ("paper", "trimmed"),
-    "sample.variance": ("large", "small"),
-    "eval.inpaint_mask": (
-        *("center", "mixed", "free_form", "rectangles"),
-        *(f"free_form_{share}" for share in ("10_20", "20_30", "30_40")),
-    ),
-    "eval.protocol": tuple(PROTOCOLS),
-    "eval.uncrop_side": ("left", "right", "top", "bottom", "all", "mixed"),
-}
 
 _MASK_SIZE = 256  # Of the official masks.
-
-# Keys by their smallest and largest useful value.
-_RANGES = {
-    (0, 1): ("data.extra_weight", "data.max_broken_share", "sample.eta"),
-    # At 1, Adam divides by 0, the average stays where it began, nothing is kept.
-    (0, 0.999999): ("optim.b1", "optim.b2", "optim.ema_decay", "model.dropout"),
-    (1e-3, 1): ("data.min_scale",),
-    (1e-12, 0.999): (
-        *("diffusion.beta_min", "diffusion.beta_max"),
-        *("sample.beta_min", "sample.beta_max", "model.norm_epsilon"),
-    ),
-    (1, 100): ("eval.jpeg_quality",),
-    (0, 10): ("model.level_freq_shift", "sample.spacing"),
-    (0, 2**32 - 1): ("seed",),  # Other values would repeat these.
-    (0, math.inf): (
-        *("data.held_out_below", "distill.steps", "eval.num_images"),
-        *("model.num_heads", "optim.clip_norm", "parallel.slices"),
-        "train.checkpoint_minutes",
-        *("optim.decay_steps", "optim.learning_rate", "optim.warmup_steps"),
-    ),
-    (1, MAX_STEPS): ("diffusion.num_steps", "sample.num_steps"),
-    (1, math.inf): (
-        *("data.min_side", "data.num_eval", "distill.teacher_steps", "eval.batch_size"),
-        *("model.base_features", "model.head_features", "model.norm_groups"),
-        *("model.num_res_blocks", "model.patch_size", "optim.accumulate"),
-        "sample.num_samples",
-        *("train.batch_size", "train.checkpoint_every", "train.preview_every"),
-        *("train.keep", "train.log_every", "train.num_previews", "train.num_steps"),
-    ),
-}
 
 
 def check_values(config: ml_collections.ConfigDict, *, trains: bool = True) -> None:
@@ -117,12 +59,11 @@ def _check_ranges(config: ml_collections.ConfigDict) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"expected finite numbers for {key}, got {value}")
-    for (smallest, largest), keys in _RANGES.items():
+    for (smallest, largest), keys in RANGES.items():
         for key in keys:
             if not smallest <= values[key] <= largest:  # NaN is in no range.
-                end = f" and <= {largest}" if largest < math.inf else ""
                 raise ConfigError(
-                    f"expected {key} >= {smallest}{end}, got {values[key]}"
+                    f"expected {key} >= {smallest} and <= {largest}, got {values[key]}"
                 )
 
 
@@ -155,15 +96,16 @@ def _check_sources(config: ml_collections.ConfigDict) -> None:
     if (config.task == "paired") != (config.data.source == "paired"):
         raise ConfigError(
             "expected both task and data.source to be paired, or neither, got"
-            f" task={config.task} and data.source={config.data.source}"
+            f" task={config.task} and data.source={config.data.source}; write"
+            " --config=paired, or another --config and no data.source=paired"
         )
     if config.task == "multitask":
         unknown = set(config.mix) - set(TASKS)
         weights = [config.mix[name] for name in config.mix]
-        if unknown or min(weights) < 0 or sum(weights) == 0:
+        if unknown or min(weights) < 0 or not 0 < sum(weights) <= 1e9:
             raise ConfigError(
-                f"expected weights >= 0, not all 0, for tasks out of {', '.join(TASKS)}"
-                f" in mix, got {config.mix.to_dict()}"
+                "expected weights >= 0, with a sum above 0 and up to 1e9, for tasks out"
+                f" of {', '.join(TASKS)} in mix, got {config.mix.to_dict()}"
             )
 
 
@@ -180,13 +122,16 @@ def _check_network(config: ml_collections.ConfigDict) -> None:
             " fewer model.feature_multipliers"
         )
     for key in ("feature_multipliers", "attn_resolutions"):
-        if not all(isinstance(number, int | float) for number in model[key]):
-            raise ConfigError(f"expected numbers for model.{key}, got {model[key]}")
+        numbers = model[key]
+        if not all(isinstance(n, int | float) and n <= MAX_WIDTH for n in numbers):
+            raise ConfigError(
+                f"expected numbers up to {MAX_WIDTH} for model.{key}, got {numbers}"
+            )
     features = [round(model.base_features * m) for m in model.feature_multipliers]
-    if not features or min(features) < 1:
+    if not features or not 1 <= min(features) <= max(features) <= MAX_WIDTH:
         raise ConfigError(
-            "expected at least one level in model.feature_multipliers, each with"
-            f" channels, got {model.feature_multipliers}"
+            "expected at least one level in model.feature_multipliers, each with 1 to"
+            f" {MAX_WIDTH} channels, got {model.feature_multipliers}"
         )
     sizes = [size // model.patch_size >> level for level in range(levels)]
     attended = [

@@ -79,7 +79,8 @@ def from_dict(values: Any) -> ml_collections.ConfigDict:
     if problem := _problem(dict(flatten(filled)), known):
         raise ConfigError(
             "expected the config of a run of this version of palette_jax or an earlier"
-            f" one, got {problem}; update palette_jax, or name another run"
+            f" one, got {problem}; update palette_jax, correct an edited config, or"
+            " name another run"
         )
     return ml_collections.ConfigDict(filled).lock()
 
@@ -92,12 +93,15 @@ def _problem(given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
             return f"one without {key}"
         if not isinstance(given[key], kind):
             return f"{given[key]!r} for {key}"
-    # Users may add keys of their own elsewhere.
-    unknown = [key for key in given if key.startswith("model.") and key not in known]
-    return f"the unknown key {unknown[0]}" if unknown else ""
+    for key in given.keys() - known.keys():
+        # Outside of `model`, users may add keys with names of their own.
+        guess = nearest(key, known, cutoff=0.85)
+        if guess or key.startswith("model."):
+            return f"the unknown key {key}{guess}"
+    return ""
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.5) -> str:
     """Returns `; did you mean ...?` if one of the words is close, else nothing."""
-    match = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f"; did you mean {match[0]!r}?" if match else ""

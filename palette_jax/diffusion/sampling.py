@@ -66,9 +66,9 @@ def sample(
         table["std"] = sampler.std
     table = {name: jnp.asarray(rows, jnp.float32) for name, rows in table.items()}
     table["index"] = jnp.arange(num_steps)
-    # As many estimates as the rules look back on, the newest included.
+    # As many estimates as the rules look back on; at least one for the callback.
     oldest = max((i for columns in used for i in columns), default=0)
-    carry = _start(keys, x, mask, max(oldest - 1, 1))
+    carry = _start(keys, x, mask, max(oldest - 2, 1))
     chunk = 1 if callback else num_steps
     advance = _compiled(tuple(sorted((compiler_options or {}).items())))
     for start in range(0, num_steps, chunk):

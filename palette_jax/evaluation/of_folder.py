@@ -160,8 +160,9 @@ def _reference(
     found: evaluator.Pictures,
 ) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
     if statistics:
+        public = frechet.read_public(statistics)
         digest = weight_files.sha256(statistics)[:16]
-        return frechet.read_public(statistics), {"pictures": 0, "hash": digest}
+        return public, {"pictures": 0, "hash": digest}
     everything = folders.pictures(folder)
     sums = folders.checksums(everything)
     digest = references.pictures_hash(suite, sums, size, seen=True)

@@ -33,7 +33,7 @@ def compare(
     try:
         with epath.Path(path).open("rb") as file, np.load(file) as arrays:
             saved = dict(arrays)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # A damaged archive can raise almost anything.
         raise WeightsError(f"{path}: expected {FORM}, got {error}") from error
     names = sorted(n for n in saved if n == "out" or n.startswith("out_"))
     if not names:

@@ -262,15 +262,23 @@ def write(
         raise PictureError(f"could not write {path}: {error}") from error
 
 
-def read_about(source: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the metadata that `write` stored; None if the file has none."""
+def read_about(
+    source: str | os.PathLike, *, is_decoded: bool = True
+) -> dict[str, Any] | None:
+    """Returns the metadata that `write` stored; None if the file has none.
+
+    Args:
+      source: the file.
+      is_decoded: whether to find metadata that another program moved behind the pixels,
+        which takes the time to decode them.
+    """
     try:
         with Image.open(source) as image:
-            if image.format == "PNG":
-                image.load()  # Texts may follow the picture.
+            if image.format == "PNG" and is_decoded:
+                image.load()
             text = image.info.get(_KEY)
             comment = image.info.get("comment", b"")
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # Broken files make Pillow raise any exception.
         return None
     if text is None and isinstance(comment, bytes):
         start = f"{_KEY} ".encode()

@@ -1,5 +1,6 @@
 """The steps that a config would run, traced and compiled for devices elsewhere."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from palette_jax import parallel
+from palette_jax import atomic, parallel
 from palette_jax.config import build, build_training
 from palette_jax.planning import roofline
 from palette_jax.planning.topology import Topology, peak_flops
@@ -165,7 +166,7 @@ def compile_step(step: Step, topology: Topology) -> Compiled:
     parent = os.environ.get("JAX_COMPILATION_CACHE_DIR", "~/.cache/palette_jax")
     cache = epath.Path(parent).expanduser() / "plans"
     stored = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-    if stored.exists():
+    with contextlib.suppress(OSError, ValueError, TypeError):  # Missing, or damaged.
         return Compiled(**json.loads(stored.read_text()))
     start = time.perf_counter()
     try:
@@ -178,7 +179,7 @@ def compile_step(step: Step, topology: Topology) -> Compiled:
     else:
         found = _read(compiled, time.perf_counter() - start)
     cache.mkdir(parents=True, exist_ok=True)
-    stored.write_text(json.dumps(dataclasses.asdict(found)))
+    atomic.write_text(stored, json.dumps(dataclasses.asdict(found)))
     return found
 
 

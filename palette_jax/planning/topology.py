@@ -53,6 +53,7 @@ GPUS = {
     80: Chip("GPU of 80 GB, as an A100", 312e12, 2039e9, 0.95 * 80e9),
     141: Chip("GPU of 141 GB, as an H200", 989e12, 4800e9, 0.95 * 141e9),
 }
+_COUNT = "[1-9][0-9]{0,3}"  # Of chips or slices.
 _VALID = (
     "cpu, "
     + ", ".join(f"gpu:{size}GB" for size in GPUS)
@@ -128,13 +129,12 @@ def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
     if name == "cpu":
         return Topology(name, _measured_cpu(), jax.devices("cpu"), True)
     if kind == "gpu":
-        gigabytes = size.removesuffix("GB")
-        if size.endswith("GB") and gigabytes.isdigit() and int(gigabytes) in GPUS:
-            chip = GPUS[int(gigabytes)]
+        chip = {f"{gigabytes}GB": chip for gigabytes, chip in GPUS.items()}.get(size)
+        if chip is not None:
             return Topology(name, chip, jax.devices("cpu")[:1], False)
     elif kind in TPUS:
         sides = 3 if kind in _IN_THREE_DIMENSIONS else 2
-        if re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (sides - 1), size):
+        if re.fullmatch(_COUNT + f"x{_COUNT}" * (sides - 1), size):
             devices = _tpus(slices, kind, size)
             return Topology(name, TPUS[kind], devices, True, effort)
     raise UserError(f"expected --topology out of {_VALID}, got {name!r}")
@@ -142,7 +142,7 @@ def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
 
 def _parts(name: str) -> tuple[int, str, str]:
     """Returns the number of slices, the kind of chip and the size of a slice."""
-    several = re.fullmatch(r"([1-9]\d*)\*(\w+:\d+(?:x\d+)+)", name)
+    several = re.fullmatch(rf"({_COUNT})\*(\w+:\d+(?:x\d+)+)", name)
     slices, one = several.groups() if several else (1, name)
     kind, _, size = one.partition(":")
     return int(slices), kind, size

@@ -9,6 +9,7 @@ from etils import epath
 from palette_jax.config import base
 from palette_jax.errors import UserError
 from palette_jax.pictures import files, sheets
+from palette_jax.programs import flag_types
 from palette_jax.programs.run import check_training_packages
 
 _LISTED = 20  # Lines for each kind of finding.
@@ -26,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--masks", metavar="DIR", help="masks of the same names")
     check.add_argument(
         "--num-eval",
-        type=int,
+        type=flag_types.whole(1),
         default=data.num_eval,
         metavar="N",
         help="pictures to hold out, as data.num_eval (default %(default)s)",
     )
     check.add_argument(
         "--min-side",
-        type=int,
+        type=flag_types.whole(1),
         default=data.min_side,
         metavar="PIXELS",
         help="smaller pictures are skipped, as data.min_side (default %(default)s)",

@@ -6,6 +6,7 @@ import os
 import socket
 
 from palette_jax.errors import UserError
+from palette_jax.programs import flag_types
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " names other than this computer's are refused by default",
     )
     parser.add_argument(
-        "--port", type=int, help="default: the first that is free from 7860 on"
+        "--port",
+        type=flag_types.whole(1, 65535),
+        help="default: the first that is free from 7860 on",
     )
     parser.add_argument(
-        "--max-megapixels", type=float, default=16, help="of a picture (default 16)"
+        "--max-megapixels",
+        type=flag_types.number(0.0001, 1e6),
+        default=16,
+        help="of a picture (default 16)",
     )
     parser.add_argument(
         "--max-seconds",
-        type=float,
+        type=flag_types.number(0.001, 1e6),
         default=1800,
         help="of a computation (default 1800)",
     )
@@ -59,12 +65,6 @@ def run(args: argparse.Namespace) -> int:
     # Imports the network, and so JAX, which reads the environment.
     from palette_jax.config.build_restorer import load_restorer
 
-    for name, value in (
-        ("--max-megapixels", args.max_megapixels),
-        ("--max-seconds", args.max_seconds),
-    ):
-        if not 0 < value <= 1e6:  # Also refuses NaN.
-            raise UserError(f"expected {name} above 0, up to 1,000,000, got {value:g}")
     _check_address(args.host, args.port)
     print("Loading the network.", flush=True)
     restorer = load_restorer(args.checkpoint)
@@ -103,14 +103,12 @@ def run(args: argparse.Namespace) -> int:
 def _check_address(host: str, port: int | None) -> None:
     """Raises `UserError` if the server could not listen at an address."""
     try:
-        if port is not None and not 1 <= port <= 65535:
-            raise ValueError("ports are 1 to 65535")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
             # Otherwise a port of a server that has just ended is in use for a while.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeError) as error:
         raise _cannot_listen(host, port, error) from error
 
 

@@ -7,6 +7,7 @@ import ml_collections
 from palette_jax.config import build, build_restorer, checks, flags
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
+from palette_jax.programs import flag_types
 from palette_jax.programs import run as runs
 from palette_jax.training import logs
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=flag_types.whole(1, 1000),
         default=4,
         metavar="N",
         help="that the student takes for a picture (default %(default)s)",
@@ -62,8 +63,6 @@ def student_config(
             f"expected a teacher that takes many steps, got the student {place}; use"
             f" its own teacher, {teacher.distill.teacher}"
         )
-    if steps < 1:
-        raise UserError(f"expected --steps >= 1, got {steps}; e.g. --steps=4")
     config = from_dict(teacher.to_dict()).unlock()
     config.distill.update(
         teacher=str(place), steps=steps, teacher_steps=steps * max(64 // steps, 1)

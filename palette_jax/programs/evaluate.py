@@ -6,12 +6,13 @@ from typing import Any
 
 from etils import epath
 
-from palette_jax.errors import UserError
 from palette_jax.evaluation import of_folder, report, summary
 from palette_jax.pictures.protocols import PROTOCOLS
+from palette_jax.programs import flag_types
+
+_MAX_SIZE = 4096  # A larger square takes gigabytes to resize.
 
 # The paper's tasks and degradations, with their keys in the config.
-_MAX_SIZE = 4096  # A larger square takes gigabytes to resize.
 _TASKS = {
     "colorize": ("colorize", {}),
     "inpaint-center": ("inpaint", {"inpaint_mask": "center"}),
@@ -68,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=int,
+        type=flag_types.whole(1, _MAX_SIZE),
         metavar="PIXELS",
         help="compare resized central squares (default: the pictures as they are)",
     )
@@ -101,10 +102,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the settings of the measurement by their flags, checked."""
-    if args.size is not None and not 1 <= args.size <= _MAX_SIZE:
-        raise UserError(
-            f"expected --size of 1 to {_MAX_SIZE} pixels, got {args.size}; without it,"
-            " pictures are compared as they are"
-        )
+    """Returns the settings of the measurement by their flags."""
     return {"list_file": args.list, "size": args.size, "protocol": args.protocol}

@@ -4,11 +4,14 @@ import argparse
 
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.config import build, imported
+from palette_jax.config.limits import MAX_WIDTH
 from palette_jax.config.values import from_dict
 from palette_jax.errors import UserError
 from palette_jax.interop.convert import SUPPORTED, import_weights
 from palette_jax.interop.saved_outputs import FORM, compare
+from palette_jax.programs import flag_types
 from palette_jax.tasks import TASKS
 
 REPORT = "import_report.txt"
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         choices=TASKS,
-        help="what the network was trained for (default: inpaint)",
+        help="what the network was trained for (default: inpaint, or the export's own)",
     )
     parser.add_argument(
         "--verify",
@@ -38,15 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     unsaid.add_argument(
         "--image-size",
-        type=int,
+        type=flag_types.whole(1, MAX_WIDTH),
         metavar="N",
         help="in pixels; for an export of palette_jax, a new size",
     )
     unsaid.add_argument(
-        "--head-features", type=int, metavar="N", help="channels of an attention head"
+        "--head-features",
+        type=flag_types.whole(1, MAX_WIDTH),
+        metavar="N",
+        help="channels of an attention head",
     )
     unsaid.add_argument(
-        "--num-heads", type=int, metavar="N", help="if it is the same at every level"
+        "--num-heads",
+        type=flag_types.whole(1, MAX_WIDTH),
+        metavar="N",
+        help="if it is the same at every level",
     )
     unsaid.add_argument(
         "--new-attention-order",
@@ -85,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
     if args.verify:
         lines += compare(weights, args.verify, noisy_first=args.noisy_first)
     imported.save(weights, config, out)
-    (out / REPORT).write_text("\n".join(lines) + "\n")
+    atomic.write_text(out / REPORT, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"this report is saved in {out / REPORT}")
     print(f"restore:  palette-jax restore PHOTO --checkpoint={out}")
     if config.task != "paired":
-        (out / "config.py").write_text(imported.config_file(weights, config))
+        atomic.write_text(out / "config.py", imported.config_file(weights, config))
         print(f"train on: python main.py --config={out}/config.py --workdir={out}")
     return 0

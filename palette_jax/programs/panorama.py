@@ -9,7 +9,7 @@ from palette_jax import interruptible
 from palette_jax.config.build_restorer import load_restorer
 from palette_jax.errors import UserError
 from palette_jax.pictures import files
-from palette_jax.programs import photo_flags
+from palette_jax.programs import flag_types, photo_flags
 from palette_jax.restoration import panorama
 from palette_jax.restoration.jobs import Job, check_out
 from palette_jax.restoration.progress import Progress
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats",
         default=8,
-        type=photo_flags.count,
+        type=flag_types.whole(1),
         metavar="N",
         help="number of extensions of each side (default: %(default)s)",
     )

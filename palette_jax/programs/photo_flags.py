@@ -4,7 +4,14 @@ import argparse
 import dataclasses
 from typing import Any
 
-from palette_jax.restoration.settings import LARGE, QUALITY_PRESETS, SAMPLERS, Settings
+from palette_jax.programs import flag_types
+from palette_jax.restoration.settings import (
+    LARGE,
+    MAX_STEPS,
+    QUALITY_PRESETS,
+    SAMPLERS,
+    Settings,
+)
 from palette_jax.tasks import Sides
 
 
@@ -28,9 +35,17 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sampler", choices=SAMPLERS, help="instead of the preset's")
     parser.add_argument(
-        "--num-steps", type=int, metavar="N", help="instead of the preset's"
+        "--num-steps",
+        type=flag_types.whole(1, MAX_STEPS),
+        metavar="N",
+        help="instead of the preset's",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--seed",
+        type=flag_types.whole(0, 2**32 - 1),
+        metavar="N",
+        help="default: 0",
+    )
     parser.add_argument(
         "--large",
         choices=LARGE,
@@ -104,14 +119,3 @@ def extension(text: str) -> float | Sides:
             raise argparse.ArgumentTypeError(f"expected each side once, got {text!r}")
         shares[side] = share(amount)
     return Sides(**shares)
-
-
-def count(text: str) -> int:
-    """Parses a number from 1 up.
-
-    Raises:
-      argparse.ArgumentTypeError: for any other text.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text!r}")
-    return int(text)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palette_jax.config.build_restorer import SHIPPED, load_restorer
-from palette_jax.errors import UserError
+from palette_jax.errors import UserError, some_of
 from palette_jax.pictures import files, masks
-from palette_jax.programs import photo_flags
+from palette_jax.programs import flag_types, photo_flags
 from palette_jax.restoration.jobs import (
     Job,
     check_out,
@@ -20,7 +20,7 @@ from palette_jax.restoration.jobs import (
 from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import read_about
 from palette_jax.restoration.runner import JobRunner
-from palette_jax.restoration.settings import Settings
+from palette_jax.restoration.settings import MAX_SAMPLES, Settings
 from palette_jax.tasks import TASKS, Sides
 
 
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     photo_flags.add_steps(parser)
     parser.add_argument(
-        "--num-samples", type=int, metavar="N", help="different results for each"
+        "--num-samples",
+        type=flag_types.whole(1, MAX_SAMPLES),
+        metavar="N",
+        help="different results for each",
     )
     parser.add_argument(
         "--mask",
@@ -111,10 +114,16 @@ def run(args: argparse.Namespace) -> int:
             )
     mask = args.mask
     invert = args.invert or (is_same_task and like.get("invert", False))
-    jobs, skipped = find_jobs(
+    jobs, skipped, results = find_jobs(
         args.photos, pathlib.Path(args.out), mask=mask, invert=invert, hints=args.hints
     )
     check_out(pathlib.Path(args.out))
+    if results:
+        print(
+            f"{len(results)} results in the folder of their pictures are left out:"
+            f" {some_of(results)}; name one to restore it",
+            file=sys.stderr,
+        )
     if args.check_mask:
         return _check_masks(jobs, args.overwrite)
     named = args.checkpoint
@@ -178,7 +187,10 @@ def _check_masks(jobs: Sequence[Job], overwrite: bool) -> int:
             if hole is None:
                 raise UserError("expected --mask with --check-mask, got none")
             files.write(
-                target, masks.shown(photo.pixels, hole), files.Photo(photo.pixels)
+                target,
+                masks.shown(photo.pixels, hole),
+                files.Photo(photo.pixels),
+                about=job.about(),
             )
         except UserError as error:
             failed += 1

@@ -14,6 +14,7 @@ from palette_jax.config import build, flags
 from palette_jax.config.values import ConfigError, from_dict
 from palette_jax.errors import UserError
 from palette_jax.pictures.protocols import PROTOCOLS
+from palette_jax.programs import flag_types
 from palette_jax.training import checkpoints, logs
 
 MODES = ("train", "sample", "evaluate", "plan")
@@ -79,19 +80,19 @@ def add_start_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         *("--num-processes", "--num_processes"),
-        type=int,
+        type=flag_types.whole(1),
         metavar="N",
         help="number of processes",
     )
     parser.add_argument(
         *("--process-id", "--process_id"),
-        type=int,
+        type=flag_types.whole(0),
         metavar="I",
         help="number of this process, from 0",
     )
     parser.add_argument(
         *("--join-timeout", "--join_timeout"),
-        type=int,
+        type=flag_types.whole(1, 604_800),  # A week.
         default=1800,
         metavar="SECONDS",
         help="how long to wait for the other processes (default %(default)s)",
@@ -99,12 +100,15 @@ def add_start_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _steps(text: str) -> tuple[int, int]:
-    start, _, stop = text.partition(":")
-    if not (start.isdecimal() and stop.isdecimal() and 0 < int(start) < int(stop)):
-        raise argparse.ArgumentTypeError(
-            f"expected two steps such as 100:110, got {text!r}"
-        )
-    return int(start), int(stop)
+    try:
+        start, stop = map(flag_types.whole(1), text.split(":"))
+        if start < stop:
+            return start, stop
+    except (ValueError, argparse.ArgumentTypeError):
+        pass
+    raise argparse.ArgumentTypeError(
+        f"expected two steps such as 100:110, got {text[:40]!r}"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,8 +124,6 @@ def run(args: argparse.Namespace) -> int:
 def start(config: ml_collections.ConfigDict, args: argparse.Namespace) -> int:
     """Joins the other processes and runs the program of `args.command`."""
     check_training_packages()
-    if args.join_timeout < 1:
-        raise UserError(f"expected --join-timeout >= 1, got {args.join_timeout}")
     processes.join(
         coordinator=args.coordinator,
         num_processes=args.num_processes,

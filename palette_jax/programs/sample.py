@@ -7,6 +7,7 @@ import ml_collections
 from absl import logging
 from etils import epath
 
+from palette_jax import atomic
 from palette_jax.config.values import task_names
 from palette_jax.evaluation.restored import SHEET_ROWS, Restored, file_names
 from palette_jax.pictures import sheets
@@ -57,6 +58,6 @@ def sample(config: ml_collections.ConfigDict, workdir: str) -> int:
             "results": written,
         }
         if jax.process_index() == 0:
-            (out / "samples.json").write_text(json.dumps(settings, indent=1))
+            atomic.write_text(out / "samples.json", json.dumps(settings, indent=1))
         logging.info("%d results and contact_sheet.png are in %s", len(written), out)
     return 0

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from palette_jax.errors import UserError
+from palette_jax.programs import flag_types
 from palette_jax.study import make, score
 
 
@@ -26,20 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     maker.add_argument(
         "--seconds",
-        type=float,
+        type=flag_types.number(0.01, 3600.0),
         default=3.0,
         help="how long a pair is shown; the paper's studies have 3 or 5 (default 3)",
     )
     maker.add_argument(
-        "--pairs", type=int, default=50, help="number for each person (default 50)"
+        "--pairs",
+        type=flag_types.whole(1),
+        default=50,
+        help="number for each person (default 50)",
     )
     maker.add_argument(
         "--catches",
-        type=int,
+        type=flag_types.whole(0, 100),
         default=3,
         help="catch trials: pairs with an obvious answer (default 3)",
     )
-    maker.add_argument("--seed", type=int, default=0, help="seed of orders and sides")
+    maker.add_argument(
+        "--seed",
+        type=flag_types.whole(0, 2**32 - 1),
+        default=0,
+        help="seed of orders and sides",
+    )
     maker.add_argument("--out", default="study.html", help="default: %(default)s")
     maker.add_argument(
         "--key",

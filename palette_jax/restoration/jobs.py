@@ -1,8 +1,10 @@
 """Finds the pictures of a command, their masks and the paths of results."""
 
 import collections
+import contextlib
 import os
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -60,6 +62,20 @@ class Job(NamedTuple):
         }
 
 
+class Found(NamedTuple):
+    """The pictures of a command.
+
+    Attributes:
+      jobs: one for each picture.
+      skipped: files of folders that are no pictures.
+      results: of `restore` in the folder of their input, which are not restored.
+    """
+
+    jobs: list[Job]
+    skipped: list[str]
+    results: list[str]
+
+
 def find_jobs(
     sources: Sequence[str],
     out: pathlib.Path,
@@ -67,10 +83,8 @@ def find_jobs(
     mask: str | None = None,
     invert: bool = False,
     hints: str | None = None,
-) -> tuple[list[Job], list[str]]:
-    """Returns a job for each picture, and the files of folders that are no pictures.
-
-    Results of a folder keep its subfolders.
+) -> Found:
+    """Finds the pictures of a command. Results of a folder keep its subfolders.
 
     Raises:
       UserError: if there are no pictures, or the mask does not exist.
@@ -84,10 +98,14 @@ def find_jobs(
             )
     found: list[tuple[pathlib.Path, pathlib.PurePath]] = []
     skipped: list[str] = []
+    results: list[str] = []
     for source in map(pathlib.Path, sources):
         if source.is_dir():
             walked = _walk(source, out)
-            found += [(source / p, pathlib.PurePath(p)) for p in walked.names]
+            made = _results(source, walked.names)
+            names = [name for name in walked.names if name not in made]
+            found += [(source / p, pathlib.PurePath(p)) for p in names]
+            results += [f"{source}/{name}" for name in made]
             skipped += [f"{source}/{name}" for name in walked.skipped]
         else:  # Also a file that is not there: the others are restored.
             found.append((source, pathlib.PurePath(source.name)))
@@ -113,7 +131,7 @@ def find_jobs(
             f"expected pictures with different names, got several for {twice[0]};"
             " restore them into different folders, each with its own --out"
         )
-    return jobs, skipped
+    return Found(jobs, skipped, results)
 
 
 def check_out(out: pathlib.Path) -> None:
@@ -200,6 +218,20 @@ def _walk(folder: pathlib.Path, out: pathlib.Path) -> walk.Walk:
     return walk.Walk(
         *([name for name in names if not is_ours(name)] for names in found)
     )
+
+
+def _results(folder: pathlib.Path, names: Sequence[str]) -> list[str]:
+    """Returns the files that are results of other pictures of the folder."""
+    inputs = {}
+    for name in names:
+        about = files.read_about(folder / name, is_decoded=False) or {}
+        if isinstance(about.get("input_crc32"), int):
+            inputs[name] = about["input_crc32"]
+    there = set()
+    for name in names if inputs else ():
+        with contextlib.suppress(OSError):  # The error is told when it is restored.
+            there.add(zlib.crc32((folder / name).read_bytes()))
+    return [name for name, crc32 in inputs.items() if crc32 in there]
 
 
 def _append(path: pathlib.Path, text: str) -> pathlib.Path:

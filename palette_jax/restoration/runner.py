@@ -73,6 +73,7 @@ class JobRunner:
         self._failed: list[str] = []
         self._printed: set[object] = set()
         self._done = 0
+        self._written: set[tuple[int, int]] = set()  # Files, by device and inode.
 
     def restore(self, jobs: Sequence[Job], skipped: Sequence[str]) -> int:
         """Restores the pictures that have no result yet.
@@ -241,10 +242,18 @@ class JobRunner:
         targets = job.targets(self.settings, self.suffix)
         if result.alpha is not None and self.suffix == ".jpg":
             result.warnings.append("a JPEG has no opacity; png keeps it")
+        written = [*targets, *job.beside(self.settings).values()]
+        for path in written:
+            if path.exists() and _inode(path) in self._written:
+                raise UserError(
+                    f"{path} is the result of another picture, because the disk does"
+                    " not distinguish upper and lower case; give it another --out"
+                )
         outputs.save_diversity(job, result, about)
         for index, target in enumerate(targets):
             result.save(target, index=index, about=about)
             print(target, flush=True)
+        self._written.update(map(_inode, written))
 
     def _fail(self, job: Job, why: object) -> None:
         text = str(why)
@@ -254,6 +263,12 @@ class JobRunner:
 def _print(bar: Any, text: str) -> None:
     # In a pipe, rich would wrap lines at 80 columns.
     bar.console.print(text, markup=False, soft_wrap=True)
+
+
+def _inode(path: pathlib.Path) -> tuple[int, int]:
+    """Returns what identifies a file under any spelling of its name."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_same(target: pathlib.Path, path: pathlib.Path) -> bool:

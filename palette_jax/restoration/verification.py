@@ -140,12 +140,13 @@ def load(path: str, photo_path: str, *, mask: str | None) -> Stored:
             f"expected one restored picture, got {path}, a grid, a deviation or a"
             " panorama; use a file of one seed"
         )
+    photo = files.read(photo_path)
     crc32 = zlib.crc32(pathlib.Path(photo_path).read_bytes())
     return Stored(
         path,
         about,
         settings,
-        photo=files.read(photo_path),
+        photo=photo,
         result=files.read(path),
         is_same_photo=about.get("input_crc32", crc32) == crc32,
         mask=mask,

@@ -54,6 +54,12 @@ def write(
             f"{answer_key} exists; without it the answers of its study mean nothing:"
             " give another --out, or remove it"
         )
+    for name, path in methods.items():
+        if path.resolve() == originals.resolve():
+            raise UserError(
+                f"expected results in --method={name}={path}, got the folder of the"
+                " originals; name the folder of the method's results"
+            )
     matched = {name: folders.pair(path, originals) for name, path in methods.items()}
     names = sorted(next(iter(matched.values())))
     # A person sees `pairs` of these; more would only enlarge the file.
@@ -70,6 +76,7 @@ def write(
         return [name, *(both if place else both[::-1])]
 
     pictures, plain = [], []
+    copies = dict.fromkeys(order, 0)
     for name in chosen:
         camera = files.read(matched[order[0]][name].reference).pixels
         hidden = []
@@ -82,8 +89,15 @@ def write(
                     f" {camera.shape[1]} x {camera.shape[0]}, got"
                     f" {made.shape[1]} x {made.shape[0]}"
                 )
+            copies[method] += np.array_equal(made, camera)
             hidden.append(hide(camera, made, picture=name, method=method))
         pictures.append(hidden)
+    for method, count in copies.items():
+        if count == len(chosen):
+            raise UserError(
+                f"expected results in {methods[method]}, got pictures equal to the"
+                " originals; name the folder of the method's results"
+            )
     for index in range(catches):
         name = chosen[index % len(chosen)]
         camera = files.read(matched[order[0]][name].reference).pixels

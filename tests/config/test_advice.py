@@ -26,6 +26,7 @@ def _check(*overrides: str) -> None:
         ("--config.parallel.fsdp=3",),
         ("--config.parallel.fsdp=2", "--config.parallel.compile=pmap"),
         ("--config.diffusion.beta_max=1e-5",),
+        *((f"--config.diffusion.num_steps={n}",) for n in (1, 2, 5, 25, 30, 100)),
         ("--config.sample.beta_max=1e-3",),
         ("--config.model.num_heads=7",),
         ("--config.model.feature_multipliers=1,2,7",),

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pytest
 
-from palette_jax.config import build, build_restorer, build_training, checks, flags
+from palette_jax.config import build, build_restorer, build_training, flags, limits
 from palette_jax.config.values import (
     ConfigError,
     flatten,
@@ -71,7 +71,7 @@ def test_a_config_comes_back_from_json_as_it_was(module, variant: str) -> None:
 )
 def test_every_name_that_is_accepted_can_be_built(key: str, make) -> None:
     group, name = key.split(".")
-    for value in checks.NAMES[key]:
+    for value in limits.NAMES[key]:
         config = uncrop.get_config("tiny")
         config[group][name] = value
         build.check(config)
@@ -96,15 +96,33 @@ def test_the_config_of_an_older_run_means_what_it_meant() -> None:
     assert from_dict(values).diffusion.objective == "denoise"
 
 
+_WIDE = ("data.held_out_below", str(2**63))  # A bound of hashes of 64 bits.
+
+
 def _changed(group: str, **keys: Any) -> dict[str, Any]:
     values = uncrop.get_config("tiny").to_dict()
     return {**values, group: {**values[group], **keys}}
+
+
+@pytest.mark.parametrize("text", ["-1e30", "1e30", "1e400", str(2**63), "9" * 5000])
+def test_every_number_has_limits(text: str) -> None:
+    config = flags.load("multitask:tiny")
+    for key, value in flatten(config.to_dict()):
+        if isinstance(value, bool | str) or (key, text) == _WIDE:
+            continue
+        changed = config.copy_and_resolve_references()
+        with pytest.raises(ConfigError):
+            flags.override(changed, [(key, text)])
+            build.check(changed, num_devices=4)
+            pytest.fail(f"{key}={text}")
 
 
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
         (_changed("model", flux=3), "the unknown key model.flux"),
+        (_changed("sample", clp=True), "sample.clp; did you mean 'sample.clip'"),
+        (_changed("train", num_step=9), "train.num_step; did you mean 'train.num_"),
         (_changed("model", base_features="big"), "'big' for model.base_features"),
         ({**uncrop.get_config("tiny").to_dict(), "model": None}, "without model"),
         ([1, 2], "one without"),
@@ -117,6 +135,12 @@ def test_a_config_of_a_newer_version_or_another_program_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"got .*{problem}.*; update palette_jax"):
         from_dict(values)
+
+
+def test_keys_of_a_user_are_kept() -> None:
+    values = {**_changed("data", camera="x100"), "notes": {"for_whom": "me"}}
+    config = from_dict(values)
+    assert (config.data.camera, config.notes.for_whom) == ("x100", "me")
 
 
 def test_older_weights_have_every_key_of_a_config() -> None:

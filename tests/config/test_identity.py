@@ -21,8 +21,6 @@ def _changed(*overrides: str):
         "--config.diffusion.loss_norm=l1",
         "--config.data.image_size=64",
         "--config.data.hints=True",
-        "--config.model.attention=local",
-        "--config.model.patch_size=2",
         "--config.task=inpaint",
     ],
 )
@@ -33,11 +31,22 @@ def test_what_the_weights_mean_stays(override: str) -> None:
         identity.check_resume(_changed(), _changed(override), "runs/a")
 
 
+@pytest.mark.parametrize("key", uncrop.get_config("tiny").model)
+def test_of_the_network_all_but_its_cost_stays(key: str) -> None:
+    before, after = _changed(), _changed()
+    old = before.model[key]
+    others = {bool: not old, tuple: (1,), str: "other"}
+    after.model[key] = others[type(old)] if type(old) in others else old + 1
+    if key in ("remat", "dtype", "dropout"):
+        assert identity.check_resume(before, after, "runs/a")
+        return
+    with pytest.raises(ConfigError, match=f"model.{key}: expected"):
+        identity.check_resume(before, after, "runs/a")
+
+
 @pytest.mark.parametrize(
     "override",
     [
-        "--config.model.remat=True",
-        "--config.model.dtype=bfloat16",
         "--config.optim.clip_norm=0",
         "--config.optim.learning_rate=1e-5",
         "--config.optim.accumulate=4",
@@ -63,6 +72,7 @@ def test_weights_of_a_mix_may_change_and_its_tasks_may_not() -> None:
     "override",
     [
         "--config.diffusion.objective=denoise",
+        "--config.data.gray=lightness",
         "--config.eval.jpeg_quality=6",
         "--config.sample.clip=False",
         "--config.sample.num_samples=2",

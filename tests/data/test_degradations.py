@@ -60,6 +60,21 @@ def test_fading_takes_contrast_and_keeps_the_order_of_grays() -> None:
         assert red >= blue  # Old paper is warm.
 
 
+def test_fading_takes_colour_apart_from_contrast() -> None:
+    # Two grays, and a colour around the first of them.
+    picture = np.full((SIZE, SIZE, 3), 90.0, np.float32)
+    picture[1], picture[2] = 150.0, [110.0, 90.0, 70.0]
+    kept = []
+    for seed in _seeds(60):
+        faded = degradations._fade(seed, tf.constant(picture)).numpy()[:, 0]
+        contrast = (faded[1] - faded[0]).mean() / 60
+        kept.append((contrast, (faded[2] - faded[0])[0] / 20 / contrast))
+    contrast, colour = np.transpose(kept)
+    assert 0.4 <= contrast.min() < 0.5 and 0.9 < contrast.max() <= 1
+    assert 0 <= colour.min() < 0.1 and 0.9 < colour.max() <= 1.001
+    assert abs(np.corrcoef(contrast, colour)[0, 1]) < 0.5  # Four deviations.
+
+
 def test_scratches_are_thin_and_lie_between_the_picture_and_their_shade() -> None:
     shares, extremes = [], []
     for seed in _seeds(12):

@@ -186,16 +186,19 @@ def test_windows_cover_the_scales_and_places_asked_for(make_seed):
     assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.3  # Anywhere, not on a diagonal.
 
 
-def test_the_largest_window_has_the_short_side(make_seed):
-    y, x = np.mgrid[:64, :100].astype(np.uint8)
-    image = tf.constant(np.stack([y, x, x], -1))
-    lefts = set()
+@pytest.mark.parametrize("is_high", [False, True])
+def test_the_largest_window_has_the_short_side(is_high, make_seed):
+    along, across = np.mgrid[:100, :64].astype(np.uint8)
+    image = np.stack([along, across, across], -1)
+    image = tf.constant(image if is_high else image.swapaxes(0, 1))
+    starts = set()
     for i in range(200):
         window = images.random_square(make_seed(i), image, 64, 1.0).numpy()
-        np.testing.assert_array_equal(window[:, 0, 0], np.arange(64))
-        np.testing.assert_array_equal(np.diff(window[0, :, 1].astype(int)), 1)
-        lefts.add(int(window[0, 0, 1]))
-    assert min(lefts) == 0 and max(lefts) == 36
+        window = window if is_high else window.swapaxes(0, 1)
+        np.testing.assert_array_equal(window[0, :, 1], np.arange(64))
+        np.testing.assert_array_equal(np.diff(window[:, 0, 0].astype(int)), 1)
+        starts.add(int(window[0, 0, 0]))
+    assert min(starts) == 0 and max(starts) == 36
 
 
 def test_one_half_of_the_pictures_is_mirrored(make_photo, make_seed):

@@ -116,9 +116,14 @@ def test_uncropping_leaves_one_half(side, size):
         assert missing == [side == name for name in masks.SIDES[:4]]
 
 
-def test_the_central_hole_is_a_quarter_in_the_middle():
-    hole = masks.center(256)[..., 0]
-    assert hole.sum() == 128 * 128 and hole[64:192, 64:192].all()
+@pytest.mark.parametrize("size", [256, 50, 33])
+def test_the_central_hole_is_a_quarter_in_the_middle(size):
+    hole = masks.center(size)[..., 0]
+    side = size - 2 * (size // 4)
+    assert hole.sum() == side**2 and abs(side - size / 2) <= 1
+    np.testing.assert_array_equal(hole, hole[::-1])
+    np.testing.assert_array_equal(hole, hole[:, ::-1])
+    assert hole[size // 2, size // 4] == 1 and hole[size // 2, size // 4 - 1] == 0
 
 
 @pytest.mark.parametrize("size", [20, 64, 200])
@@ -135,3 +140,12 @@ def test_hints_are_squares_of_up_to_a_twentieth_of_the_side(size: int) -> None:
             if is_square and not is_cut and hint[rows, columns].all():
                 sides.add(side)
     assert sides == set(range(1, round(size / 20) + 1))
+
+
+def test_there_are_up_to_twelve_hints() -> None:
+    # In a large picture few of them meet.
+    counts = [
+        scipy.ndimage.label(masks.hints(tf.constant([i, 5]), 512).numpy()[..., 0])[1]
+        for i in range(120)
+    ]
+    assert set(counts) == set(range(13))

@@ -130,6 +130,42 @@ def test_sources_are_mixed_by_weight(plain):
     assert_same(join(halves), train(several, 3))
 
 
+def test_what_is_drawn_for_one_thing_says_nothing_of_another():
+    """Of one seed for two, one source would have the small windows alone."""
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None], (64, 64))
+
+    def of(level: int) -> sources.Source:
+        # Says in each pixel what source and column it is from.
+        pixels = np.stack([np.full((64, 64), level), ramp.T, ramp], -1)
+        file = tf.io.encode_png(tf.constant(pixels, tf.uint8))
+        return sources.Source(np.array(["one.png"]), lambda index: {"y": file})
+
+    def task(seed, picture):
+        return {**picture, "x": tf.random.stateless_uniform([], seed)}
+
+    options = {"image_size": 8, "batch_size": 400, "min_scale": 0.25, "task": task}
+    (batch,) = train([(of(0), 1.0), (of(255), 1.0)], 1, **options)
+    y = batch["y"].astype(float)
+    width = y[:, 0, -1, 1] - y[:, 0, 0, 1]
+    drawn = [y[:, 0, 0, 0], np.abs(width), np.sign(width), batch["x"]]
+    correlation = np.corrcoef(drawn) - np.eye(len(drawn))
+    assert abs(correlation).max() < 0.2  # Four deviations.
+
+
+def test_epochs_of_several_sources_have_orders_of_their_own(plain):
+    several = [(plain(40), 1.0), (plain(40, first=100), 1.0)]
+    drawn = np.reshape(levels(train(several, 3, batch_size=40)), [3, 40])
+    orders = [
+        {place: int(level) % 100 for place, level in enumerate(epoch) if of(level)}
+        for epoch in drawn
+        for of in (lambda level: level < 100, lambda level: level >= 100)
+    ]
+    for i, one in enumerate(orders):
+        for other in orders[:i]:
+            both = one.keys() & other.keys()
+            assert sum(one[n] == other[n] for n in both) <= 4 or len(both) < 5
+
+
 def test_x_and_y_of_a_pair_keep_together(tmp_path, make_photo):
     for i in range(4):
         photo = make_photo(i, 70, 90)
@@ -145,16 +181,16 @@ def test_x_and_y_of_a_pair_keep_together(tmp_path, make_photo):
 
 
 def test_pairs_of_two_shapes_are_broken(tmp_path, make_photo):
-    for i in range(4):
+    for i, x_width in enumerate((50, 51, 52, 50)):  # One pixel more is rounding.
         for name in ("x", "y"):
             (tmp_path / name).mkdir(exist_ok=True)
-            width = 80 if (i, name) == (2, "x") else 50
+            width = x_width if name == "x" else 50
             make_photo(i, 50, width).save(tmp_path / name / f"{i}.png")
     pairs = sources.paired(str(tmp_path / "x"), str(tmp_path / "y"))
     batches = pipeline.eval_batches(pairs, tasks.paired, **OPTIONS)
     (batch,) = batches
     assert batch["valid"].tolist() == [True, True, False, True]
-    assert batches.broken == {"2.png": "a pair of two shapes: 80 x 50 and 50 x 50"}
+    assert batches.broken == {"2.png": "a pair of two shapes: 52 x 50 and 50 x 50"}
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +245,19 @@ def test_broken_pictures_move_no_other_example(photos, tmp_path):
         damaged[:place] + damaged[place + 1 :], whole[:place] + whole[place + 1 :]
     )
     assert_same(epoch(), damaged)
+
+
+def test_a_broken_picture_is_replaced_at_the_end_of_an_epoch_too(plain):
+    whole = plain(3)
+
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        file = tf.where(index == 1, tf.constant(b""), whole.read(index)["y"])
+        return {"y": file}
+
+    torn = dataclasses.replace(whole, read=read)
+    drawn = levels(train(torn, 20, batch_size=3, task=tasks.colorize))
+    # The order of each epoch is another one, so the broken one is also the last.
+    assert {*drawn} == {0, 2}
 
 
 def test_a_read_that_fails_once_changes_nothing_and_breaks_no_picture(source):

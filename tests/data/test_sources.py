@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -69,6 +70,21 @@ def test_a_selection_reads_what_it_names(photos):
     assert selected.names.tolist() == source.names[[9, 5]].tolist()
     np.testing.assert_array_equal(decode(selected, 0), decode(source, 9))
     np.testing.assert_array_equal(decode(selected, 1), decode(source, 5))
+    sizes = [(photos / name).stat().st_size for name in selected.names]
+    assert selected.sizes().tolist() == sizes
+
+
+def test_the_identity_of_pictures_is_of_all_names_and_sizes(photos, tmp_path):
+    def identity() -> dict:
+        return sources.folder(str(tmp_path / "p")).identity()
+
+    shutil.copytree(photos, tmp_path / "p")
+    first, last = identity(), tmp_path / "p/class 2/20.png"
+    last.write_bytes(last.read_bytes() + b" ")
+    larger = identity()
+    assert {key for key in first if larger[key] != first[key]} == {"sizes"}
+    last.rename(last.with_stem("20b"))
+    assert {key for key in first if identity()[key] != larger[key]} == {"names"}
 
 
 def make_pair(tmp_path, make_photo, x_names, y_names) -> tuple[str, str]:
@@ -96,6 +112,8 @@ def test_pairs_are_matched_by_path_whatever_the_extension(tmp_path, make_photo, 
     expected = Image.open(tmp_path / "y" / "b/1.bmp")
     np.testing.assert_array_equal(decode(source, 2, "y"), expected)
     assert "alone" in caplog.text and "other" in caplog.text
+    both = b"".join((tmp_path / side / "a/1.png").read_bytes() for side in "xy")
+    assert sources.checksums(source)["a/1.png"] == zlib.crc32(both)
 
 
 def test_pairs_that_do_not_match_are_named(tmp_path, make_photo):
@@ -163,6 +181,12 @@ def test_what_is_held_out_is_not_trained_on_and_depends_on_names_only(photos):
     shuffled = source.select(np.random.default_rng(0).permutation(len(source)))
     assert set(sources.hold_out(shuffled, 5)[1].names) == set(held_out.names)
     assert set(held_out.names) < set(sources.hold_out(source, 6)[1].names)
+    # With the bound of a run, a held-out picture that is gone moves no other over.
+    bound = sources.held_out_below(source, 5)
+    fewer = source.select(np.flatnonzero(source.names != held_out.names[0]))
+    found = sources.hold_out(fewer, 5, below=bound)
+    assert [len(part) for part in found] == [18, 4]
+    assert set(found[0].names) == set(train.names)
     # A picture that is gone moves at most one other over.
     fewer = source.select(np.flatnonzero(source.names != train.names[0]))
     assert set(sources.hold_out(fewer, 5)[1].names) == set(held_out.names)
@@ -170,9 +194,12 @@ def test_what_is_held_out_is_not_trained_on_and_depends_on_names_only(photos):
 
 @pytest.mark.parametrize("num_eval", [1, 8, 100])
 def test_whole_photographs_are_held_out(num_eval):
-    train, held_out = sources.hold_out(sources.sample_photos(), num_eval)
+    source = sources.sample_photos()
+    train, held_out = sources.hold_out(source, num_eval)
     assert len(held_out) == num_eval and len(train) > 0
     assert not set(train.groups) & set(held_out.groups)
+    shuffled = source.select(np.random.default_rng(0).permutation(len(source)))
+    assert set(sources.hold_out(shuffled, num_eval)[1].names) == set(held_out.names)
 
 
 @pytest.mark.parametrize("num_eval", [0, 23, 24, 180])

@@ -120,9 +120,9 @@ def test_a_data_set_without_images_is_refused(tmp_path, make_photo):
 def test_the_index_of_records_is_made_once_and_kept(
     tmp_path, make_photo, monkeypatch, data_dir
 ):
-    def read() -> list[int]:
+    def read(split: str = "train") -> list[int]:
         source = tfds_source.tfds(
-            "with_names", "train", data_dir=data_dir, index_dir=tmp_path / "index"
+            "with_names", split, data_dir=data_dir, index_dir=tmp_path / "index"
         )
         return numbers(source, make_photo)
 
@@ -133,3 +133,5 @@ def test_the_index_of_records_is_made_once_and_kept(
     # Whoever comes next, on this host or another, reads no record to find them.
     monkeypatch.setattr(tfds_source, "_record_offsets", None)
     assert read() == first
+    monkeypatch.undo()
+    assert read("train[10:-5]") == first[10:-5]  # It has an index of its own.

@@ -41,7 +41,7 @@ def test_levels_are_uniform_in_t_and_lie_between_their_neighbours() -> None:
     counts = np.bincount(t.astype(int) // 200, minlength=10)
     # Five standard deviations of a count of 40,000 / 10.
     np.testing.assert_allclose(counts, 4000, atol=5 * 60)
-    assert t.min() == 0, "the first step is drawn too"
+    assert t.min() == 0 and t.max() == 1999, "the first and the last are drawn too"
 
 
 def test_var_is_exact_where_float32_cannot_subtract_gamma_from_1() -> None:
@@ -129,6 +129,7 @@ def test_regression_is_asked_for_the_picture_and_shown_nothing_of_it() -> None:
     np.testing.assert_allclose(losses, 0.5, rtol=1e-5)
     inside = np.broadcast_to(np.asarray(batch["hole"]) > 0, y.shape)
     assert not np.any(seen["y_t"])
+    np.testing.assert_allclose(seen["gamma"], SCHEDULE.gamma[-1], rtol=1e-6)
     assert abs(np.corrcoef(seen["x"][inside], y[inside])[0, 1]) < 0.1
     np.testing.assert_array_equal(seen["x"][~inside], y[~inside])
 

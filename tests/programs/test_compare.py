@@ -120,13 +120,28 @@ def test_what_does_not_compare_is_refused(
     assert error.startswith("error: ") and says in error
 
 
-def test_pictures_are_paired_by_their_names_and_not_by_their_places() -> None:
+@pytest.mark.parametrize(
+    ("title", "by", "better", "wins"),
+    [
+        ("PSNR", 1, "B", 1),
+        ("PSNR", -1, "A", 0),
+        ("LPIPS", 1, "A", 0),
+        ("LPIPS", -1, "B", 1),
+        ("PSNR", 0, "", 0),
+    ],
+)
+def test_pictures_are_paired_by_their_names_and_not_by_their_places(
+    title: str, by: float, better: str, wins: float
+) -> None:
     def found(each: dict[str, float]) -> dict[str, Any]:
-        psnr = {name: {"PSNR": value} for name, value in each.items()}
+        of_each = {name: {title: value} for name, value in each.items()}
         mean = float(np.mean(list(each.values())))
-        return {"rows": {"r": {"PSNR": mean}}, "main": "r", "each": psnr}
+        # Such as the accuracy of a picture without a class.
+        of_each["unknown.png"] = {}
+        return {"rows": {"r": {title: mean}}, "main": "r", "each": of_each}
 
     one = {f"{i}.png": 10.0 * i for i in range(5)}
-    two = {name: value + 1 for name, value in reversed(one.items())}
-    of = differences(found(one), found(two))["PSNR"]
-    assert of.interval == (1, 1) and of.wins == 1
+    two = {name: value + by for name, value in reversed(one.items())}
+    of = differences(found(one), found(two))[title]
+    assert of.interval == (by, by) and of.wins == wins
+    assert of.better(title) == better

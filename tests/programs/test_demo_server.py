@@ -124,13 +124,13 @@ def test_what_arrives_at_the_same_time_counts(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--max-megapixels=nan", "--max-megapixels above 0"),
-        ("--max-megapixels=inf", "--max-megapixels above 0"),
-        ("--max-megapixels=0", "--max-megapixels above 0"),
+        ("--max-megapixels=nan", "1,000,000 for --max-megapixels"),
+        ("--max-megapixels=inf", "1,000,000 for --max-megapixels"),
+        ("--max-megapixels=0", "1,000,000 for --max-megapixels"),
         ("--max-seconds=-1", "--max-seconds above 0"),
         ("--max-seconds=nan", "--max-seconds above 0"),
-        ("--port=0", "ports are 1 to 65535"),
-        ("--port=99999", "ports are 1 to 65535"),
+        ("--port=0", "expected a whole number from 1 to 65,535 for --port"),
+        ("--port=99999", "expected a whole number from 1 to 65,535 for --port"),
         ("--host=nope.invalid", "to listen at nope.invalid"),
         ("--host=192.0.2.7", "to listen at 192.0.2.7"),
     ],

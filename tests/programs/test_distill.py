@@ -126,7 +126,7 @@ def test_an_exported_student_is_one_still(
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("--steps=0", "expected --steps >= 1"),
+        ("--steps=0", "expected a whole number from 1 to"),
         ("--config.distill.teacher_steps=7", "to be a multiple"),
         ("--config.parallel.compile=pmap", "expected parallel.compile='jit'"),
         ("--config.model.base_features=16", "a student must have the same values"),

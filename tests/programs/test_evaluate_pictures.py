@@ -296,8 +296,9 @@ def test_a_measurement_of_another_program_is_made_again(
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
+        ("--statistics=nowhere.npz", "expected the statistics of pytorch-fid"),
         ("--given=nowhere", "a folder of pictures, got nowhere"),
-        ("--size=100000", "expected --size of 1 to 4096 pixels"),
+        ("--size=100000", "expected a whole number from 1 to 4,096 for --size"),
         ("--save-statistics=new.npz", "Inception's weights"),
     ],
 )

@@ -75,3 +75,14 @@ def test_it_is_the_mean_of_single_pictures(params: dict) -> None:
         single.append(held_out.loss(params, stop))
     assert whole == pytest.approx(np.mean(single), rel=1e-5)
     assert np.std(single) > 0.01 * whole  # They differ, so the weights of each show.
+
+
+def test_padding_is_not_in_previews(params: dict) -> None:
+    sheets = []
+    for count in (5, 8):  # Of 5 pictures, in a batch of 8.
+        config = _config(batch_size=8)
+        config.train.num_previews = count
+        held_out = train._HeldOut(config, build.make_mesh(config), ())
+        held_out._restore = lambda params, batch: batch["y"]
+        sheets.append(held_out.preview(params))
+    np.testing.assert_array_equal(*sheets)

@@ -120,9 +120,11 @@ def test_outputs_of_another_form_are_refused_by_what_they_lack(
         np.savez("io.npz", **arrays)
         assert run("import", "model", "--out=first", "--verify=io.npz") == 1
         assert said in capsys.readouterr().err
-    pathlib.Path("io.npz").write_text("no arrays")
-    assert run("import", "model", "--out=first", "--verify=io.npz") == 1
-    assert "io.npz: expected an .npz file" in capsys.readouterr().err
+    whole = pathlib.Path("io.npz").read_bytes()
+    for damaged in (b"no arrays", b"", whole[:100]):
+        pathlib.Path("io.npz").write_bytes(damaged)
+        assert run("import", "model", "--out=first", "--verify=io.npz") == 1
+        assert "io.npz: expected an .npz file" in capsys.readouterr().err
 
 
 def test_a_janspiry_colorizer_is_given_the_gray_that_it_knows(

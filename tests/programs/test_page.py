@@ -24,7 +24,7 @@ from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, Sides, UserInputs
 
 pytest.importorskip("gradio", reason="the page needs the extra `demo`")
-from palette_jax.page import sessions, work
+from palette_jax.page import results, sessions, work
 from palette_jax.page.results import as_command
 from palette_jax.page.sessions import Limits, Session, WaitingQueue
 
@@ -104,14 +104,52 @@ def test_a_computation_ends_with_files(place: Place) -> None:
     seen = list(place.run(Counting(), num_samples=2))
     assert [news["state"] for news in seen[:-1]] == ["running"] * (len(seen) - 1)
     assert 0 < seen[1]["share"] <= 1 and seen[1]["preview"].startswith("data:image/png")
-    results = [pathlib.Path(result["path"]) for result in seen[-1]["results"]]
-    assert [path.name for path in results] == [
+    made = [pathlib.Path(result["path"]) for result in seen[-1]["results"]]
+    assert [path.name for path in made] == [
         "holiday_jpeg_1.png",
         "holiday_jpeg_2.png",
     ]
-    assert all(Image.open(path).size == (12, 10) for path in results)
+    assert all(Image.open(path).size == (12, 10) for path in made)
+    again = pathlib.Path(list(place.run(Counting()))[-1]["results"][0]["path"])
+    assert again.exists() and not any(path.exists() for path in made)
     place.session.leave()
-    assert not any(path.exists() for path in results)
+    assert not again.exists()
+
+
+def test_a_session_ends_when_nothing_was_asked_for_a_while(
+    uploads: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(sessions.time, "monotonic", lambda: now[0])
+    everyone = sessions.Sessions(keep_seconds=100.0)
+
+    def of(name: str) -> Session:
+        return everyone.of(sessions.gr.Request(session_hash=name))
+
+    idle, busy = of("idle"), of("busy")
+    for now[0] in (60.0, 99.0, 120.0):
+        assert of("busy") is busy and busy.folder.exists()
+    assert not idle.folder.exists() and idle.stop.is_set()
+    assert of("idle") is not idle
+
+
+def test_the_time_left_is_that_of_the_steps_left() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    progress = Progress(4, 12, lambda: [(0, picture)])
+    # The first of the four steps waited for the compiler.
+    assert work._step(progress, 6.0, 3)["text"] == "Step 4 of 12, about 16 s left"
+
+
+def test_where_results_differ_is_red_and_opaque_from_64_levels_on() -> None:
+    pictures = [np.full((2, 3, 3), level, np.uint8) for level in (100, 100)]
+    for column, by in enumerate((20, 64, 140)):
+        pictures[1][:, column] += by
+    photo, hole = Photo(pictures[0]), np.zeros((2, 3, 1), np.uint8)
+    result = Result(photo, Settings("jpeg", num_samples=2), pictures, hole, [], {})
+    _, _, encoded = results._deviation(result).partition(",")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    assert shown[..., :3].reshape(-1, 3).max(0).tolist() == [255, 0, 0]
+    assert shown[0, :, 3].tolist() == [40, 128, 255]  # Of deviations 10, 32 and 70.
 
 
 def test_hints_reach_the_network_as_they_were_drawn(place: Place) -> None:
@@ -269,6 +307,7 @@ def test_what_goes_wrong_is_said_without_a_trace(
         ({"seed": -1}, None, "expected a seed"),
         ({"task": "uncrop"}, {"extend": {"left": 0}}, "expected a side to extend"),
         ({"task": "uncrop"}, {"extend": {"left": 16}}, "at most 1,000 pixels"),
+        ({"task": "uncrop"}, {"extend": {"top": 7.5}}, "1,000 pixels in the result"),
         ({"task": "uncrop"}, {"extend": {"left": "nan"}}, "by 0 to 16 times"),
         ({"task": "uncrop"}, {"extend": {"top": 1e300}}, "by 0 to 16 times"),
         ({"task": "inpaint"}, None, "expected a mask"),

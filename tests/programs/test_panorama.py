@@ -122,7 +122,7 @@ def test_any_side_by_any_share(run) -> None:
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("--repeats=0", "expected a number >= 1"),
+        ("--repeats=0", "expected a whole number from 1 to"),
         ("--extend=much", "expected a share"),
         ("--side=middle", "expected --side out of "),
         ("--extend=0", "side to extend"),

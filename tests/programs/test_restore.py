@@ -20,6 +20,7 @@ from palette_jax.data import sources
 from palette_jax.interop.safetensors_file import export_safetensors
 from palette_jax.pictures import files
 from palette_jax.programs import restore as program
+from palette_jax.restoration.jobs import Job
 from palette_jax.restoration.restorer import Restorer
 from tests.pictures.test_files import BROKEN, ODD
 from tests.programs.untrained import command, save_run
@@ -198,6 +199,50 @@ def test_what_another_command_wrote_meanwhile_is_kept(
     assert "1 found, 0 restored, 0 existed already, 1 failed" in said
 
 
+def test_results_in_the_folder_of_their_pictures_are_left_out(
+    restore, tmp_path, capsys
+) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("a.png", "b.png"):
+        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "mine" / name)
+    made = ("--task=colorize", "--num-samples=2", "--out=mine/colors")
+    assert restore("mine", *made) == 0
+    assert restore("mine", "--task=jpeg", "--format=jpg", "--out=mine/jpeg") == 0
+    assert "8 results in the folder of their pictures are left out" in (
+        capsys.readouterr().err
+    )
+    assert restore("mine", "--task=jpeg", "--out=better") == 0
+    assert list(_files(pathlib.Path("better"))) == ["a.png", "b.png"]
+    # By name, or without their pictures, results are pictures like others.
+    capsys.readouterr()
+    assert restore("mine/jpeg", "mine/colors/a_seed0.png", "--task=jpeg") == 0
+    assert list(_files(tmp_path / "restored")) == ["a.png", "a_seed0.png", "b.png"]
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_pictures_whose_names_are_one_on_the_disk_do_not_replace_each_other(
+    restore, tmp_path, monkeypatch, capsys
+) -> None:
+    """`a.png` and `A.png`, on a disk that does not distinguish them."""
+    rng = np.random.default_rng(1)
+    for name in ("a.png", "A.png"):
+        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "mine" / name)
+    targets = Job.targets
+    monkeypatch.setattr(
+        *(Job, "targets"),
+        lambda *args: [p.with_name(p.name.lower()) for p in targets(*args)],
+    )
+    for _ in range(2):
+        assert restore("mine", "--task=jpeg", "--overwrite") == 1
+        said = capsys.readouterr()
+        assert "is the result of another picture" in said.err
+        assert said.out.count("restored/a.png") == 1
+
+
 def test_samples_come_with_a_grid_and_their_deviation(restore, photos, tmp_path):
     out = tmp_path / "restored"
     assert restore(photos / "a.png", "--task=colorize", "--num-samples=3") == 0
@@ -257,7 +302,7 @@ def test_masks_of_a_folder_are_matched_by_name(restore, photos, tmp_path, capsys
             ("--task=jpeg", "--seed=4294967295", "--num-samples=2"),
             "a seed from 0 to 4294967294",
         ),
-        (("--task=jpeg", "--num-samples=0"), "num_samples >= 1"),
+        (("--task=jpeg", "--num-samples=0"), "from 1 to 10,000 for --num-samples"),
         (("--like=a.png",), "without settings"),
         (("--task=jpeg", "--hints=h.png"), "no --hints with task jpeg"),
         (("--task=colorize", "--side=left"), "no --side with task colorize"),

@@ -1,6 +1,8 @@
 """The human study: its page in a real browser, and what is made of the answers."""
 
+import base64
 import csv
+import io
 import json
 import math
 import pathlib
@@ -47,6 +49,19 @@ def _make(monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, *args: object)
     methods = [f"--method={name}={folders / str(i)}" for i, name in enumerate(METHODS)]
     originals = f"--originals={folders / 'originals'}"
     return command(monkeypatch, "study", "make", originals, *methods, *args)
+
+
+@pytest.mark.parametrize("where", ["originals", "deep/../originals", "copy"])
+def test_originals_as_a_method_are_refused(
+    monkeypatch, tmp_path, capsys, folders, where: str
+) -> None:
+    (folders / "deep").mkdir(exist_ok=True)
+    shutil.copytree(folders / "originals", folders / "copy", dirs_exist_ok=True)
+    out = tmp_path / "study.html"
+    method = f"--method=mine={folders / where}"
+    assert _make(monkeypatch, folders, method, f"--out={out}") == 1
+    assert "of the method's results" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def _take(
@@ -166,6 +181,39 @@ def test_two_people_take_the_study_and_it_is_scored(
     assert "2 persons" in said
 
 
+def test_the_key_says_which_picture_is_the_cameras(
+    monkeypatch: pytest.MonkeyPatch, folders: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def make(seed: int) -> set[str]:
+        """Checks a study of two pictures for one pair; returns which they are."""
+        out = tmp_path / f"{seed}.html"
+        options = (f"--out={out}", "--pairs=1", f"--seed={seed}", "--catches=1")
+        assert _make(monkeypatch, folders, *options) == 0
+        text = out.read_text().split('id="study">')[1].split("</script>")[0]
+        content = json.loads(text)
+        answers = json.loads(out.with_suffix(".key.json").read_text())["pairs"]
+        pairs = [pair for pairs in content["pictures"] for pair in pairs]
+        for name, *encoded in (*pairs, *content["catches"]):
+            both = []
+            for uri in encoded:
+                data = base64.b64decode(uri.split(",")[1])
+                both.append(np.asarray(Image.open(io.BytesIO(data))))
+            about = answers[name]
+            camera, other = both[about["camera"]], both[1 - about["camera"]]
+            path = folders / "originals" / f"{about['picture']}.png"
+            np.testing.assert_array_equal(camera, np.asarray(Image.open(path)))
+            if not about["method"]:  # A few squares of the photo's own colours.
+                assert len(np.unique(other.reshape(-1, 3), axis=0)) <= 36
+                assert abs(other.mean() - camera.mean()) < 3
+                continue
+            index = METHODS.index(about["method"])
+            path = folders / str(index) / f"{about['picture']}.png"
+            np.testing.assert_array_equal(other, np.asarray(Image.open(path)))
+        return {about["picture"] for about in answers.values()}
+
+    assert len({tuple(sorted(make(seed))) for seed in range(5)}) > 1
+
+
 def test_the_interval_is_wilsons() -> None:
     # The bounds p are where (share - p)^2 = z^2 p (1 - p) / n.
     for successes, count in ((0, 10), (3, 7), (25, 50), (50, 50)):
@@ -197,6 +245,18 @@ def test_the_interval_covers_the_rate_where_persons_and_pictures_differ() -> Non
         covered["wilson"] += wilson.low <= 0.5 <= wilson.high
     assert covered["bootstrap"] >= 0.92 * trials
     assert covered["wilson"] < 0.85 * trials  # What would not do.
+
+
+@pytest.mark.parametrize("is_fooled", [False, True])
+def test_resampled_rates_are_of_the_answers_there_are(is_fooled: bool) -> None:
+    # Persons see different numbers of pictures, and all answer alike.
+    answers = [
+        score.Answer("s", str(i), j, str(j), "m", 3.0, is_fooled)
+        for i in range(6)
+        for j in range(i + 1)
+    ]
+    # No resample differs, so what is left is Wilson's interval.
+    assert score.interval(answers) == score.wilson(21 * is_fooled, 21)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +318,30 @@ def test_the_same_answers_in_two_files_count_once_or_not_at_all(
     assert "anna" in error and all(str(path) in error for path in paths)
 
 
+@pytest.mark.parametrize("camera", [0, 1])
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("answer", ["left", "right"])
+def test_who_takes_the_other_picture_for_the_cameras_is_fooled(
+    tmp_path: pathlib.Path, camera: int, left: int, answer: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEAD + LINE.replace(",0,left", f",{left},{answer}"))
+    key = {"s": {"p": {**KEYS["s"]["p"], "camera": camera}}}
+    (found,) = score.read([str(path)], key)
+    is_camera_left = camera == left
+    assert found.is_fooled == (is_camera_left != (answer == "left"))
+
+
+def test_rates_are_of_a_method_and_the_time_that_it_was_shown() -> None:
+    answers = [
+        score.Answer("s", str(i), i, str(i), method, seconds, i < fooled)
+        for method, seconds, fooled in (("a", 1.0, 2), ("a", 3.0, 4), ("b", 1.0, 6))
+        for i in range(8)
+    ]
+    shares = {key: rate.share for key, rate in score.rates(answers).items()}
+    assert shares == {("a", 1.0): 0.25, ("a", 3.0): 0.5, ("b", 1.0): 0.75}
+
+
 def test_a_file_given_twice_counts_once(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(HEAD + LINE)
@@ -278,8 +362,8 @@ def test_who_does_not_look_does_not_count() -> None:
         ]
         return catches + real
 
-    looks, slips = answers("looks", 0, 900), answers("slips", 1, 900)
-    blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 120)
+    looks, slips = answers("looks", 0, 300), answers("slips", 1, 900)
+    blind, hasty = answers("blind", 2, 900), answers("hasty", 0, 299)
     kept, notes = score.filter_answers([*looks, *slips, *blind, *hasty])
     assert {answer.subject for answer in kept} == {"looks", "slips"}
     assert len(kept) == 8 and all(answer.method for answer in kept)

@@ -39,6 +39,29 @@ def test_a_state_is_sound_if_all_of_it_is_finite() -> None:
                 assert not train.is_sound(state.replace(**changed), 0.3), name
 
 
+def test_checkpoints_are_due_by_steps_and_by_minutes_since_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    config = uncrop.get_config("tiny")
+    config.train.update(checkpoint_every=1000, checkpoint_minutes=1.0, log_every=10)
+    due = train._Due(config)
+    for now[0], step, is_due in (
+        (61.0, 9, False),  # It looks at the clock when it logs.
+        (61.0, 10, True),
+        (100.0, 20, False),
+        (122.0, 30, True),
+        (130.0, 1000, True),
+        (185.0, 1010, False),
+        (191.0, 1020, True),
+    ):
+        assert due.is_due(step) == is_due, step
+    config.train.checkpoint_minutes = 0.0
+    now[0] = 1e6
+    assert not train._Due(config).is_due(10)
+
+
 class _Network(nn.Module):
     """Predicts the noisy picture itself, times a weight, and some of the source."""
 

@@ -117,6 +117,8 @@ def test_what_is_no_result_of_the_photo_is_told(
     assert run("verify", "clear.png") == 1
     assert "expected a photo beside a result" in capsys.readouterr().err
     result = _restore(run, "clear.png", "--task=inpaint", "--mask=mask.png")
+    assert run("verify", result, "missing.png") == 1
+    assert "missing.png: there is no such file" in capsys.readouterr().err
     Image.new("RGB", (4, 4)).save("small.png")
     assert run("verify", result, "small.png") == 1
     said = capsys.readouterr()

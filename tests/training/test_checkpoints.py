@@ -161,6 +161,12 @@ def test_a_config_that_is_damaged_is_not_read(two_steps: pathlib.Path) -> None:
     assert checkpoints.load_config(two_steps) == {"step": 1}
 
 
+def test_damaged_weights_do_not_hide_the_config(two_steps: pathlib.Path) -> None:
+    path = max(_files(two_steps / "2"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoints.load_config(two_steps) == {"step": 2}
+
+
 def test_damage_everywhere_is_an_error(two_steps: pathlib.Path) -> None:
     for step in ("1", "2"):
         path = max(_files(two_steps / step), key=lambda path: path.stat().st_size)
@@ -169,6 +175,8 @@ def test_damage_everywhere_is_an_error(two_steps: pathlib.Path) -> None:
         _restore(two_steps)
     with pytest.raises(checkpoints.CheckpointError, match="only damaged ones"):
         checkpoints.restore_params(two_steps, ABSTRACT.params)
+    with pytest.raises(checkpoints.CheckpointError, match="expected a sound"):
+        checkpoints.restore_step(two_steps, 2, ABSTRACT)
 
 
 def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_to_its_step(
@@ -181,7 +189,9 @@ def test_a_damaged_checkpoint_is_replaced_when_the_run_comes_to_its_step(
     _write(tmp_path, {3: 2.0, 4: 2.0}, keep=2)
     assert manifest.committed_steps(tmp_path)[:3] == [8, 4, 3]
     _assert_is(_restore(tmp_path), 4)
-    _write(tmp_path, {8: 1.0})
+    with CheckpointWriter(tmp_path, keep=2) as writer:
+        writer.save(_state(8), {}, 1.0)
+        assert 4 in manifest.committed_steps(tmp_path)  # Until 8 is written.
     assert dict(checkpoints.verify(tmp_path))[8] is None
     _assert_is(_restore(tmp_path), 8)
 
@@ -217,13 +227,26 @@ def test_deleting_begins_with_what_makes_a_checkpoint_one(
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: pathlib.Path) -> None:
-    losses = {1: 5.0, 2: 1.0, 3: 4.0, 4: float("nan"), 5: None}
+    losses = {8: 5.0, 9: 1.0, 10: 4.0, 11: float("nan"), 12: None}
     for step, loss in losses.items():
         # Opened anew each time: what is best is known after a restart too.
         _write(tmp_path, {step: loss}, keep=2)
-    assert manifest.committed_steps(tmp_path) == [5, 4, 2]
-    _write(tmp_path, {6: 0.5, 7: 3.0, 8: 3.0}, keep=1)
-    assert manifest.committed_steps(tmp_path) == [8, 6]
+    assert manifest.committed_steps(tmp_path) == [12, 11, 9]
+    _write(tmp_path, {13: 0.5, 14: 3.0, 15: 3.0}, keep=1)
+    assert manifest.committed_steps(tmp_path) == [15, 13]
+    (tmp_path / "15" / "metrics" / "metrics").unlink()  # Its loss is unknown.
+    _write(tmp_path, {16: 9.0, 17: 9.0}, keep=1)
+    assert manifest.committed_steps(tmp_path) == [17, 13]
+
+
+def test_room_is_made_before_a_checkpoint_is_written(tmp_path: pathlib.Path) -> None:
+    _write(tmp_path, {1: 1.0, 2: 2.0, 3: 2.0}, keep=3)
+    with CheckpointWriter(tmp_path, keep=3) as writer:
+        writer.save(_state(4), {}, 3.0)
+        # The best, and the newest that stay.
+        assert set(manifest.committed_steps(tmp_path)) - {4} == {3, 2, 1}
+        writer.save(_state(5), {}, 3.0)
+        assert set(manifest.committed_steps(tmp_path)) - {5} == {4, 3, 1}
 
 
 def test_another_network_is_an_error_that_names_the_leaves(

@@ -83,9 +83,12 @@ def test_a_skipped_step_is_counted_and_leaves_the_means_alone(tmp_path, caplog) 
     log = _log(tmp_path, num_steps=5)
     for number in range(1, 6):
         bad = number == 3
-        log.add(number, _metrics(np.nan if bad else 0.25, bad_steps=int(bad)))
+        level_loss = np.full(LEVELS, np.nan if bad else 0.5)
+        loss = np.nan if bad else 0.25
+        log.add(number, _metrics(loss, level_loss=level_loss, bad_steps=int(bad)))
     log.flush()
     curves = _curves(tmp_path)
+    assert curves["loss_at_level/4"][5] == 0.5
     assert curves["skipped_steps"][5] == 1
     assert curves["loss"][5] == 0.25 and curves["grad_norm"][5] == 0.5
     assert any("step 3 skipped" in line for line in caplog.messages)
@@ -152,12 +155,14 @@ def test_the_time_left_is_short_to_read(
 
 
 def test_what_is_still_under_way_is_written_at_the_end(tmp_path) -> None:
-    log = _log(tmp_path, num_steps=5)
+    log = _log(tmp_path, num_steps=7)
     for number in range(1, 6):
         log.add(number, _metrics())
     assert "loss" not in _curves(tmp_path)
+    for number in (6, 7):
+        log.add(number, _metrics())
     log.flush()
-    assert list(_curves(tmp_path)["loss"]) == [5]
+    assert list(_curves(tmp_path)["loss"]) == [5, 7]
 
 
 @pytest.mark.parametrize("restored", [0, 5])

@@ -15,7 +15,7 @@ def _moves(
     adam: optax.GradientTransformation, gradients: list[dict]
 ) -> list[dict[str, np.ndarray]]:
     """Returns by how much each gradient in turn moves the weights."""
-    params = jax.tree.map(jnp.zeros_like, gradients[0])
+    params = jax.tree.map(jnp.ones_like, gradients[0])  # The paper decays none.
     opt_state, moves = adam.init(params), []
     for gradient in gradients:
         update, opt_state = adam.update(gradient, opt_state, params)
@@ -60,20 +60,24 @@ def test_it_is_adam() -> None:
     np.testing.assert_allclose(got, expected, rtol=2e-3, atol=1e-6)
 
 
-def test_clipping_scales_a_gradient_to_the_norm_over_all_weights() -> None:
-    # Adam itself does not see the scale of its first gradient: so look at the second.
+@pytest.mark.parametrize("muon", [False, True])
+def test_clipping_scales_a_gradient_to_the_norm_over_all_weights(muon: bool) -> None:
+    # Neither sees the scale of its first gradient: so look at the second.
     rng = np.random.default_rng(1)
-    gradients = rng.normal(size=(2, 4)).astype("f4") * np.array([[40.0], [0.1]], "f4")
-    adam = optimizer.make_optimizer(0.01, 0, clip_norm=1.0)
-    parts = [{"a": jnp.array(g[:1]), "b": jnp.array(g[1:])} for g in gradients]
-    moves = [np.concatenate([m["a"], m["b"]]) for m in _moves(adam, parts)]
+    gradients = rng.normal(size=(2, 3, 3)).astype("f4")
+    gradients *= np.array([40.0, 0.1], "f4")[:, None, None]
     clipped = gradients.copy()
     clipped[0] /= np.linalg.norm(clipped[0])
     assert np.linalg.norm(clipped[1]) < 1
-    expected = _adam(clipped, 0.01, 0.9, 0.999)
-    np.testing.assert_allclose(np.stack(moves), expected, rtol=1e-3)
-    unclipped = _adam(gradients, 0.01, 0.9, 0.999)
-    assert np.abs(expected[1] - unclipped[1]).max() > 1e-3
+
+    def moves(gradients: np.ndarray, clip_norm: float | None) -> np.ndarray:
+        rule = optimizer.make_optimizer(0.01, 0, clip_norm=clip_norm, muon=muon)
+        parts = [{"a": jnp.array(g[:2]), "b": jnp.array(g[2])} for g in gradients]
+        return np.stack([np.vstack([m["a"], m["b"]]) for m in _moves(rule, parts)])
+
+    expected = moves(clipped, None)
+    np.testing.assert_allclose(moves(gradients, 1.0), expected, rtol=1e-3, atol=1e-6)
+    assert np.abs(expected[1] - moves(gradients, None)[1]).max() > 1e-3
 
 
 def test_the_average_forgets_where_it_began_as_warm_up_says() -> None:
@@ -129,8 +133,12 @@ def test_muon_moves_a_kernel_by_an_orthogonal_matrix(shape: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("name", ["conv_in", "conv_out"])
 def test_muon_leaves_the_layers_at_the_pixels_to_adam(name: str) -> None:
-    gradient = jax.random.normal(jax.random.key(0), (3, 3, 6, 8))
-    tree = {name: {"kernel": gradient}}
-    (move,) = _moves(optimizer.make_optimizer(1e-2, 0, muon=True), [tree])
-    expected = -1.47e-2 * np.sign(gradient)
-    np.testing.assert_allclose(move[name]["kernel"], expected, rtol=0.01)
+    keys = jax.random.split(jax.random.key(0), 4)
+    gradients = [{name: {"kernel": jax.random.normal(k, (3, 3, 6, 8))}} for k in keys]
+    rule = optimizer.make_optimizer(1e-2, 0, b1=0.8, b2=0.95, muon=True)
+    nadam = optax.nadam(1e-2, b1=0.8, b2=0.95)
+    for move, wanted in zip(
+        _moves(rule, gradients), _moves(nadam, gradients), strict=True
+    ):
+        got, expected = move[name]["kernel"], wanted[name]["kernel"]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-7)
