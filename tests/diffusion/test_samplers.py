@@ -196,7 +196,6 @@ def test_known_pixels_are_kept_to_the_bit(name: str) -> None:
         mask,
         MAKERS[name](_trimmed(5)),
         callback=lambda step, y_0: seen.append(y_0),
-        every=2,
     )
     known = np.broadcast_to(mask == 0, x.shape)
     for picture in (*seen, out):  # In previews too.
