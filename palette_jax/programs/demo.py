@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=flag_types.whole(1, 65535),
+        type=flag_types.whole(1, high=65535),
         help="default: the first that is free from 7860 on",
     )
     parser.add_argument(

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--num-samples",
-        type=flag_types.whole(1, MAX_SAMPLES),
+        type=flag_types.whole(1, high=MAX_SAMPLES),
         metavar="N",
         help="different results for each",
     )
