@@ -122,7 +122,7 @@ def _multiply(h: Array, matrix: np.ndarray, kernel: Array, products: str) -> Arr
     squares = squares.reshape(36, -1, h.shape[-1])
     c_in, c_out = kernel.shape[2:]
     kernel = _widen(kernel).reshape(9, -1)
-    kernel = matrix.astype(kernel.dtype) @ kernel
+    kernel = jnp.asarray(matrix, kernel.dtype) @ kernel
     out = jnp.einsum(products, squares, kernel.reshape(36, c_in, c_out))
     out = _transform(_OUTPUT, out.reshape(6, 6, b, rows, columns, -1), _entries)
     out = out.transpose(2, 3, 0, 4, 1, 5).reshape(b, 4 * rows, 4 * columns, -1)
@@ -139,7 +139,7 @@ def kernel_gradient(
     d_out = _transform(_OUTPUT.T, _with_border(_widen(d_out), 0), _pixels(4))
     squares, d_out = squares.reshape(36, -1, c_in), d_out.reshape(36, -1, c_out)
     products = jnp.einsum("ptc,ptd->pcd", squares, d_out).reshape(36, -1)
-    d_kernel = _KERNEL.T.astype(products.dtype) @ products
+    d_kernel = jnp.asarray(_KERNEL.T, products.dtype) @ products
     return d_kernel.reshape(3, 3, c_in, c_out).astype(dtype)
 
 
