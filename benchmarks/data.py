@@ -4,6 +4,7 @@ python -m benchmarks.data --size=256 --folder=PHOTOS
 """
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -15,12 +16,12 @@ import tensorflow as tf
 from palette_jax.data import images, pictures, pipeline, sources, tasks
 
 TASKS = {
-    "colorize": tasks.colorize(),
-    "inpaint, free-form": tasks.inpaint(mask="free_form"),
-    "inpaint, rectangles": tasks.inpaint(mask="rectangles"),
-    "inpaint, mixed": tasks.inpaint(),
-    "uncrop": tasks.uncrop(),
-    "jpeg": tasks.jpeg(),
+    "colorize": tasks.colorize,
+    "inpaint, free-form": functools.partial(tasks.inpaint, mask="free_form"),
+    "inpaint, rectangles": functools.partial(tasks.inpaint, mask="rectangles"),
+    "inpaint, mixed": tasks.inpaint,
+    "uncrop": tasks.uncrop,
+    "jpeg": tasks.jpeg,
 }
 
 
@@ -65,7 +66,7 @@ def print_table(name: str, source: sources.Source, size: int, num_images: int) -
 
         print_row(task_name, measure(degrade, num_images) - nothing, reference)
     batches = pipeline.train_batches(
-        [(source, 1.0)], tasks.inpaint(), image_size=size, batch_size=32, seed=0
+        [(source, 1.0)], tasks.inpaint, image_size=size, batch_size=32, seed=0
     )
     next(batches)
     start = time.process_time()

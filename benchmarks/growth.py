@@ -86,7 +86,7 @@ def load_batches(folder: str, num_batches: int) -> dict[str, float]:
     imported = time.perf_counter()
     train, _ = sources.hold_out(sources.folder(folder), 32)
     batches = pipeline.train_batches(
-        [(train, 1.0)], tasks.inpaint(), image_size=64, batch_size=32, seed=0
+        [(train, 1.0)], tasks.inpaint, image_size=64, batch_size=32, seed=0
     )
     next(batches)
     first, cpu = time.perf_counter(), time.process_time()

@@ -23,10 +23,7 @@ COMMANDS = {
     "train": ("run", "train a model; the same command resumes it"),
     "distill": ("distill", "train a student of a run that samples in few steps"),
     "sample": ("run", "restore the evaluation pictures with a run"),
-    "evaluate": (
-        "evaluate",
-        "measure pictures of any program, or a run (--workdir)",
-    ),
+    "evaluate": ("evaluate", "measure pictures of any program, or a run (--workdir)"),
     "compare": ("compare", "test which of two methods is better on the same pictures"),
     "plan": ("run", "print the memory and time of a run on a machine"),
     "restore": ("restore", "restore your own pictures"),

@@ -68,7 +68,6 @@ def versions() -> Iterator[Finding]:
 
 
 def _missing(required: list[Requirement], extra: str) -> list[str]:
-    """Returns the packages of an extra that are not installed."""
     return [
         requirement.name
         for requirement in required

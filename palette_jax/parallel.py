@@ -25,10 +25,6 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 """`step(state, batch) -> state, metrics`."""
 
 
-class MeshError(UserError):
-    """Devices that do not fit the config."""
-
-
 def make_mesh(
     *, fsdp: int = 1, slices: int = 0, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
@@ -42,7 +38,7 @@ def make_mesh(
       devices: the default is all devices of all hosts.
 
     Raises:
-      MeshError: if the devices have another number of slices, or `fsdp` does not divide
+      UserError: if the devices have another number of slices, or `fsdp` does not divide
         the devices of a slice.
     """
     # Ordered by slice and host, unlike the ids of a TPU slice: so the rows of a host's
@@ -53,12 +49,12 @@ def make_mesh(
     found = len({_slice(device) for device in devices})
     slices = slices or found
     if found not in (1, slices) or len(devices) % slices:
-        raise MeshError(
+        raise UserError(
             f"expected parallel.slices to be that of the devices, {len(devices)} in"
             f" {found} slices, got {slices}; set it to 0 to read it from the devices"
         )
     if len(devices) // slices % fsdp:
-        raise MeshError(
+        raise UserError(
             f"expected parallel.fsdp to divide the {len(devices) // slices} devices of"
             f" a slice, got {fsdp}; set it to 1 to keep the parameters whole on each"
             " device"
@@ -85,12 +81,9 @@ def param_shardings(mesh: Mesh, tree: Params) -> Params:
     """Returns a sharding for each leaf: its longest divisible axis over `fsdp`.
 
     Leaves below `MIN_SHARDED` elements are replicated: gathering them takes more time
-    than it saves, and more than half of the leaves of a U-Net are that small.
-
-    Args:
-      mesh: the devices.
-      tree: parameters, or a tree that contains them (their moments, their average), as
-        arrays or shapes; leaves without a divisible axis are replicated.
+    than it saves, and more than half of the leaves of a U-Net are that small. So are
+    leaves without a divisible axis. The tree may also contain the moments and the
+    average of the parameters, as arrays or shapes.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -169,9 +162,7 @@ def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
 def pmap_step(step: Step, mesh: Mesh) -> Step:
     """Compiles a training step by `jax.pmap`; it takes the host's share of a batch.
 
-    Args:
-      step: of a device's share of the batch; it averages over `PMAP_AXIS` itself.
-      mesh: the devices, each with a copy of the state.
+    `step` takes a device's share and averages over `PMAP_AXIS` itself.
     """
     devices = list(mesh.devices.flat)
     mapped = jax.pmap(
@@ -261,9 +252,8 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
 def cache_compilations(*, workdir: str | None = None) -> None:
     """Caches compiled programs for the next start, unless another cache is set.
 
-    Args:
-      workdir: local or gs://, of a run on preemptible machines, whose home folders are
-        lost; the default is the user's home.
+    The cache is in the user's home, or in the `workdir`, local or gs://, of a run on
+    preemptible machines, whose home folders are lost.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")

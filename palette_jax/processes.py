@@ -24,10 +24,6 @@ EXIT_STOPPED = 75  # What `sysexits.h` calls a temporary failure: run me again.
 _HEARTBEAT = 30
 
 
-class JoinError(UserError):
-    """Incomplete flags for the other processes."""
-
-
 class Stopped(Exception):
     """Raised on a request to stop if there is nothing to save."""
 
@@ -42,21 +38,16 @@ def join(
     """Joins the other processes of the run; a single process returns at once.
 
     Call it before using a device. On a TPU slice, under SLURM, Open MPI and on GKE, JAX
-    finds the other processes; elsewhere every process needs the flags. A failure or
-    timeout ends the process.
-
-    Args:
-      coordinator: `host:port` of the first process, any free port.
-      num_processes: number of processes.
-      process_id: of this process, counted from 0.
-      timeout: seconds to wait for the others.
+    finds the other processes; elsewhere every process needs the flags: `coordinator`,
+    the `host:port` of the first process, any free port, the number of processes, and
+    its own id from 0. A failure or a timeout, in seconds, ends the process.
 
     Raises:
-      JoinError: if only some of the three are given.
+      UserError: if only some of the three are given.
     """
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given) and None in given:
-        raise JoinError(
+        raise UserError(
             "expected all of --coordinator=HOST:PORT, --num_processes and --process_id,"
             f" got coordinator={coordinator}, num_processes={num_processes} and"
             f" process_id={process_id}; set all three, or none where JAX finds them"
@@ -64,12 +55,12 @@ def join(
     if coordinator is not None and num_processes is not None and process_id is not None:
         port = re.fullmatch(r".+:([0-9]{1,5})", coordinator)
         if not port or not 1 <= int(port[1]) <= 65535:
-            raise JoinError(
+            raise UserError(
                 f"expected --coordinator=HOST:PORT, got {coordinator!r}; add a free"
                 " port of that host, from 1 to 65535"
             )
         if process_id >= num_processes:
-            raise JoinError(
+            raise UserError(
                 f"expected --process_id below --num_processes={num_processes}, got"
                 f" {process_id}; the first process has 0"
             )
@@ -92,7 +83,7 @@ def join(
     except ValueError as error:
         if coordinator is None and "coordinator_address should be" in str(error):
             return  # No cluster that JAX knows: a single process.
-        raise JoinError(f"cannot join the other processes: {error}") from error
+        raise UserError(f"cannot join the other processes: {error}") from error
     finally:
         late.cancel()
     if jax.process_count() > 1:

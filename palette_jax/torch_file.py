@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -67,12 +67,6 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
     return _state_dict(found, str(path))
 
 
-class _Storage(NamedTuple):
-    """The values that tensors are views of."""
-
-    values: np.ndarray
-
-
 class _Dict(dict):
     """Replaces OrderedDict, without the attributes that a pickle adds."""
 
@@ -83,7 +77,7 @@ class _Dict(dict):
 class _Unpickler(pickle.Unpickler):
     """Builds tensors and dicts only."""
 
-    def __init__(self, file: Any, path: str, load_storage: Callable[[Any], _Storage]):
+    def __init__(self, file: Any, path: str, load_storage: Callable[[Any], np.ndarray]):
         super().__init__(file, encoding="utf-8")
         self._path, self._load_storage = path, load_storage
 
@@ -104,8 +98,8 @@ class _Unpickler(pickle.Unpickler):
                 " only model.state_dict()"
             ) from None
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """Returns a storage, which has its own file in the archive."""
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        """Returns a storage: the values that tensors are views of."""
         return self._load_storage(pid)
 
 
@@ -119,9 +113,9 @@ def _load(archive: zipfile.ZipFile, path: str) -> Any:
     order = "little"
     if f"{root}byteorder" in names:
         order = archive.read(f"{root}byteorder").decode().strip()
-    storages: dict[str, _Storage] = {}
+    storages: dict[str, np.ndarray] = {}
 
-    def load_storage(pid: Any) -> _Storage:
+    def load_storage(pid: Any) -> np.ndarray:
         kind, dtype_name, name, _, count = pid
         if kind != "storage" or not isinstance(dtype_name, str):
             raise WeightsError(f"{path}: expected a storage of numbers, got {pid}")
@@ -131,7 +125,7 @@ def _load(archive: zipfile.ZipFile, path: str) -> Any:
             if archive.getinfo(member).file_size != count * dtype.itemsize:
                 raise WeightsError(f"{path}: {member} has not the size it should have")
             values = np.frombuffer(archive.read(member), dtype)
-            storages[name] = _Storage(values.byteswap() if order == "big" else values)
+            storages[name] = values.byteswap() if order == "big" else values
         return storages[name]
 
     with archive.open(pickles[0]) as file:
@@ -145,7 +139,7 @@ def _load_old(file: Any, size: int, path: str) -> Any:
     """
     storages: dict[str, np.ndarray] = {}
 
-    def load_storage(pid: Any) -> _Storage:
+    def load_storage(pid: Any) -> np.ndarray:
         kind, dtype_name, name, _, count, view = pid
         if kind != "storage" or not isinstance(dtype_name, str):
             raise WeightsError(f"{path}: expected a storage of numbers, got {pid}")
@@ -155,7 +149,7 @@ def _load_old(file: Any, size: int, path: str) -> Any:
                 raise WeightsError(f"{path}: storage {name} is larger than the file")
             storages[name] = np.zeros(count, dtype)
         values = storages[name]
-        return _Storage(values[view[1] : view[1] + view[2]] if view else values)
+        return values[view[1] : view[1] + view[2]] if view else values
 
     def load() -> Any:
         return _Unpickler(file, path, load_storage).load()
@@ -176,10 +170,9 @@ def _load_old(file: Any, size: int, path: str) -> Any:
 
 
 def _rebuild_tensor(
-    storage: _Storage, offset: int, size: Any, stride: Any, *_: Any
+    values: np.ndarray, offset: int, size: Any, stride: Any, *_: Any
 ) -> np.ndarray:
-    """Returns a view of the storage, after checking its bounds."""
-    values = storage.values
+    """Returns a view of a storage, after checking its bounds."""
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     count = math.prod(size)
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))

@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from palette_jax import processes
+from palette_jax.errors import UserError
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_process_of_its_own_waits_for_no_one(
 def test_flags_that_do_not_say_where_the_others_are_are_refused(
     joined: list[tuple], given: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(processes.JoinError, match=says):
+    with pytest.raises(UserError, match=says):
         processes.join(**given)
     assert not joined
 

@@ -136,7 +136,7 @@ def test_a_tensor_outside_its_storage_is_refused(
 ) -> None:
     from palette_jax import torch_file
 
-    storage = torch_file._Storage(np.arange(8, dtype=np.float32))
+    storage = np.arange(8, dtype=np.float32)
     with pytest.raises(WeightsError, match="inside its 8 values"):
         torch_file._rebuild_tensor(storage, offset, size, stride)
 

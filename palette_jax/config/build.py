@@ -22,11 +22,7 @@ from palette_jax.config import checks
 from palette_jax.config.values import ConfigError
 from palette_jax.diffusion import samplers, schedules
 from palette_jax.models.unet import UNet
-from palette_jax.restoration.batch import (
-    image_keys,
-    predictor,
-    restore_batch,
-)
+from palette_jax.restoration.batch import image_keys, predictor, restore_batch
 from palette_jax.restoration.settings import FEWEST_DDPM_STEPS
 from palette_jax.training.optimizer import make_optimizer as _adam
 from palette_jax.types import Params, PredictFn
@@ -44,10 +40,8 @@ def check(
 ) -> None:
     """Raises `ConfigError` for mistakes that can be found before anything runs.
 
-    Args:
-      config: to check.
-      num_devices: that batches are split over, None if it is not known.
-      trains: whether the pictures to train on are read.
+    Batches are split over `num_devices`, None if it is not known. `trains` is whether
+    the pictures to train on are read.
     """
     checks.check_values(config, trains=trains)
     for group in ("diffusion", "sample"):
@@ -167,9 +161,7 @@ def make_predictor(
 ) -> Callable[[Params], PredictFn]:
     """Returns `weights -> predict`; reuse it, since each one is compiled.
 
-    Args:
-      config: of the network.
-      mesh: that batches are split over; None inside a program that has one.
+    Batches are split over `mesh`; None inside a program that has one.
     """
     network = make_network(config)
 
@@ -201,9 +193,7 @@ def init_params(key: jax.Array, config: ml_collections.ConfigDict) -> Params:
     return make_network(config).init(key, image, image, jnp.ones((1,)))["params"]
 
 
-def make_optimizer(
-    config: ml_collections.ConfigDict,
-) -> optax.GradientTransformation:
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Builds Adam, or Muon."""
     optim = config.optim
     return _adam(
@@ -219,9 +209,7 @@ def make_optimizer(
 
 
 def make_mesh(
-    config: ml_collections.ConfigDict,
-    *,
-    devices: Sequence[jax.Device] | None = None,
+    config: ml_collections.ConfigDict, *, devices: Sequence[jax.Device] | None = None
 ) -> jax.sharding.Mesh:
     """Arranges all devices, or those given, as `parallel` says."""
     layout = config.parallel

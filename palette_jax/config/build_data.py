@@ -1,5 +1,6 @@
 """Builds batches of pictures from a ConfigDict; the only builder with TensorFlow."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,32 +21,33 @@ def _task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the training form of a task."""
     if name == "multitask":
         names = task_names(config)
-        weights = [config.mix[name] for name in names]
-        return tasks.multitask([_task(config, name) for name in names], weights)
-    makers = {
-        "colorize": lambda: tasks.colorize(
-            gray=config.data.gray, hints=config.data.hints
-        ),
+        return functools.partial(
+            tasks.multitask,
+            tasks=[_task(config, name) for name in names],
+            weights=[config.mix[name] for name in names],
+        )
+    data = config.data
+    return {
+        "colorize": functools.partial(tasks.colorize, gray=data.gray, hints=data.hints),
         "inpaint": tasks.inpaint,
         "uncrop": tasks.uncrop,
         "jpeg": tasks.jpeg,
         "superres": tasks.superres,
         "old_photo": tasks.old_photo,
         "paired": tasks.paired,
-    }
-    return makers[name]()
+    }[name]
 
 
 def _eval_task(config: ml_collections.ConfigDict, name: str) -> tasks.Task:
     """Returns the fixed form of a task in evaluation."""
     quality = config.eval.jpeg_quality
-    makers = {
-        "colorize": lambda: tasks.colorize(gray=config.data.gray),
-        "inpaint": lambda: tasks.inpaint(mask=config.eval.inpaint_mask),
-        "uncrop": lambda: tasks.uncrop(side=config.eval.uncrop_side),
-        "jpeg": lambda: tasks.jpeg(min_quality=quality, max_quality=quality),
+    fixed = {
+        "colorize": {"gray": config.data.gray, "hints": False},
+        "inpaint": {"mask": config.eval.inpaint_mask},
+        "uncrop": {"side": config.eval.uncrop_side},
+        "jpeg": {"min_quality": quality, "max_quality": quality},
     }
-    return makers[name]() if name in makers else _task(config, name)
+    return functools.partial(_task(config, name), **fixed.get(name, {}))
 
 
 def _train_sources(

@@ -191,8 +191,7 @@ def make_held_out_loss(
         config.diffusion.loss_norm,
     )
     return jax.jit(
-        parallel.in_mesh(losses, mesh),
-        compiler_options=parallel.compiler_options(mesh),
+        parallel.in_mesh(losses, mesh), compiler_options=parallel.compiler_options(mesh)
     )
 
 

@@ -29,8 +29,7 @@ Override = tuple[str, str | None]
 
 def names() -> list[str]:
     """Returns the names of the configs that come with the package."""
-    files = sorted(path.stem for path in CONFIGS.glob("*.py"))
-    return [name for name in files if not name.startswith("_")]
+    return sorted(path.stem for path in CONFIGS.glob("[!_]*.py"))
 
 
 def load(name: str) -> ml_collections.ConfigDict:

@@ -20,12 +20,10 @@ _TILE = 128  # Pixels.
 
 
 class Finding(NamedTuple):
-    """A problem of a file.
+    """A problem of a file, under the heading `kind`.
 
     Attributes:
-      kind: the heading of the problem.
-      text: the file and the problem.
-      picture: the position of the picture in the source, None if it is not there.
+      picture: its position in the source, None if it is not there.
       hole: of its mask, to show on the picture.
     """
 
@@ -39,10 +37,8 @@ class Checked(NamedTuple):
     """A checked folder.
 
     Attributes:
-      source: its pictures.
       total: number of its files.
       usable: number of pictures that training uses.
-      findings: the problems.
       paired: the pictures with a mask.
     """
 

@@ -12,10 +12,6 @@ def old_photo(seed: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
 
     Applies each of the first four to three pictures in four, and the compression to
     all, with random strengths.
-
-    Args:
-      seed: an integer pair.
-      picture: uint8, [size, size, 3].
     """
     steps = (_fade, _blur, _grain, _scratch)
     seeds = tf.unstack(tf.random.split(seed, 2 * len(steps) + 1))
@@ -23,9 +19,7 @@ def old_photo(seed: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
     for step, seed_use, seed_step in zip(steps, seeds[::2], seeds[1::2], strict=False):
         is_used = tf.random.stateless_uniform([], seed_use) < 0.75
         image = tf.cond(
-            is_used,
-            lambda f=step, s=seed_step, i=image: f(s, i),
-            lambda i=image: i,
+            is_used, lambda f=step, s=seed_step, i=image: f(s, i), lambda i=image: i
         )
     image = tf.saturate_cast(tf.round(image), tf.uint8)
     quality = tf.random.stateless_uniform([], seeds[-1], 30, 96, tf.int32)

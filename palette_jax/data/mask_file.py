@@ -19,9 +19,7 @@ SIZE = 256
 def read(path: epath.PathLike, share: str) -> UInt8[np.ndarray, "n bytes"]:
     """Returns the masks of a share, one row each with eight pixels per byte; 1 is hole.
 
-    Args:
-      path: of the file.
-      share: of the hole, in percent, such as "20_30".
+    `share` is that of the hole, in percent, such as "20_30".
 
     Raises:
       UserError: if the file does not hold these masks.

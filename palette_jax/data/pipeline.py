@@ -27,10 +27,6 @@ _ATTEMPTS = 16
 _READS = 2
 
 
-class BrokenDataError(UserError):
-    """Too many broken pictures."""
-
-
 class Batches(Iterator[Batch]):
     """Batches of numpy arrays, and a count of the pictures that were skipped.
 
@@ -64,24 +60,17 @@ def train_batches(
 ) -> Batches:
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
-    Args:
-      sources: with their weights. One source is reshuffled in each epoch. With several
-        sources, each example draws a source, and takes the picture at the example's
-        position in that source's own order, so that all its pictures are equally
-        likely.
-      task: from `tasks`.
-      image_size: side of the pictures.
-      batch_size: of all hosts together.
-      seed: of the order, the windows and the degradations.
-      start_step: the step of the first batch; a later start costs nothing.
-      host_index: the host whose share of each batch is returned.
-      host_count: number of hosts that share a batch.
-      min_scale: the smallest side of a window, as a share of the picture's short side.
-      min_side: a picture with a shorter side counts as broken.
-      max_broken_share: more broken pictures (and more than one) stop the run. A broken
-        picture is replaced by another one, and no other example changes.
+    One source is reshuffled in each epoch. With several, each example draws a source by
+    the weights, and takes the picture at the example's position in that source's own
+    order, so that all its pictures are equally likely. A later `start_step` costs
+    nothing. `batch_size` is of all hosts together. The side of a window is at least
+    `min_scale` of the picture's short side.
+
+    A picture with a side shorter than `min_side` counts as broken. A broken picture is
+    replaced by another one, and no other example changes. More than `max_broken_share`
+    of broken pictures (and more than one) stop the run.
     """
-    host_batch_size = _share(batch_size, host_count)
+    host_batch_size = batch_size // host_count
     lengths = tf.constant([len(source) for source, _ in sources], tf.int64)
     weights = np.array([weight for _, weight in sources], np.float64)
     bounds = (np.cumsum(weights) / weights.sum())[:-1].astype(np.float32)
@@ -157,7 +146,7 @@ def eval_batches(
     square; tasks with holes use it in place of their own. For the other arguments see
     `train_batches`.
     """
-    host_batch_size = _share(batch_size, host_count)
+    host_batch_size = batch_size // host_count
     names = np.append(source.names, "")
     ids = np.array([zlib.crc32(name.encode()) for name in names.tolist()], np.uint32)
     id_rows = tf.constant(ids.astype(np.int64))
@@ -235,7 +224,7 @@ class _Account:
     def fail(self, what: str) -> NoReturn:
         """Raises an error that names the broken pictures."""
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
-        raise BrokenDataError(
+        raise UserError(
             f"expected at most {self._limit} broken ones of {self._total} pictures, got"
             f" {what}; repair or remove them, or allow a larger share:\n"
             + "\n".join(lines[:20])
@@ -272,15 +261,6 @@ def _batched(
     options.threading.max_intra_op_parallelism = 1
     dataset = rows.map(example, tf.data.AUTOTUNE).batch(host_batch_size)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def _share(batch_size: int, host_count: int) -> int:
-    if batch_size % host_count:
-        raise ValueError(
-            f"expected a batch size that is a multiple of the {host_count} hosts, got"
-            f" {batch_size}"
-        )
-    return batch_size // host_count
 
 
 def _position(

@@ -20,35 +20,31 @@ Task = Callable[[tf.Tensor, Picture], Picture]
 
 
 def colorize(
-    *, gray: Literal["luma", "lightness"] = "luma", hints: bool = False
-) -> Task:
-    """Returns the task of colouring a gray picture with three equal channels.
+    seed: tf.Tensor,
+    picture: Picture,
+    *,
+    gray: Literal["luma", "lightness"] = "luma",
+    hints: bool = False,
+) -> Picture:
+    """Makes the picture gray, with three equal channels.
 
-    Args:
-      gray: the conversion from colours to gray.
-      hints: whether a few small squares keep their colours in half of the examples, so
-        that a user can set true colours.
+    With `hints`, a few small squares keep their colours in half of the examples, so
+    that a user can set true colours.
     """
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        make = {"luma": _luma, "lightness": _lightness}[gray]
-        x = tf.repeat(make(picture["y"])[..., None], 3, -1)
-        if hints:
-            is_hint = masks.hints(seed, _size(picture))
-            x = tf.where(is_hint > 0, picture["y"], x)
-        return _whole(x, picture["y"])
-
-    return task
+    make = {"luma": _luma, "lightness": _lightness}[gray]
+    x = tf.repeat(make(picture["y"])[..., None], 3, -1)
+    if hints:
+        is_hint = masks.hints(seed, _size(picture))
+        x = tf.where(is_hint > 0, picture["y"], x)
+    return _whole(x, picture["y"])
 
 
-def inpaint(*, mask: str = "mixed") -> Task:
-    """Returns the task of filling a hole.
+def inpaint(seed: tf.Tensor, picture: Picture, *, mask: str = "mixed") -> Picture:
+    """Cuts a hole out of the picture; a picture with a `hole` keeps it.
 
-    Args:
-      mask: "free_form", "rectangles", "center", or "mixed": free-form strokes for 60%
-        of the pictures and rectangles for the others, as in Palette; or strokes of a
-        share in percent, "free_form_10_20", "_20_30" or "_30_40". A picture with a
-        `hole` keeps it.
+    `mask` is "free_form", "rectangles", "center", or "mixed": free-form strokes for 60%
+    of the pictures and rectangles for the others, as in Palette; or strokes of a share
+    in percent, "free_form_10_20", "_20_30" or "_30_40".
     """
     draws = {
         "mixed": _mixed_mask,
@@ -59,111 +55,76 @@ def inpaint(*, mask: str = "mixed") -> Task:
     for low, high in ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4)):
         name = f"free_form_{low:.0%}_{high:.0%}".replace("%", "")
         draws[name] = functools.partial(masks.free_form, bounds=(low, high))
-    if mask not in draws:
-        raise ValueError(f"expected a mask out of {', '.join(draws)}, got {mask!r}.")
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        if "hole" in picture:
-            return _cut_out(picture["hole"], picture["y"])
-        return _cut_out(draws[mask](seed, _size(picture)), picture["y"])
-
-    return task
+    hole = picture.get("hole")
+    if hole is None:
+        hole = draws[mask](seed, _size(picture))
+    return _cut_out(hole, picture["y"])
 
 
-def uncrop(*, side: str = "mixed") -> Task:
-    """Returns the task of extending one half of a picture to the whole.
+def uncrop(seed: tf.Tensor, picture: Picture, *, side: str = "mixed") -> Picture:
+    """Cuts one half off the picture.
 
-    Args:
-      side: where the missing half lies: "left", "right", "top", "bottom" or "all"
-        around; "mixed" is all around for one picture in two, else one of the sides.
+    `side` is where that half lies: "left", "right", "top", "bottom" or "all" around;
+    "mixed" is all around for one picture in two, else one of the sides.
     """
     sides = masks.SIDES if side == "mixed" else (side,)
-    masks.uncrop(sides[0], 2)  # Refuses an unknown side before the graph is built.
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        holes = np.stack([masks.uncrop(s, _size(picture)) for s in sides])
-        # Of eight equal draws, each side has one and "all", the last, has four.
-        draw = tf.random.stateless_uniform([], seed, 0, 8, tf.int32)
-        return _cut_out(
-            tf.constant(holes)[tf.minimum(draw, len(sides) - 1)], picture["y"]
-        )
-
-    return task
+    holes = tf.constant(np.stack([masks.uncrop(s, _size(picture)) for s in sides]))
+    # Of eight equal draws, each side has one and "all", the last, has four.
+    draw = tf.random.stateless_uniform([], seed, 0, 8, tf.int32)
+    return _cut_out(holes[tf.minimum(draw, len(sides) - 1)], picture["y"])
 
 
-def jpeg(*, min_quality: int = 5, max_quality: int = 30) -> Task:
-    """Returns the task of undoing a JPEG compression.
+def jpeg(
+    seed: tf.Tensor, picture: Picture, *, min_quality: int = 5, max_quality: int = 30
+) -> Picture:
+    """Compresses the picture as a JPEG, with the bytes of Pillow's.
 
     The quality has a probability proportional to exp(-quality / 10), bounds included;
-    equal bounds fix it. The bytes equal Pillow's JPEG.
+    equal bounds fix it.
     """
-    if not 1 <= min_quality <= max_quality <= 100:
-        raise ValueError(
-            "expected 1 <= min_quality <= max_quality <= 100, got"
-            f" {min_quality} and {max_quality}."
-        )
     cumulated = np.cumsum(np.exp(-np.arange(min_quality, max_quality + 1) / 10))
     bounds = (cumulated / cumulated[-1])[:-1].astype(np.float32)
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        draw = tf.random.stateless_uniform([], seed)
-        above = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
-        x = tf.image.adjust_jpeg_quality(
-            picture["y"], min_quality + above, dct_method=images.JPEG_DCT
-        )
-        return _whole(x, picture["y"])
-
-    return task
+    draw = tf.random.stateless_uniform([], seed)
+    above = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
+    x = tf.image.adjust_jpeg_quality(
+        picture["y"], min_quality + above, dct_method=images.JPEG_DCT
+    )
+    return _whole(x, picture["y"])
 
 
-def superres() -> Task:
-    """Returns the task of four times the resolution; the small picture is enlarged."""
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        del seed
-        size = _size(picture)
-        small = images.resize(picture["y"], max(size // 4, 1), max(size // 4, 1))
-        return _whole(images.resize(small, size, size), picture["y"])
-
-    return task
+def superres(seed: tf.Tensor, picture: Picture) -> Picture:
+    """Shrinks the picture to a quarter of its size and enlarges it again."""
+    del seed
+    size = _size(picture)
+    small = images.resize(picture["y"], max(size // 4, 1), max(size // 4, 1))
+    return _whole(images.resize(small, size, size), picture["y"])
 
 
-def old_photo() -> Task:
-    """Returns the task of restoring an old photograph; see `degradations.old_photo`."""
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        return _whole(degradations.old_photo(seed, picture["y"]), picture["y"])
-
-    return task
+def old_photo(seed: tf.Tensor, picture: Picture) -> Picture:
+    """Makes the picture an old photograph; see `degradations.old_photo`."""
+    return _whole(degradations.old_photo(seed, picture["y"]), picture["y"])
 
 
-def paired() -> Task:
-    """Returns the task of converting the first picture of a pair to the second."""
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        del seed
-        return _whole(picture["x"], picture["y"])
-
-    return task
+def paired(seed: tf.Tensor, picture: Picture) -> Picture:
+    """Takes the first picture of a pair as the input of the second."""
+    del seed
+    return _whole(picture["x"], picture["y"])
 
 
-def multitask(tasks: Sequence[Task], weights: Sequence[float]) -> Task:
-    """Returns a task that picks one of several at random for each picture."""
-    if len(tasks) != len(weights) or min(weights) < 0 or sum(weights) <= 0:
-        raise ValueError(
-            f"expected one weight >= 0 for each of {len(tasks)} tasks and not all 0,"
-            f" got {tuple(weights)}."
-        )
+def multitask(
+    seed: tf.Tensor,
+    picture: Picture,
+    *,
+    tasks: Sequence[Task],
+    weights: Sequence[float],
+) -> Picture:
+    """Applies one of several tasks, at random for each picture."""
     bounds = (np.cumsum(weights) / np.sum(weights))[:-1].astype(np.float32)
-
-    def task(seed: tf.Tensor, picture: Picture) -> Picture:
-        seed_choice, seed_task = tf.unstack(tf.random.split(seed, 2))
-        draw = tf.random.stateless_uniform([], seed_choice)
-        choice = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
-        branches = [lambda f=task: f(seed_task, picture) for task in tasks]
-        return tf.switch_case(choice, branches)
-
-    return task
+    seed_choice, seed_task = tf.unstack(tf.random.split(seed, 2))
+    draw = tf.random.stateless_uniform([], seed_choice)
+    choice = tf.reduce_sum(tf.cast(draw >= bounds, tf.int32))
+    branches = [lambda f=task: f(seed_task, picture) for task in tasks]
+    return tf.switch_case(choice, branches)
 
 
 def _luma(y: tf.Tensor) -> tf.Tensor:

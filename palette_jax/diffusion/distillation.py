@@ -30,32 +30,18 @@ def distillation_loss(
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
     The error is that of the velocity (a weight of SNR + 1), whatever the teacher
-    predicts: so the noisiest level, the most important one, has a weight of 1.
-
-    Args:
-      keys: one per image.
-      student: predicts the picture; the gradient flows through one of its two calls.
-      batch: bytes as the data pipeline makes them.
-      schedule: the steps of the teacher; a multiple of `num_segments`.
-      teacher: predicts the picture with fixed weights.
-      num_segments: number of steps of the student.
-      norm: of the error.
-
-    Raises:
-      ValueError: if the segments have not all the same number of the teacher's steps.
+    predicts: so the noisiest level, the most important one, has a weight of 1. The
+    gradient flows through one of the two calls of the student. `schedule` has the steps
+    of the teacher, a multiple of `num_segments`, the steps of the student.
     """
-    key_t, key_hole, key_noise = jax.vmap(
-        lambda key: jax.random.split(key, 3), out_axes=1
-    )(keys)
-    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(key_t)
-    row = _Tables(*(column[t] for column in _tables(schedule, num_segments)))
+    tables = _tables(schedule, num_segments)
 
-    y = process.to_float(batch["y"])
-    x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
-    mask = process.generation_mask(batch["hole"])
-    noise = process.normal_like(key_noise, y)
-    y_t = process.add_noise(y, noise, row.gamma, row.var, mask)
+    def draw_levels(keys: Array) -> objective.NoiseLevel:
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(schedule)))(keys)
+        return objective.NoiseLevel(t, tables.gamma[t], tables.var[t])
 
+    level, _, x, y, y_t, mask = objective.draw(keys, batch, draw_levels)
+    row = _Tables(*(column[level.t] for column in tables))
     by_teacher = teacher(x, y_t, row.gamma)
     y_s = (
         process.per_image(row.keep) * y_t + process.per_image(row.add) * by_teacher
@@ -69,7 +55,7 @@ def distillation_loss(
     weight = process.per_image(jax.lax.rsqrt(row.var))
     estimate = weight * student(x, y_t, row.gamma)
     losses = objective.masked_error(weight * target, estimate, mask, norm)
-    return losses, objective.NoiseLevel(t, row.gamma, row.var)
+    return losses, level
 
 
 class _Tables(NamedTuple):
@@ -84,7 +70,7 @@ class _Tables(NamedTuple):
 
 
 def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
-    length = _segment_length(schedule, num_segments)
+    length = len(schedule) // num_segments
     gamma, var = np.append(1.0, schedule.gamma), np.append(0.0, schedule.var)
     alpha, sigma = np.sqrt(gamma), np.sqrt(var)
     t = np.arange(1, len(schedule) + 1)
@@ -96,13 +82,3 @@ def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
     add, share = alpha[s] - alpha[t] * keep, from_s / from_t
     columns = (gamma[t], var[t], gamma[s], keep, add, share)
     return _Tables(*(jnp.asarray(column, jnp.float32) for column in columns))
-
-
-def _segment_length(schedule: NoiseSchedule, num_segments: int) -> int:
-    length, rest = divmod(len(schedule), max(num_segments, 1))
-    if num_segments < 1 or rest or not length:
-        raise ValueError(
-            f"expected a number of segments that divides {len(schedule)} steps, got"
-            f" {num_segments}"
-        )
-    return length

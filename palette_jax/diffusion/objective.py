@@ -66,16 +66,10 @@ def denoising_loss(
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
     Averaging over the mask, not over the picture, gives small and large holes the same
-    weight.
-
-    Args:
-      keys: one per image.
-      network: predicts the noise.
-      batch: bytes as the data pipeline makes them.
-      schedule: the trained levels.
-      norm: `l2` is the paper's choice, `l1` its ablation (Table 6).
+    weight. `network` predicts the noise. `norm` is l2 in the paper, l1 in its ablation
+    (Table 6).
     """
-    drawn = _draw(keys, batch, schedule)
+    drawn = draw(keys, batch, lambda key: draw_level(key, schedule))
     eps = network(drawn.x, drawn.y_t, drawn.level.gamma)
     return masked_error(drawn.noise, eps, drawn.mask, norm), drawn.level
 
@@ -95,7 +89,7 @@ def velocity_loss(
     only by a small difference, which takes far longer to learn. Arguments and results
     are those of `denoising_loss`.
     """
-    drawn = _draw(keys, batch, schedule)
+    drawn = draw(keys, batch, lambda key: draw_level(key, schedule))
     root_gamma, root_var = (
         process.per_image(jnp.sqrt(level)) for level in drawn.level[1:]
     )
@@ -155,7 +149,9 @@ def picture_from_velocity(
     return jnp.sqrt(gamma) * y_t - jnp.sqrt(1 - gamma) * velocity
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
+    """A noisy picture, and what it is made of."""
+
     level: NoiseLevel
     noise: Float[Array, "b h w c"]
     x: Float[Array, "b h w c"]
@@ -164,18 +160,20 @@ class _Drawn(NamedTuple):
     mask: Float[Array, "b h w 1"]
 
 
-def _draw(keys: Array, batch: Batch, schedule: NoiseSchedule) -> _Drawn:
+def draw(
+    keys: Key[Array, " b"], batch: Batch, draw_levels: Callable[[Array], NoiseLevel]
+) -> Drawn:
     """Draws a level and noise for each image, and makes the network's input."""
     key_level, key_hole, key_noise = jax.vmap(
         lambda key: jax.random.split(key, 3), out_axes=1
     )(keys)
-    level = draw_level(key_level, schedule)
+    level = draw_levels(key_level)
     y = process.to_float(batch["y"])
     x = process.fill_hole(key_hole, process.to_float(batch["x"]), batch["hole"])
     mask = process.generation_mask(batch["hole"])
     noise = process.normal_like(key_noise, y)
     y_t = process.add_noise(y, noise, level.gamma, level.var, mask)
-    return _Drawn(level, noise, x, y, y_t, mask)
+    return Drawn(level, noise, x, y, y_t, mask)
 
 
 def masked_error(

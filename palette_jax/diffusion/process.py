@@ -23,9 +23,7 @@ def normal_like(
 
 
 def fill_hole(
-    keys: Key[Array, " b"],
-    x: Float[Array, "b h w c"],
-    hole: UInt8[Array, "b h w 1"],
+    keys: Key[Array, " b"], x: Float[Array, "b h w c"], hole: UInt8[Array, "b h w 1"]
 ) -> Float[Array, "b h w c"]:
     """Fills the missing pixels of the source with N(0, 1) noise (paper, section 3)."""
     return jnp.where(hole > 0, normal_like(keys, x), x)

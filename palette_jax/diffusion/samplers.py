@@ -46,12 +46,10 @@ def ddpm(
 ) -> Sampler:
     """Builds ancestral sampling (Ho et al. 2020, Algorithm 2; the paper's).
 
-    Args:
-      schedule: the steps to visit.
-      variance: `large`, 1 - alpha, is the paper's; `small` is the posterior's, right
-        for data that is a single picture.
+    The `large` variance, 1 - alpha, is the paper's; `small` is the posterior's, right
+    for data that is a single picture.
     """
-    before = _Before(schedule)
+    before = _targets(schedule)
     beta = -np.expm1(schedule.log_gamma - before.log_gamma)
     std = np.sqrt(beta if variance == "large" else beta * before.var / schedule.var)
     std[0] = 0.0  # The last step ends at a picture.
@@ -66,11 +64,10 @@ def ddpm(
 def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Sampler:
     """Builds DDIM (Song et al. 2021, Equation 12).
 
-    Args:
-      schedule: the steps to visit.
-      eta: 0 adds no noise after the first; 1 is `ddpm` with the small variance.
+    With an `eta` of 0 it adds no noise after the first; 1 is `ddpm` with the small
+    variance.
     """
-    before = _Before(schedule)
+    before = _targets(schedule)
     beta = -np.expm1(schedule.log_gamma - before.log_gamma)
     std = eta * np.sqrt(beta * before.var / schedule.var)
     from_y_t = np.sqrt((before.var - std**2) / schedule.var)
@@ -82,13 +79,11 @@ def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Sampler:
     )
 
 
-class _Before:
-    """The target level of each step of a schedule; a clean picture for step 0."""
-
-    def __init__(self, schedule: NoiseSchedule):
-        self.gamma = np.append(1.0, schedule.gamma[:-1])
-        self.var = np.append(0.0, schedule.var[:-1])
-        self.log_gamma = np.append(0.0, schedule.log_gamma[:-1])
+def _targets(schedule: NoiseSchedule) -> NoiseSchedule:
+    """Returns the target level of each step; a clean picture for step 0."""
+    return NoiseSchedule(
+        np.append(1.0, schedule.gamma[:-1]), np.append(0.0, schedule.var[:-1])
+    )
 
 
 def _of_order_1(
@@ -115,12 +110,8 @@ def dpmpp_2m(schedule: NoiseSchedule) -> Sampler:
 def unipc(schedule: NoiseSchedule, *, order: int) -> Sampler:
     """Builds UniPC (Zhao et al. 2023, Algorithms 5 and 6), for the fewest steps.
 
-    With `B(h) = exp(h) - 1` and predicting the clean picture.
-
-    Args:
-      schedule: the steps to visit.
-      order: 2 or 3, of the predictor; the corrector, which needs no further call of
-        the network, adds one.
+    With `B(h) = exp(h) - 1` and predicting the clean picture. `order` is 2 or 3, of the
+    predictor; the corrector, which needs no further call of the network, adds one.
     """
     return _multistep(schedule, order=order, corrects=True)
 

@@ -14,8 +14,8 @@ from palette_jax.diffusion import process
 from palette_jax.diffusion.samplers import Sampler
 from palette_jax.types import PredictFn
 
-Callback = Callable[[int, Float[Array, "b h w c"]], bool | None]
-"""`callback(steps_done, y_0)`; returning False ends the sampling there."""
+Callback = Callable[[int, Float[Array, "b h w c"]], None]
+"""`callback(steps_done, y_0)`, with the newest estimate; an error ends the sampling."""
 
 
 def sample(
@@ -27,9 +27,7 @@ def sample(
     *,
     clip: bool = False,
     callback: Callback | None = None,
-    every: int = 0,
     compiler_options: Mapping[str, str] | None = None,
-    on_host: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Paints the mask, from pure noise, and keeps the rest of `x`.
 
@@ -43,12 +41,9 @@ def sample(
       mask: 1 where to paint.
       sampler: the steps to take.
       clip: keeps every estimate of the clean picture in [-1, 1]. The paper does not.
-      callback: called with the number of steps done and the present estimate of the
-        clean picture; returning False ends the sampling.
-      every: the number of steps between two calls.
-      compiler_options: what XLA is told; not inside another compiled function.
-      on_host: calls `predict` between compiled steps instead of compiling it into them,
-        so that it may look at what it is doing, and raise.
+      callback: called after each step. The host then calls `predict` between compiled
+        steps, so `predict` may raise too.
+      compiler_options: of XLA; not inside another compiled function.
 
     Returns:
       One picture for each row of `x`, not clipped to [-1, 1]; where the mask is 0 it
@@ -74,18 +69,17 @@ def sample(
     # As many estimates as the rules look back on; at least one for the callback.
     oldest = max((i for columns in used for i in columns), default=0)
     carry = _start(keys, x, mask, max(oldest - 2, 1))
-    chunk = 1 if on_host else every if callback and every else num_steps
+    chunk = 1 if callback else num_steps
     advance = _compiled(tuple(sorted((compiler_options or {}).items())))
     for start in range(0, num_steps, chunk):
         rows = {name: column[start : start + chunk] for name, column in table.items()}
         asked = predict
-        if on_host:
+        if callback:
             gamma = jnp.broadcast_to(rows["gamma"][0], x.shape[:1])
             asked = Partial(_asked_already, predict(x, carry.y_t, gamma))
         carry = advance(keys, asked, x, mask, carry, rows, clip, used)
-        done = min(start + chunk, num_steps)
-        if callback and callback(done, carry.estimates[0]) is False:
-            break
+        if callback:
+            callback(start + 1, carry.estimates[0])
     return carry.y_t
 
 

@@ -31,9 +31,10 @@ class Difference(NamedTuple):
     def better(self, title: str) -> str:
         """Returns the better method, A or B, if the interval excludes 0."""
         direction = table.BY_TITLE[title].better
-        if self.interval is None or not direction or _spans_0(self.interval):
+        low, high = self.interval or (0.0, 0.0)
+        if not direction or low <= 0 <= high:
             return ""
-        return "B" if (self.interval[0] > 0) == (direction == "higher") else "A"
+        return "B" if (low > 0) == (direction == "higher") else "A"
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Difference]:
@@ -45,8 +46,8 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Diff
             continue
         a, b = (value[title] for value in values)
         one, two = (
-            np.array([each.get(title, np.nan) for each in _each(first, evaluation)])
-            for evaluation in (first, second)
+            np.array([each[name].get(title, np.nan) for name in first["each"]])
+            for each in (first["each"], second["each"])
         )
         interval = wins = None
         if not np.isnan(two - one).all():
@@ -58,15 +59,6 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Diff
                 wins = float((sign * known > 0).mean())
         found[title] = Difference(a, b, interval, wins)
     return found
-
-
-def _each(first: dict[str, Any], evaluation: dict[str, Any]) -> list[dict[str, float]]:
-    """Returns the metrics of single pictures, in the order of the first evaluation."""
-    return [evaluation["each"][name] for name in first["each"]]
-
-
-def _spans_0(interval: tuple[float, float]) -> bool:
-    return interval[0] <= 0 <= interval[1]
 
 
 def load(folder: pathlib.Path) -> dict[str, Any]:

@@ -30,12 +30,10 @@ class Pictures(NamedTuple):
     """The evaluated pictures; all mappings have the same names in the same order.
 
     Attributes:
-      originals: the target pictures.
       rows: the pictures of each row, such as `sample_0`. The row `mean` gets only
         metrics of pixels.
       masks: white where PSNR is measured; None measures everywhere.
       square: crops and resizes pictures; None leaves them as they are.
-      listed: the list of the pictures, with their classes.
     """
 
     originals: Files
@@ -43,18 +41,6 @@ class Pictures(NamedTuple):
     masks: Files | None = None
     square: folders.Square | None = None
     listed: ImageList | None = None
-
-
-class Evaluated(NamedTuple):
-    """The results of an evaluation; empty except on host 0.
-
-    Attributes:
-      rows: `originals`, and the rows of all results.
-      reference: the reference statistics of Fréchet distances, by feature.
-    """
-
-    rows: dict[str, table.Row]
-    reference: Mapping[str, frechet.Statistics]
 
 
 def evaluate(
@@ -66,17 +52,16 @@ def evaluate(
     own_caches: Mapping[str, epath.Path],
     refuse_gray: Mapping[str, str],
     check_stop: Callable[[], None] = lambda: None,
-) -> Evaluated:
-    """Measures pictures and returns the rows of the table.
+) -> tuple[dict[str, table.Row], Mapping[str, frechet.Statistics]]:
+    """Measures pictures; returns the rows of the table and the reference statistics.
 
-    Args:
-      suite: measures the pictures.
-      found: the pictures.
-      reference: of Fréchet distances; or its statistics, by feature.
-      cache: the folder of saved measurements of exactly these pictures.
-      own_caches: the folders of `originals`, and of rows that other evaluations share.
-      refuse_gray: folders of the rows that must have colours, for the message.
-      check_stop: raises if the program must stop.
+    The rows have `originals` too. Both are empty except on host 0.
+
+    `reference` is that of Fréchet distances, or its statistics by feature. `cache` has
+    saved measurements of exactly these pictures, and `own_caches` those of `originals`
+    and of rows that other evaluations share. The rows of `refuse_gray`, with their
+    folders for the message, must have colours. `check_stop` raises if the program must
+    stop.
 
     Raises:
       MetricError: for pictures that cannot be measured.
@@ -99,7 +84,7 @@ def evaluate(
         elif reference.batches is not None:
             statistics = statistics_of(suite, reference, check_stop)
     if jax.process_index() != 0:
-        return Evaluated({}, {})
+        return {}, {}
     names = list(found.originals)
     labels = None
     if found.listed:
@@ -125,7 +110,7 @@ def evaluate(
 
     # Metrics over all samples, such as diversity, belong to a row `model`.
     all_rows = ("originals", *found.rows, "model")
-    return Evaluated({name: row(name) for name in all_rows}, statistics)
+    return {name: row(name) for name in all_rows}, statistics
 
 
 def _measure(

@@ -50,17 +50,11 @@ def pictures(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def pair(
-    results: pathlib.Path,
-    reference: pathlib.Path,
-    *,
-    names: ImageList | None = None,
+    results: pathlib.Path, reference: pathlib.Path, *, names: ImageList | None = None
 ) -> dict[str, Pair]:
     """Returns the pairs of equal paths, except for the extension, by path.
 
-    Args:
-      results: a folder.
-      reference: a folder.
-      names: a list of the pictures; without it, both folders must have the same names.
+    Without a list of names, both folders must have the same names.
 
     Raises:
       UserError: naming pictures without a partner.

@@ -60,7 +60,7 @@ def evaluate(
     about = [size, protocol, suite.height, suite.width, identity.CODE]
     cache = out / "measured"
     refers_to, about_reference = _reference(reference, statistics, size, suite, found)
-    evaluated = evaluator.evaluate(
+    measured, reference_statistics = evaluator.evaluate(
         suite,
         found,
         refers_to,
@@ -69,12 +69,10 @@ def evaluate(
         refuse_gray={"results": str(results), "originals": str(reference)},
     )
     if save_statistics:
-        _save_statistics(save_statistics, evaluated.reference)
+        deepest = max(reference_statistics, key=int)
+        frechet.save_public(save_statistics, reference_statistics[deepest])
     title = results.resolve().name  # Reports are shared, so they contain no paths.
-    rows = {
-        summary.ORIGINALS: evaluated.rows["originals"],
-        title: evaluated.rows["results"],
-    }
+    rows = {summary.ORIGINALS: measured["originals"], title: measured["results"]}
     table = {
         "results": title,
         **evaluator.task_results(
@@ -120,7 +118,6 @@ def _pictures(
     size: int | None,
     protocol: str,
 ) -> evaluator.Pictures:
-    """Returns the pairs of results and originals."""
     listed = image_list.read(list_file) if list_file else None
     pairs = folders.pair(results, reference, names=listed)
     if len(pairs) < 2:
@@ -128,10 +125,11 @@ def _pictures(
             f"expected two pictures or more, got {len(pairs)}:"
             f" {', '.join(str(pair.result) for pair in pairs.values())}"
         )
+    square = PROTOCOLS[protocol].square
     return evaluator.Pictures(
         {name: pair.reference for name, pair in pairs.items()},
         {"results": {name: pair.result for name, pair in pairs.items()}},
-        square=PROTOCOLS[protocol].to(size) if size else None,
+        square=(lambda pixels: square(pixels, size)) if size else None,
         listed=listed,
     )
 
@@ -161,7 +159,6 @@ def _reference(
     suite: MetricSuite,
     found: evaluator.Pictures,
 ) -> tuple[references.Reference | dict[str, frechet.Statistics], dict[str, Any]]:
-    """Returns the reference of Fréchet distances and its description."""
     if statistics:
         public = frechet.read_public(statistics)
         digest = weight_files.sha256(statistics)[:16]
@@ -177,8 +174,3 @@ def _reference(
     return references.folder_reference(
         suite, everything, found.square, digest
     ), about_reference
-
-
-def _save_statistics(path: str, found: Mapping[str, frechet.Statistics]) -> None:
-    """Writes the statistics of the deepest feature."""
-    frechet.save_public(path, found[max(found, key=int)])

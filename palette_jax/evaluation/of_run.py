@@ -98,7 +98,7 @@ class Evaluation:
         self._restored.into_folders(task, saved, self._names)
         kinds = ["trivial", *saved.samples, *["mean"] * (sample.num_samples > 1)]
         same = identity.digest([self._hash, self._names, identity.CODE])
-        evaluated = evaluator.evaluate(
+        rows, _ = evaluator.evaluate(
             self._suite,
             evaluator.Pictures(
                 saved.files("original", self._names),
@@ -117,7 +117,7 @@ class Evaluation:
         )
         if jax.process_index() == 0:
             _write(folder / "settings.json", settings)
-            self._tasks[task] = self._results(task, evaluated.rows, saved)
+            self._tasks[task] = self._results(task, rows, saved)
             self._write_sheet(task, saved)
             _write(self.out / "table.json", self.results())
             # Kept when a later evaluation, of other pictures, replaces the table.
@@ -190,7 +190,6 @@ class Evaluation:
     def _results(
         self, task: str, found: dict[str, table.Row], saved: Folders
     ) -> dict[str, Any]:
-        """Returns the results of a task for table.json."""
         config, samples = self._config, [found[name] for name in saved.samples]
         mean = table.mean_row(samples)
         rows = {

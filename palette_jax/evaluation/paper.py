@@ -16,7 +16,6 @@ class PaperTable(NamedTuple):
     """The paper's figures of a task.
 
     Attributes:
-      rows: values by the name of the row, in the order of the paper's columns.
       source: the table in the paper.
       note: differences to the paper's protocol, and what the paper leaves open.
     """
@@ -172,14 +171,9 @@ def find(
 ) -> tuple[PaperTable | None, str]:
     """Returns the paper's table of the same task and protocol, or the reason for none.
 
-    Args:
-      task: of the model.
-      degradation: `inpaint_mask`, `uncrop_side` and `jpeg_quality`.
-      protocol: the name of the list of pictures, empty for other pictures.
-      pictures: number of evaluated pictures.
-      size: of the pictures.
-      reference_pictures: size of FID's reference; the paper's FID is left out if the
-        paper's reference has another size.
+    `degradation` has the keys of `eval`. `protocol` is the name of the list of
+    pictures, or empty. The paper's FID is left out if its reference has another size
+    than `reference_pictures`.
     """
     if protocol not in PICTURES:
         return None, (

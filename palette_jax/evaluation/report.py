@@ -1,6 +1,5 @@
 """Writes an evaluation as one HTML file for any browser, without a network."""
 
-import base64
 import functools
 import io
 import json
@@ -14,6 +13,7 @@ from PIL import Image
 
 from palette_jax import atomic
 from palette_jax.evaluation import history, plots, summary, table
+from palette_jax.pictures import files
 
 _MAX_SAMPLES = 2  # Shown of each picture.
 _OF_EACH = 3  # Best, median and worst pictures.
@@ -127,12 +127,11 @@ def _figure(kind: str, picture: np.ndarray) -> _Figure:
         top, left = (max(side - _MAX_SIDE, 0) // 2 for side in (height, width))
         picture = picture[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
         kind = f"{kind}, its centre"
-    is_small, file = picture.shape[1] <= _SMALL, io.BytesIO()
+    is_small = picture.shape[1] <= _SMALL
     form = "png" if is_small else "webp"
     options = {"optimize": True} if is_small else {"lossless": True}
-    Image.fromarray(picture).save(file, form, **options)
-    content = base64.b64encode(file.getvalue()).decode()
-    return _Figure(kind, f"data:image/{form};base64,{content}", is_small)
+    uri = files.data_uri(Image.fromarray(picture), form=form, **options)
+    return _Figure(kind, uri, is_small)
 
 
 def _past(past: Mapping[int, Mapping[str, table.Values]]) -> list[str]:
@@ -158,7 +157,6 @@ def _past(past: Mapping[int, Mapping[str, table.Values]]) -> list[str]:
 
 
 def _stored(folder: epath.Path, name: str) -> dict[str, np.ndarray]:
-    """Returns the saved pictures of a name."""
     samples = sorted(folder.glob("sample_*"), key=lambda p: int(p.name.split("_")[1]))
     kinds = ["given", *(p.name for p in samples[:_MAX_SAMPLES]), "original"]
     shown = {}

@@ -1,7 +1,7 @@
 """Restores the evaluation pictures with the averaged weights of a run."""
 
 import concurrent.futures
-import io
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,13 +12,12 @@ import numpy as np
 from absl import logging
 from etils import epath
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
-from palette_jax import atomic, parallel, processes
+from palette_jax import parallel, processes
 from palette_jax.config import build, build_data
 from palette_jax.evaluation.batch_files import on_host_0
 from palette_jax.evaluation.metrics import distortion, pictures
-from palette_jax.pictures import walk
+from palette_jax.pictures import sheets, walk
 from palette_jax.training import checkpoints, manifest
 
 SHEET_ROWS = 16
@@ -86,10 +85,11 @@ class Folders:
         if len(samples) > 1:
             kinds["mean"] = np.round(samples.mean(0))
         kinds |= dict(zip(self.samples, samples, strict=True))
+        write = functools.partial(sheets.save_png, compress_level=1)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             for kind, arrays in kinds.items():
                 paths = self.files(kind, names).values()
-                list(pool.map(_write_png, paths, arrays.astype(np.uint8)))
+                list(pool.map(write, paths, arrays.astype(np.uint8)))
 
 
 class Restored:
@@ -176,9 +176,3 @@ class Restored:
             restored = self._restore(self._params, batch, index)
             samples.append(parallel.gather(restored))
         return np.stack(samples)
-
-
-def _write_png(path: epath.Path, picture: UInt8[np.ndarray, "..."]) -> None:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
-    atomic.write_bytes(path, file.getvalue())

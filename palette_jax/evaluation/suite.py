@@ -1,5 +1,6 @@
 """Computes all metrics whose weights are installed."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import (
     color,
     distortion,
-    diversity,
     inception,
     inception_v1,
     lpips,
@@ -23,7 +23,7 @@ from palette_jax.evaluation.metrics import (
     weight_files,
 )
 from palette_jax.evaluation.metrics.extractor import Extractor
-from palette_jax.pictures.protocols import PROTOCOLS, Protocol
+from palette_jax.pictures.protocols import PROTOCOLS
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 
@@ -46,29 +46,15 @@ _NETWORKS = {
     "inception": _Network(
         (*_DEEP, "FID-768", "FID-192", "FID-64", "KID-768"),
         ("inception",),
-        lambda how, *files, **options: inception.load(
-            *files, clean=how.clean, **options
-        ),
+        inception.load,
     ),
-    "resnet50": _Network(
-        ("CA",),
-        ("resnet50",),
-        lambda how, *files, **options: resnet.load(*files, whole=how.whole, **options),
-    ),
-    "inception_v1": _Network(
-        ("PD",),
-        ("inception_v1",),
-        lambda how, *files, **options: inception_v1.load(*files, **options),
-    ),
+    "resnet50": _Network(("CA",), ("resnet50",), resnet.load),
+    "inception_v1": _Network(("PD",), ("inception_v1",), inception_v1.load),
     "lpips": _Network(
-        ("LPIPS", "LPIPS between samples"),
-        ("alexnet", "lpips"),
-        lambda how, *files, **options: lpips.load(*files, **options),
+        ("LPIPS", "LPIPS between samples"), ("alexnet", "lpips"), lpips.load
     ),
     "lpips_vgg": _Network(
-        ("LPIPS-VGG",),
-        ("vgg16", "lpips_vgg"),
-        lambda how, *files, **options: lpips.load(*files, vgg=True, **options),
+        ("LPIPS-VGG",), ("vgg16", "lpips_vgg"), functools.partial(lpips.load, vgg=True)
     ),
 }
 _NO_CLASSES = (
@@ -81,7 +67,6 @@ class MetricSuite:
     """Measures pictures of one size.
 
     Attributes:
-      protocol: a key of `PROTOCOLS`, which defines the inputs of the networks.
       parts: PIXELS, and the networks with installed weights.
       weights: the sha256 of each network's weights.
       num_scales: of MS-SSIM; 0 if pictures are too small.
@@ -135,13 +120,14 @@ class MetricSuite:
         """Returns the name of a part with a hash of its weights."""
         if part not in self.weights:
             return part
-        own = {"inception": self._how.clean, "resnet50": self._how.whole}
-        seen = f"_{self.protocol}" if own.get(part) else ""
+        seen = f"_{self.protocol}" if any(self._input_of(part).values()) else ""
         return f"{part}_{self.weights[part][:8]}{seen}"
 
-    @property
-    def _how(self) -> Protocol:
-        return PROTOCOLS[self.protocol]
+    def _input_of(self, part: str) -> dict[str, bool]:
+        """Returns the options for the input of a network by the protocol."""
+        how = PROTOCOLS[self.protocol]
+        options = {"inception": {"clean": how.clean}, "resnet50": {"whole": how.whole}}
+        return options.get(part, {})
 
     def measure(
         self,
@@ -153,13 +139,8 @@ class MetricSuite:
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a part for each picture, as `row/output`.
 
-        The work is split over the hosts, and every host gets all results.
-
-        Args:
-          part: one of `parts`.
-          rows: pictures by the name of their row, such as `sample_0`.
-          reference: the originals, for metrics of pairs.
-          mask: 1 where PSNR is measured.
+        The work is split over the hosts, and every host gets all results. `reference`
+        has the originals, for metrics of pairs; `mask` is 1 where PSNR is measured.
         """
         names = list(rows)
         arrays = [*rows.values()]
@@ -197,7 +178,7 @@ class MetricSuite:
                 found[f"{row}/ms_ssim"] = structure.ms_ssim(own, reference)
         samples = _samples(rows)
         if len(samples) > 1 and self.num_scales:
-            found["model/ms_ssim_to_first"] = diversity.ms_ssim_to_first(
+            found["model/ms_ssim_to_first"] = structure.ms_ssim_to_first(
                 np.stack(samples)
             )
         return found
@@ -214,7 +195,7 @@ class MetricSuite:
         }
         samples = _samples(rows)
         if len(samples) > 1 and part == "lpips":
-            between = diversity.lpips_of_consecutive(np.stack(samples), network)
+            between = lpips.of_consecutive(np.stack(samples), network)
             found["model/lpips_of_consecutive"] = between
         return found
 
@@ -226,7 +207,8 @@ class MetricSuite:
         except weight_files.MissingWeightsError as error:
             self.absent |= dict.fromkeys(metrics, str(error))
             return
-        network = self._networks[name] = load(self._how, *files, **options)
+        network = load(*files, **self._input_of(name), **options)
+        self._networks[name] = network
         if name == "inception" and "2048" not in network.outputs:
             # A part of the published file, which has another hash.
             self.absent |= dict.fromkeys(_DEEP, weight_files.missing("inception"))

@@ -113,7 +113,8 @@ def of_run(results: Mapping[str, Any], out: epath.Path) -> list[str]:
         lines += ["", f"{task} ({found['degradation']})"]
         lines += _table(found, results["protocol"])
     lines += _how(results)
-    return [*lines, *_summary(results), *_sheets(results, out)]
+    sheets = [f"pictures: {out / f'{task}.png'}" for task in results["tasks"]]
+    return [*lines, *_summary(results), *sheets]
 
 
 def of_folder(results: Mapping[str, Any]) -> list[str]:
@@ -166,7 +167,3 @@ def _summary(results: Mapping[str, Any]) -> list[str]:
             f"{row['model_psnr']:>10.2f}{row['model_psnr_of_mean']:>18.2f}{gain:>+10.2f}"
         )
     return [*lines, "trivial: the mean known colour in a hole, the source elsewhere"]
-
-
-def _sheets(results: Mapping[str, Any], out: epath.Path) -> list[str]:
-    return [f"pictures: {out / f'{task}.png'}" for task in results["tasks"]]

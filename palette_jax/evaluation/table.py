@@ -6,13 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from palette_jax.evaluation.metrics import (
-    bootstrap,
-    frechet,
-    inception,
-    kernel,
-    scores,
-)
+from palette_jax.evaluation.metrics import bootstrap, frechet, inception, kernel, scores
 from palette_jax.evaluation.suite import PIXELS
 
 Values = dict[str, float]
@@ -54,13 +48,11 @@ class Row(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric.
+    """A metric, by its title in tables and in files.
 
     Attributes:
-      title: its name, in tables and in files.
       digits: after the decimal point.
       better: "lower", "higher", or empty.
-      meaning: in a sentence.
     """
 
     title: str
@@ -112,11 +104,6 @@ _MEANS = {
 }
 
 
-def fid_title(feature: str) -> str:
-    """Returns the title of FID of a feature, which is named by its size."""
-    return "FID" if feature == "2048" else f"FID-{feature}"
-
-
 def statistics(
     arrays: Mapping[str, np.ndarray], name: str, names: Sequence[str]
 ) -> dict[str, frechet.Statistics]:
@@ -140,28 +127,23 @@ def row(
 ) -> Row:
     """Returns the metrics of one set of pictures.
 
-    Args:
-      name: of the row, such as `sample_0`.
-      measured: measurements of its pictures.
-      names: of the pictures, for messages.
-      originals: measurements of the originals, picture by picture, as the row
-        `originals`.
-      reference: the reference statistics of Fréchet distances, by feature.
-      labels: the class of each picture, -1 if unknown.
-      in_order: whether the order of the pictures is that of a published list.
+    `measured` has the row `name`, and `originals` the row `originals`, picture by
+    picture. `reference` has the statistics of Fréchet distances by feature. `labels`
+    are -1 if unknown. `in_order` is whether the order is that of a published list.
     """
     values: Values = {}
     arrays = measured.get("inception", {})
     for feature, found in statistics(arrays, name, names).items():
         if feature in reference:
-            values[fid_title(feature)] = frechet.distance(found, reference[feature])
+            title = "FID" if feature == "2048" else f"FID-{feature}"
+            values[title] = frechet.distance(found, reference[feature])
     deep = arrays.get(f"{name}/2048")
     if deep is not None and "2048" in reference and len(deep) >= _FID_5K:
         first = frechet.statistics(deep[:_FID_5K], names[:_FID_5K])
         values["FID-5K"] = frechet.distance(first, reference["2048"])
     logits = arrays.get(f"{name}/logits")
-    if logits is not None and len(logits) >= 10:
-        values["IS"], _ = scores.inception_score(logits, names, in_order=in_order)
+    if logits is not None and len(logits) >= scores.SPLITS:
+        values["IS"] = scores.inception_score(logits, names, in_order=in_order)
     each = _each(name, measured, originals, labels)
     values |= {title: float(np.nanmean(found)) for title, found in each.items()}
     return Row(values, each)

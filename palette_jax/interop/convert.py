@@ -14,7 +14,6 @@ from palette_jax.interop.safetensors_file import (
     is_ours,
     read_safetensors,
 )
-from palette_jax.models.unet import UNet
 from palette_jax.torch_file import read_torch, unwrapped
 
 SUPPORTED = (
@@ -33,21 +32,13 @@ def import_weights(
     new_attention_order: bool = False,
     noisy_first: bool = False,
 ) -> Imported:
-    """Reads weights of any supported layout.
+    """Reads weights of any supported layout, from a file or a folder of diffusers.
 
-    Args:
-      path: a file, or a folder of diffusers.
-      image_size: in pixels; needed if neither the file nor a published network of that
-        shape determines it. For our own exports, a new size.
-      head_features: channels of an attention head, likewise.
-      num_heads: in place of `head_features`, if it is the same at all levels.
-      new_attention_order: guided-diffusion's flag of that name.
-      noisy_first: whether the noisy picture's channels precede the source's in a
-        diffusers network with a source image.
-
-    Returns:
-      The parameters, the fields of our config for the network and its sampling, and a
-      report for each key.
+    Not every file determines `image_size`, in pixels, and the heads of attention: their
+    channels, `head_features`, or their number, `num_heads`, if it is the same at all
+    levels. For our own exports, `image_size` is a new size.
+    `new_attention_order` is guided-diffusion's flag of that name. With `noisy_first`,
+    the noisy picture's channels precede the source's in a diffusers network.
 
     Raises:
       WeightsError: if the weights cannot be imported; the message names the reason.
@@ -115,8 +106,7 @@ def _ours(path: epath.Path, image_size: int | None) -> Imported:
             f"{path}: expected weights with the configuration of their network, got"
             " none; write the file with `palette-jax export`"
         ) from None
-    known = UNet.__dataclass_fields__.keys() - {"dtype"}
-    fields = {key: model[key] for key in model.keys() & known} | {"image_size": size}
+    fields = mapping.fields_of(config)
     state = flax.traverse_util.flatten_dict(params, sep="/")
     params, report = mapping.convert(
         state, mapping.same(fields), fields, layout="palette_jax"
@@ -125,7 +115,6 @@ def _ours(path: epath.Path, image_size: int | None) -> Imported:
 
 
 def _unknown(path: epath.Path, state: Mapping[str, Any]) -> str:
-    """Returns the error message for an unsupported layout."""
     names = ", ".join(list(state)[:4])
     found = f"{len(state)} tensors: {names}, ..."
     if {"conv_in.weight", "time_embedding.linear_1.weight"} <= state.keys():

@@ -14,11 +14,7 @@ from etils import epath
 
 from palette_jax.errors import WeightsError
 from palette_jax.interop import mapping
-from palette_jax.interop.diffusers_config import (
-    Network,
-    check_schedule,
-    read_network,
-)
+from palette_jax.interop.diffusers_config import Network, check_schedule, read_network
 from palette_jax.interop.guided_diffusion import config_of
 from palette_jax.interop.mapping import Imported, Rule
 from palette_jax.interop.safetensors_file import read_safetensors
@@ -122,7 +118,6 @@ def convert(
 def _rules(
     state: Mapping[str, np.ndarray], network: Network, *, noisy_first: bool
 ) -> Iterator[Rule]:
-    """Yields a rule for each of our arrays."""
     fields = network.fields
     for rule in mapping.dense("level/dense_0", "time_embedding.linear_1"):
         if rule.ours.endswith("kernel") and not network.cosines_first:

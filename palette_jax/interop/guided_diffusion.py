@@ -29,18 +29,12 @@ def is_layout(state: Mapping[str, np.ndarray]) -> bool:
 
 
 def convert(
-    state: Mapping[str, np.ndarray],
-    *,
-    new_attention_order: bool = False,
-    **given: int,
+    state: Mapping[str, np.ndarray], *, new_attention_order: bool = False, **given: int
 ) -> Imported:
     """Converts a state dict.
 
-    Args:
-      state: arrays by name.
-      new_attention_order: guided-diffusion's flag of that name.
-      given: `image_size`, and `head_features` (`num_head_channels` there) or
-        `num_heads`; optional for published networks.
+    `given` has `image_size`, and `head_features` (`num_head_channels` there) or
+    `num_heads`; optional for published networks.
 
     Raises:
       WeightsError: for another layout, a class-conditional network or a classifier.
@@ -202,10 +196,7 @@ _res_block = functools.partial(
 
 
 def _attention(
-    ours: str,
-    theirs: str,
-    fields: Mapping[str, Any],
-    new_attention_order: bool,
+    ours: str, theirs: str, fields: Mapping[str, Any], new_attention_order: bool
 ) -> Iterator[Rule]:
     def by_head(array: np.ndarray) -> np.ndarray:
         """Turns (q, k, v) x heads to heads x (q, k, v) in the first axis."""

@@ -17,7 +17,7 @@ from palette_jax.interop.mapping import Imported
 LAYOUT = "Janspiry's Palette"
 _PREFIX = "denoise_fn."
 _PUBLISHED = {
-    (64, (1, 2, 4, 8)): {"image_size": 256, "head_features": 32, "dropout": 0.2},
+    (64, (1, 2, 4, 8)): {"image_size": 256, "head_features": 32, "dropout": 0.2}
 }
 _BUFFERS = (
     "gammas",
@@ -35,10 +35,7 @@ def is_layout(state: Mapping[str, np.ndarray]) -> bool:
 
 
 def convert(
-    state: Mapping[str, np.ndarray],
-    *,
-    new_attention_order: bool = False,
-    **given: int,
+    state: Mapping[str, np.ndarray], *, new_attention_order: bool = False, **given: int
 ) -> Imported:
     """Converts a state dict; the arguments are those of `guided_diffusion.convert`.
 
@@ -109,11 +106,7 @@ def _schedules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, object]]:
 
 
 def _trained_on(gammas: np.ndarray) -> dict[str, object]:
-    """Returns the schedule from the buffer of gammas, or the published schedule.
-
-    Raises:
-      WeightsError: if the schedule is not linear.
-    """
+    """Returns the schedule from the buffer of gammas, or the published schedule."""
     if not len(gammas):
         return {"num_steps": 2000, "beta_min": 1e-6, "beta_max": 0.01}
     count = len(gammas)

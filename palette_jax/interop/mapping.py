@@ -52,6 +52,13 @@ class Imported(NamedTuple):
     report: Report
 
 
+def fields_of(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the fields of our `UNet`, in float32, from the groups of a config."""
+    model, known = config["model"], UNet.__dataclass_fields__.keys() - {"dtype"}
+    fields = {key: value for key, value in model.items() if key in known}
+    return fields | {"image_size": config["data"]["image_size"]}
+
+
 def conv(ours: str, theirs: str) -> Iterator[Rule]:
     """Yields the rules of a convolution: OIHW there, HWIO here."""
     yield Rule(f"{ours}/kernel", (f"{theirs}.weight",), _conv_kernel)
@@ -75,12 +82,8 @@ def res_block(
 ) -> Iterator[Rule]:
     """Yields the rules of a residual block.
 
-    Args:
-      state: their arrays by name; not every block has a convolution in its skip.
-      ours: the path of the block.
-      theirs: their name of the block.
-      names: of the first norm and convolution, the level's dense layer, the last norm
-        and convolution, and the skip.
+    `names` are those of the first norm and convolution, the level's dense layer, the
+    last norm and convolution, and the skip, which not every block has.
     """
     norm_in, first, film, norm_out, last, skip = (f"{theirs}.{name}" for name in names)
     yield from norm(f"{ours}/norm_in", norm_in)

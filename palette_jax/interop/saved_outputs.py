@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from palette_jax.errors import WeightsError
-from palette_jax.interop.mapping import Imported
+from palette_jax.interop.mapping import Imported, fields_of
 from palette_jax.models.unet import UNet
 
 FORM = (
@@ -24,11 +24,8 @@ def compare(
 ) -> Iterator[str]:
     """Yields a line for each output that agrees to rounding.
 
-    Args:
-      imported: the network.
-      path: of the file in the format `FORM`. Further inputs, for example of other
-        sizes, are `x_NAME` and `out_NAME`.
-      noisy_first: whether the noisy picture's channels precede the source's.
+    The file is in the format `FORM`. Further inputs, for example of other sizes, are
+    `x_NAME` and `out_NAME`.
 
     Raises:
       WeightsError: if an output differs, or the file has another format.
@@ -97,10 +94,7 @@ def _run(
     imported: Imported, given: np.ndarray, gamma: np.ndarray, *, noisy_first: bool
 ) -> np.ndarray:
     """Returns the outputs of the network, [n, 3, height, width]."""
-    model: Mapping[str, Any] = imported.config["model"]
-    known = UNet.__dataclass_fields__.keys() - {"dtype"}
-    fields = {key: value for key, value in model.items() if key in known}
-    network = UNet(**fields, image_size=imported.config["data"]["image_size"])
+    network = UNet(**fields_of(imported.config))
     images = jnp.asarray(given, jnp.float32).transpose(0, 2, 3, 1)
     # A network without a source image has no weights for it.
     source, noisy = jnp.zeros_like(images[..., :3]), images

@@ -1,5 +1,6 @@
 """Access control and storage quota of the page's server."""
 
+import contextlib
 import fcntl
 import ipaddress
 import os
@@ -7,7 +8,7 @@ import pathlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,13 +37,9 @@ class Guard:
     ):
         """Accepts IP addresses, this computer's name, and the allowed names.
 
-        Args:
-          app: the guarded application.
-          host: the address that the server listens at.
-          allowed: host names of a web server in front.
-          folder: of all files.
-          max_bytes: of one request.
-          max_total_bytes: of all files.
+        `host` is the address that the server listens at, and `allowed` are host names
+        of a web server in front. A request has at most `max_bytes`, and all files
+        together, in `folder`, `max_total_bytes`.
         """
         self._app, self._folder = app, pathlib.Path(folder)
         own = socket.gethostname().lower()
@@ -125,28 +122,21 @@ def _name(netloc: str) -> str:
         return ""
 
 
-class Folder:
-    """A temporary folder that is deleted at the end, or at the next start."""
-
-    def __init__(self) -> None:
-        """Deletes folders of servers that were killed, and makes a new one."""
-        _sweep(pathlib.Path(tempfile.gettempdir()))
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Locked before it gets its name: else another server could delete it as old.
-        self._lock = (self.path / "new").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(self.path / "new", self.path / _LOCK)
-        self.files = self.path / "files"
-        self.files.mkdir()
-
-    def __enter__(self) -> "Folder":
-        """Returns itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Deletes the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.close()
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[pathlib.Path]:
+    """Yields a folder that is deleted at the end, or at the next start if killed."""
+    _sweep(pathlib.Path(tempfile.gettempdir()))
+    path = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # Locked before it gets its name: else another server could delete it as old.
+    with (path / "new").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(path / "new", path / _LOCK)
+        try:
+            files = path / "files"
+            files.mkdir()
+            yield files
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def is_loopback(host: str) -> bool:

@@ -191,11 +191,7 @@ def _settings(restorer: Restorer, limits: Limits) -> list[gr.components.Componen
                 elem_id="num_samples",
             )
             seed = gr.Number(
-                0,
-                precision=0,
-                label="Seed",
-                min_width=120,
-                elem_id="seed",
+                0, precision=0, label="Seed", min_width=120, elem_id="seed"
             )
         with gr.Row():
             num_steps = gr.Number(

@@ -4,8 +4,6 @@ A session is one open page. Its files are deleted when the page is closed. The n
 its folder is secret, so that no session can request the files of another.
 """
 
-import base64
-import io
 import os
 import pathlib
 import secrets
@@ -34,13 +32,8 @@ class Limits(NamedTuple):
       max_pixels: of a picture with its extension, and with short sides enlarged to the
         network's size.
       max_side: of a picture; browsers draw no larger ones.
-      max_tiles: of one picture.
-      max_bytes: of a file.
       max_total_bytes: of the files of all sessions.
       max_waiting: length of the queue; further computations are refused.
-      max_seconds: of one computation.
-      max_samples: of one picture.
-      max_steps: of one result.
       keep_seconds: the files of an idle session are deleted after this time.
     """
 
@@ -74,7 +67,6 @@ class Session:
 
     Attributes:
       folder: of its files; only this session knows the path.
-      path: of the uploaded picture.
       stop: set to end its computation.
       ended: set when its computation has ended; None if there was none.
       seen: the time of its last request.
@@ -134,7 +126,8 @@ class Session:
         hole, warnings = masks.to_hole(mask, self.photo(limits).pixels.shape)
         picture = Image.new("L", hole.shape[1::-1], 255)
         picture.putalpha(Image.fromarray(hole[..., 0] * 255))
-        return {"name": mask.name, "view": _inline(picture, "PNG"), "notes": warnings}
+        view = files.data_uri(picture)
+        return {"name": mask.name, "view": view, "notes": warnings}
 
     def photo(self, limits: Limits) -> files.Photo:
         """Reads the current picture.
@@ -252,7 +245,8 @@ def inline(
     image.thumbnail((longest, longest))
     # JPEG takes a tenth of the bytes; on large pictures its artefacts are invisible.
     is_small = image.width * image.height <= 256 * 256
-    return _inline(image, "PNG" if is_small or alpha is not None else "JPEG")
+    form = "png" if is_small or alpha is not None else "jpeg"
+    return files.data_uri(image, form=form, quality=90)
 
 
 def forbid_programs() -> None:
@@ -278,10 +272,3 @@ def _printable(name: str) -> str:
     # Names of files have 255 bytes; the results' are longer than the picture's.
     stem = path.stem[:80].encode()[:160].decode(errors="ignore")
     return (stem.strip(". ") or "picture") + path.suffix[:8]
-
-
-def _inline(image: Image.Image, kind: str) -> str:
-    encoded = io.BytesIO()
-    image.save(encoded, format=kind, quality=90)
-    data = base64.b64encode(encoded.getvalue()).decode()
-    return f"data:image/{kind.lower()};base64,{data}"

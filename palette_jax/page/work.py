@@ -102,11 +102,6 @@ def _job(
     drawn: dict[str, Any],
     choices: dict[str, Any],
 ) -> _Job:
-    """Returns the checked inputs of a session.
-
-    Raises:
-      UserError: if inputs are missing or exceed the limits.
-    """
     photo = session.photo(limits)
     settings = _settings(photo, drawn, choices, limits, restorer.image_size)
     mask = hints = hole = None
@@ -214,11 +209,6 @@ def _settings(
     limits: Limits,
     image_size: int,
 ) -> Settings:
-    """Returns the settings.
-
-    Raises:
-      UserError: if they exceed the limits.
-    """
     extend = Sides()
     if choices["task"] == "uncrop":
         edges = drawn.get("extend") or {}

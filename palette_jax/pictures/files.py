@@ -3,6 +3,7 @@
 Reads everything that Pillow opens. Warnings name the properties that are lost.
 """
 
+import base64
 import dataclasses
 import io
 import json
@@ -66,12 +67,10 @@ def read(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Photo:
-    """Reads a picture of any size and mode.
+    """Reads a picture of any size and mode from a path, bytes or an open file.
 
-    Args:
-      source: a path, the bytes of a file, or an open file.
-      name: for messages; by default the path's.
-      max_pixels: a larger picture is refused before it is decoded.
+    `name` is for messages. A picture of more than `max_pixels` is refused before it is
+    decoded.
 
     Raises:
       PictureError: if the file is no picture, broken, or too large.
@@ -123,9 +122,7 @@ def as_photo(source: Any) -> Photo:
             return source
         fresh = as_photo(pixels)
         return dataclasses.replace(
-            source,
-            pixels=fresh.pixels,
-            warnings=(*source.warnings, *fresh.warnings),
+            source, pixels=fresh.pixels, warnings=(*source.warnings, *fresh.warnings)
         )
     if isinstance(source, str | os.PathLike | bytes | io.BufferedIOBase):
         return read(source)
@@ -215,19 +212,12 @@ def write(
     deep: UInt16[np.ndarray, "h w"] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a result atomically, with the metadata of its photo.
+    """Writes a result atomically, with the metadata of its photo, as .png or .jpg.
 
     PNG keeps every byte; JPEG (quality 95, no subsampling) changes all pixels a little,
-    and drops opacity and EXIF of more than 65,000 bytes.
-
-    Args:
-      path: ends in .png, .jpg or .jpeg.
-      pixels: of the result.
-      photo: provides profile and EXIF.
-      alpha: the opacity of the result.
-      gray: whether to write one channel.
-      deep: replaces the pixels in PNG by one channel of 16 bits.
-      about: metadata, stored in the file as JSON for `read_about`.
+    and drops opacity and EXIF of more than 65,000 bytes. With `gray`, the file has one
+    channel; in PNG, `deep` replaces it by 16 bits. `about` is stored as JSON for
+    `read_about`.
 
     Raises:
       PictureError: for another extension, or if the file cannot be written.
@@ -298,3 +288,11 @@ def read_about(
     except (ValueError, RecursionError):
         return None
     return about if isinstance(about, dict) else None
+
+
+def data_uri(image: Image.Image, *, form: str = "png", **options: Any) -> str:
+    """Returns a picture as a data URI, encoded with options of Pillow."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f"data:image/{form};base64,{data}"

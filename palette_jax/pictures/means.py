@@ -6,9 +6,7 @@ from PIL import Image
 
 
 def with_means(
-    picture: UInt8[np.ndarray, "h w 3"],
-    given: UInt8[np.ndarray, "h w 3"],
-    side: int,
+    picture: UInt8[np.ndarray, "h w 3"], given: UInt8[np.ndarray, "h w 3"], side: int
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns the picture with the smooth part of another picture.
 

@@ -71,7 +71,12 @@ def to_bytes(
     if image.mode in _DEEP:
         image = _to_8_bits(image, warnings)
     if image.mode in ("CMYK", "LAB"):  # Their profile does not apply to RGB.
-        return np.asarray(_to_srgb(image, profile, warnings).convert("RGB")), None
+        if profile or image.mode == "LAB":
+            converted = _to_srgb(image, profile, warnings)
+            if converted is not image:
+                warnings.append(f"its {image.mode} colours are converted to sRGB")
+            image = converted
+        return np.asarray(image.convert("RGB")), None
     image = _plain(image)
     if image.mode in ("P", "PA", "LA"):
         image = image.convert("RGBA")
@@ -84,17 +89,10 @@ def profile_to_srgb(
     """Converts a picture from the colours of its profile to sRGB."""
     if profile is None:
         return pixels
-    try:
-        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        is_gray = source.profile.xcolor_space.strip() == "GRAY"
-        image = Image.fromarray(pixels[..., 0] if is_gray else pixels)
-        srgb: Any = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-        assert converted is not None  # None only for conversion in place.
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        warnings.append("its colour profile cannot be used and is left out")
-        return pixels
-    return np.asarray(converted)
+    is_gray = profile[16:20] == b"GRAY"  # The header's colour space.
+    image = Image.fromarray(pixels[..., 0] if is_gray else pixels)
+    converted = _to_srgb(image, profile, warnings)
+    return pixels if converted is image else np.asarray(converted)
 
 
 def gamma_of(image: Image.Image) -> float | None:
@@ -168,20 +166,13 @@ def to_8_bits(values: np.ndarray, warnings: list[str]) -> UInt8[np.ndarray, "...
 def _to_srgb(
     image: Image.Image, profile: bytes | None, warnings: list[str]
 ) -> Image.Image:
-    """Converts by the profile, or without one as Pillow does."""
-    if profile is None and image.mode == "CMYK":
-        return image
+    """Converts by a profile, or from CIE Lab; returns the image if that fails."""
+    file: Any = io.BytesIO(profile) if profile else ImageCms.createProfile("LAB")
     srgb: Any = ImageCms.createProfile("sRGB")
     try:
-        source: Any = (
-            ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if profile
-            else ImageCms.createProfile("LAB")
-        )
+        source = ImageCms.ImageCmsProfile(file)
         converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-        if converted is not None:
-            warnings.append(f"its {image.mode} colours are converted to sRGB")
-            return converted
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         warnings.append("its colour profile cannot be used and is left out")
-    return image
+        return image
+    return converted or image  # It is None only for a conversion in place.

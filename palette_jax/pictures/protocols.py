@@ -13,9 +13,8 @@ class Protocol(NamedTuple):
 
     Attributes:
       description: of its differences to other protocols.
-      square: converts a picture of any size to a square of `size` pixels.
-      crop: a description of the crop.
-      resize: a description of the resizing.
+      square: converts a picture of any size to a square of `size` pixels, by the
+        described crop and resize.
       clean: whether Inception's input is resized as in clean-fid.
       whole: whether the classifier's input is the whole picture.
     """
@@ -26,10 +25,6 @@ class Protocol(NamedTuple):
     resize: str = "by area, bicubic where that enlarges"
     clean: bool = False
     whole: bool = False
-
-    def to(self, size: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns a function from a picture to a square of `size` pixels."""
-        return lambda pixels: self.square(pixels, size)
 
 
 PROTOCOLS = {

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -101,9 +102,11 @@ def labelled(
     return np.array(sheet)
 
 
-def save_png(path: epath.Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Writes a picture, on host 0."""
+def save_png(
+    path: epath.Path, image: UInt8[np.ndarray, "height width *c"], **options: Any
+) -> None:
+    """Writes a picture with options of Pillow, on host 0."""
     if jax.process_index() != 0:
         return
     with atomic.writing(path) as part, part.open("wb") as file:
-        Image.fromarray(image).save(file, format="PNG")
+        Image.fromarray(image).save(file, format="PNG", **options)

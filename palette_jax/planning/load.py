@@ -17,11 +17,9 @@ class Load(NamedTuple):
     Attributes:
       memory: bytes by kind.
       needed: bytes at once.
-      flops: operations of one run of the step.
       traffic: bytes read and written.
-      source: of both, in words.
-      seconds: at the roofline.
-      bound: which of the two that is.
+      source: of flops and traffic, in words.
+      seconds: at the roofline, whose `bound` is computing or memory traffic.
     """
 
     memory: dict[str, int]
@@ -69,11 +67,8 @@ def measure(
 def advice(config: ml_collections.ConfigDict, num_devices: int, load: Load) -> str:
     """Returns the next flag to change so that training needs less memory.
 
-    Args:
-      config: that does not fit.
-      num_devices: of the mesh.
-      load: its memory by kind; where arguments alone take most of what is needed, they
-        are to be split, since nothing else makes them smaller.
+    Where the arguments alone take most of what is needed, it is to split them, since
+    nothing else makes them smaller.
     """
     fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
     batch_size = config.train.batch_size
@@ -103,10 +98,8 @@ def advice(config: ml_collections.ConfigDict, num_devices: int, load: Load) -> s
 def largest(needed: Callable[[int], float], room: float) -> int:
     """Returns the largest count whose need fits the room, to an eighth; 0 if none.
 
-    Args:
-      needed: of a count; taken to grow with it. Called as seldom as can be, where a
-        line through the last two needs meets the room.
-      room: in the same unit.
+    `needed` grows with the count. It is called seldom: where a line through the last
+    two needs meets the room.
     """
     low, high, count = 0, math.inf, 1
     before = (0, 0.0)

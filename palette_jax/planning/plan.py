@@ -138,7 +138,6 @@ def _print_load(step: Step, topology: Topology) -> Load:
 
 
 def _search_batch(config: ml_collections.ConfigDict, topology: Topology) -> None:
-    """Prints the largest batch that fits, and each that was tried."""
     unit = len(topology.devices) * config.optim.accumulate
     how = "compiled" if topology.compiles else "estimated"
     print(f"\nlargest batch that fits, to an eighth, by {unit}; each is {how}:")

@@ -20,11 +20,6 @@ class Work(NamedTuple):
     flops: float
     traffic: float
 
-    def __mul__(self, times: object) -> "Work":
-        """Returns the work of so many runs."""
-        assert isinstance(times, int)
-        return Work(self.flops * times, self.traffic * times)
-
 
 def count_work(jaxpr: Any) -> Work:
     """Counts the work of a program, as `jax.make_jaxpr` returns it, on all devices.
@@ -64,8 +59,8 @@ def _work(equation: Any) -> Work:
         times = params["mesh"].size
     flops = traffic = 0.0
     for inner in _inner(params):
-        work = count_work(inner) * times
-        flops, traffic = flops + work.flops, traffic + work.traffic
+        work = count_work(inner)
+        flops, traffic = flops + times * work.flops, traffic + times * work.traffic
     return Work(flops, traffic)
 
 
@@ -167,11 +162,9 @@ class Collective(NamedTuple):
 
 
 def count_collectives(hlo: str) -> dict[str, Collective]:
-    """Counts the communication of a compiled program by kind.
+    """Counts the communication of a compiled program by kind, from its text.
 
-    Args:
-      hlo: its text. What is in a loop counts as often as it runs where the text tells
-        how often; once where it does not.
+    What is in a loop counts as often as it runs if the text says how often; else once.
     """
     bodies, entry = _computations(hlo)
     found: dict[tuple[str, ...], tuple[str, Collective]] = {}

@@ -21,7 +21,6 @@ from palette_jax.config import build, build_training
 from palette_jax.planning import roofline
 from palette_jax.planning.topology import Topology, peak_flops
 from palette_jax.restoration.batch import image_keys, restore_batch
-from palette_jax.training.state import make_state
 from palette_jax.types import Params
 
 _O0 = 9  # As `jax_optimization_level` counts.
@@ -29,12 +28,7 @@ _FORMAT = "2"  # Of what is stored: raise it when a number is counted in another
 
 
 class Step(NamedTuple):
-    """A step, traced with its shardings.
-
-    Attributes:
-      traced: by JAX; lowers to a program.
-      arguments: what it is called with, shapes with shardings.
-    """
+    """A step, traced by JAX, and the shapes of its arguments with their shardings."""
 
     traced: Any
     arguments: tuple
@@ -49,8 +43,7 @@ class Compiled:
       memory: bytes by kind; empty if it gave up for lack of memory.
       needed: bytes at once.
       flops: by the compiler's count, which takes a loop for one run.
-      traffic: bytes by the same count.
-      collectives: of each kind, `roofline.Collective`: the count and the bytes.
+      collectives: `roofline.Collective` by kind.
       seconds: that compiling took.
     """
 
@@ -66,12 +59,7 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
     """Traces the training step of a config."""
     mesh = build.make_mesh(config, devices=topology.devices)
     optimizer = build.make_optimizer(config)
-    shapes = jax.eval_shape(
-        lambda key: make_state(build.init_params(key, config), optimizer),
-        jax.random.key(config.seed),
-    )
-    shardings = parallel.param_shardings(mesh, shapes)
-    state = parallel.with_shardings(shapes, shardings)
+    state, shardings = build_training.abstract_state(config, optimizer, mesh)
     platform = topology.platform
     if config.parallel.compile == "pmap":
         # What `jax.pmap` compiles: the step of a device's share, under shard_map. pmap
@@ -79,7 +67,7 @@ def training_step(config: ml_collections.ConfigDict, topology: Topology) -> Step
         axis = parallel.PMAP_AXIS
         flat = Mesh(mesh.devices.reshape(-1), axis)
         state = parallel.with_shardings(
-            shapes, jax.tree.map(lambda _: parallel.replicated(flat), shapes)
+            state, jax.tree.map(lambda _: parallel.replicated(flat), state)
         )
         batch = _batch(config, NamedSharding(flat, PartitionSpec(axis)))
         mapped = jax.shard_map(

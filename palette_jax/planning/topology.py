@@ -15,19 +15,11 @@ from jax.experimental import topologies
 from palette_jax.errors import UserError
 
 
-class TopologyError(UserError):
-    """A machine that nothing is known of, or that cannot be planned for here."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one device can do at best.
+    """What one device can do at best, in a second, and the bytes for a program.
 
-    Attributes:
-      name: as people call it.
-      flops: a second, in bfloat16 unless `name` says otherwise.
-      bandwidth: of its memory, bytes a second.
-      memory: bytes that a program may use.
+    The operations are in bfloat16 unless `name` says otherwise.
     """
 
     name: str
@@ -131,7 +123,7 @@ def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
     """Returns virtual devices by name.
 
     Raises:
-      TopologyError: if it is unknown, or the package that compiles for it is missing.
+      UserError: if it is unknown, or the package that compiles for it is missing.
     """
     slices, kind, size = _parts(name)
     if name == "cpu":
@@ -145,7 +137,7 @@ def find(name: str, *, effort: Literal["quick", "full"] = "quick") -> Topology:
         if re.fullmatch(_COUNT + f"x{_COUNT}" * (sides - 1), size):
             devices = _tpus(slices, kind, size)
             return Topology(name, TPUS[kind], devices, True, effort)
-    raise TopologyError(f"expected --topology out of {_VALID}, got {name!r}")
+    raise UserError(f"expected --topology out of {_VALID}, got {name!r}")
 
 
 def _parts(name: str) -> tuple[int, str, str]:
@@ -161,7 +153,7 @@ def _tpus(slices: int, kind: str, size: str) -> list[Any]:
     try:
         import libtpu  # noqa: F401  # pyrefly: ignore[missing-import]
     except ImportError as error:
-        raise TopologyError(
+        raise UserError(
             f"expected the package libtpu, whose compiler --topology={name} needs, got"
             " none; install the extra: pip install 'palette-jax[tpu]'"
         ) from error
@@ -180,7 +172,7 @@ def _tpus(slices: int, kind: str, size: str) -> list[Any]:
             ).devices
         )
     except jax.errors.JaxRuntimeError as error:
-        raise TopologyError(
+        raise UserError(
             f"expected a slice that there is, of whole hosts of 2 x 2 chips, got"
             f" {name!r}: {str(error).splitlines()[0]}; take e.g. {kind}:"
             + ("2x2x4" if kind in _IN_THREE_DIMENSIONS else "4x4")
@@ -188,7 +180,6 @@ def _tpus(slices: int, kind: str, size: str) -> list[Any]:
 
 
 def _measured_cpu() -> Chip:
-    """Returns the measured rates of this machine, for each of its devices."""
     matrix = jnp.ones((1024, 1024), jnp.float32)
     flops = 2 * 1024**3 / _seconds(jax.jit(jnp.matmul), matrix, matrix)
     long = jnp.ones(2**24, jnp.float32)
@@ -200,7 +191,6 @@ def _measured_cpu() -> Chip:
 
 
 def _seconds(function: Callable[..., jax.Array], *args: jax.Array) -> float:
-    """Returns the shortest of some runs."""
     function(*args).block_until_ready()
     times = []
     for _ in range(5):

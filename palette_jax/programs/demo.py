@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=flag_types.whole(1, 65535),
+        type=flag_types.whole(1, high=65535),
         help="default: the first that is free from 7860 on",
     )
     parser.add_argument(
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     sessions.forbid_programs()
     everyone = sessions.Sessions(limits.keep_seconds)
-    with guard.Folder() as folder, contextlib.closing(everyone):
-        os.environ["GRADIO_TEMP_DIR"] = str(folder.files)
+    with guard.temporary_folder() as folder, contextlib.closing(everyone):
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         blocks = page.make_page(restorer, limits, everyone)
         try:
             _, url, _ = blocks.launch(

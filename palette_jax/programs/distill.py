@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=flag_types.whole(1, 1000),
+        type=flag_types.whole(1, high=1000),
         default=4,
         metavar="N",
         help="that the student takes for a picture (default %(default)s)",

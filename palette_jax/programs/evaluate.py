@@ -69,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=flag_types.whole(1, _MAX_SIZE),
+        type=flag_types.whole(1, high=_MAX_SIZE),
         metavar="PIXELS",
         help="compare resized central squares (default: the pictures as they are)",
     )

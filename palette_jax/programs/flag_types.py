@@ -8,7 +8,7 @@ from typing import Any
 from palette_jax.config.limits import LARGEST
 
 
-def whole(low: int, high: int = LARGEST) -> Callable[[str], int]:
+def whole(low: int, *, high: int = LARGEST) -> Callable[[str], int]:
     """Returns a parser of whole numbers from `low` to `high`."""
     return lambda text: _parse(text, int, "a whole number", low, high)
 

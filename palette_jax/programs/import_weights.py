@@ -41,19 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     unsaid.add_argument(
         "--image-size",
-        type=flag_types.whole(1, MAX_WIDTH),
+        type=flag_types.whole(1, high=MAX_WIDTH),
         metavar="N",
         help="in pixels; for an export of palette_jax, a new size",
     )
     unsaid.add_argument(
         "--head-features",
-        type=flag_types.whole(1, MAX_WIDTH),
+        type=flag_types.whole(1, high=MAX_WIDTH),
         metavar="N",
         help="channels of an attention head",
     )
     unsaid.add_argument(
         "--num-heads",
-        type=flag_types.whole(1, MAX_WIDTH),
+        type=flag_types.whole(1, high=MAX_WIDTH),
         metavar="N",
         help="if it is the same at every level",
     )

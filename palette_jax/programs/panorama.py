@@ -103,11 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _done(target: pathlib.Path, about: dict[str, Any]) -> int:
-    """Returns the number of extensions in a file of this panorama; 0 without a file.
-
-    Raises:
-      UserError: if the file is another picture.
-    """
+    """Returns the number of extensions in a file of this panorama; 0 without a file."""
     if not target.exists():
         return 0
     old = files.read_about(target) or {}

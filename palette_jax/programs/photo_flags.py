@@ -36,13 +36,13 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", choices=SAMPLERS, help="instead of the preset's")
     parser.add_argument(
         "--num-steps",
-        type=flag_types.whole(1, MAX_STEPS),
+        type=flag_types.whole(1, high=MAX_STEPS),
         metavar="N",
         help="instead of the preset's",
     )
     parser.add_argument(
         "--seed",
-        type=flag_types.whole(0, 2**32 - 1),
+        type=flag_types.whole(0, high=2**32 - 1),
         metavar="N",
         help="default: 0",
     )

@@ -18,6 +18,7 @@ from palette_jax.restoration.jobs import (
     mask_preview,
 )
 from palette_jax.restoration.restorer import Restorer
+from palette_jax.restoration.result import read_about
 from palette_jax.restoration.runner import JobRunner
 from palette_jax.restoration.settings import MAX_SAMPLES, Settings
 from palette_jax.tasks import TASKS, Sides
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     photo_flags.add_steps(parser)
     parser.add_argument(
         "--num-samples",
-        type=flag_types.whole(1, MAX_SAMPLES),
+        type=flag_types.whole(1, high=MAX_SAMPLES),
         metavar="N",
         help="different results for each",
     )
@@ -101,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restores what the flags name; returns 1 if a picture could not be."""
-    like = _read_like(args.like) if args.like else {}
+    like, _ = read_about(args.like) if args.like else ({}, None)
     old = like.get("settings", {})
     is_same_task = args.task in (None, old.get("task"))
     for name in ("checkpoint", "mask", "hints") if is_same_task else ("checkpoint",):
@@ -114,11 +115,7 @@ def run(args: argparse.Namespace) -> int:
     mask = args.mask
     invert = args.invert or (is_same_task and like.get("invert", False))
     jobs, skipped, results = find_jobs(
-        args.photos,
-        pathlib.Path(args.out),
-        mask=mask,
-        invert=invert,
-        hints=args.hints,
+        args.photos, pathlib.Path(args.out), mask=mask, invert=invert, hints=args.hints
     )
     check_out(pathlib.Path(args.out))
     if results:
@@ -241,14 +238,3 @@ def _settings(
         share = 0.5 if args.extend_share is None else args.extend_share
         extend = Sides.of(args.side, share)
     return photo_flags.settings(args, task, like=old, extend=extend)
-
-
-def _read_like(path: str) -> dict[str, Any]:
-    about = files.read_about(path)
-    if about is None or "settings" not in about:
-        raise UserError(
-            f"expected a result of `palette-jax restore` in --like={path}, got a file"
-            " without its settings"
-        )
-    Settings.from_json(about["settings"])  # Raises an error for forged ones.
-    return about

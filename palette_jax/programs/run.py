@@ -92,7 +92,7 @@ def add_start_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         *("--join-timeout", "--join_timeout"),
-        type=flag_types.whole(1, 604_800),  # A week.
+        type=flag_types.whole(1, high=604_800),  # A week.
         default=1800,
         metavar="SECONDS",
         help="how long to wait for the other processes (default %(default)s)",

@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     maker.add_argument(
         "--catches",
-        type=flag_types.whole(0, 100),
+        type=flag_types.whole(0, high=100),
         default=3,
         help="catch trials: pairs with an obvious answer (default 3)",
     )
     maker.add_argument(
         "--seed",
-        type=flag_types.whole(0, 2**32 - 1),
+        type=flag_types.whole(0, high=2**32 - 1),
         default=0,
         help="seed of orders and sides",
     )

@@ -43,7 +43,8 @@ def train(
     """
     stop = processes.StopFlag()
     with contextlib.ExitStack() as held:
-        lock = held.enter_context(RunLock(workdir)) if _is_host_0() else None
+        is_host_0 = jax.process_index() == 0
+        lock = held.enter_context(RunLock(workdir)) if is_host_0 else None
         watchdog = held.enter_context(Watchdog(workdir))
         tracer = pace.Profile(workdir, profile)
         return _train(config, workdir, stop, lock, watchdog, tracer)
@@ -129,11 +130,7 @@ def _train(
 def _check_teacher(
     config: ml_collections.ConfigDict, directory: epath.Path, crc32: int
 ) -> dict[str, int]:
-    """Returns the teacher's hash, for the checkpoint.
-
-    Raises:
-      ConfigError: if the student was started with other weights.
-    """
+    """Returns the teacher's hash, for the checkpoint."""
     if not config.distill.steps:
         return {}
     if checkpoints.load_about(directory).get("teacher_crc32", crc32) != crc32:
@@ -154,15 +151,13 @@ class _Due:
     def is_due(self, step: int) -> bool:
         """Returns whether to save; looks at the clock at the steps that are logged."""
         due = step % self._train.checkpoint_every == 0
-        if not due and self._train.checkpoint_minutes and self._is_logged(step):
+        is_logged = step % self._train.log_every == 0
+        if not due and self._train.checkpoint_minutes and is_logged:
             minutes = parallel.from_host_0((time.monotonic() - self._last) / 60)
             due = minutes >= self._train.checkpoint_minutes
         if due:
             self._last = time.monotonic()
         return due
-
-    def _is_logged(self, step: int) -> bool:
-        return step % self._train.log_every == 0
 
 
 class _HeldOut:
@@ -244,11 +239,7 @@ def _init_or_restore(
 def _identify(
     config: ml_collections.ConfigDict, directory: epath.Path
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-    """Returns the config to train with, and the identity of the run.
-
-    Raises:
-      ConfigError: if the run was started with another model.
-    """
+    """Returns the config to train with, and the identity of the run."""
     config = from_dict(config.to_dict())
     before = checkpoints.load_about(directory)
     if before:
@@ -283,7 +274,3 @@ def _tell_changed_pictures(before: dict[str, Any], now: dict[str, Any]) -> None:
                 before[part],
                 now[part],
             )
-
-
-def _is_host_0() -> bool:
-    return jax.process_index() == 0

@@ -140,9 +140,7 @@ def _different(expected: TrainState, got: TrainState) -> list[str]:
     """Returns the path and the difference of each array that differs."""
     wrong = []
     for (path, a), (_, b) in zip(
-        jax.tree.leaves_with_path(expected),
-        jax.tree.leaves_with_path(got),
-        strict=True,
+        jax.tree.leaves_with_path(expected), jax.tree.leaves_with_path(got), strict=True
     ):
         a, b = np.asarray(a), np.asarray(b)
         if a.tobytes() != b.tobytes():

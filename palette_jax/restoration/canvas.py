@@ -19,7 +19,6 @@ class Canvas(NamedTuple):
     """A degraded picture, prepared for the sampler.
 
     Attributes:
-      whole: the degraded picture.
       box: top, bottom, left and right of the restored part.
       small: height and width of the shrunk part; equal to the part's without shrinking.
       offset: top and left of the part on the canvas.

@@ -23,9 +23,7 @@ class Job(NamedTuple):
 
     Attributes:
       out: path of its result, without extension.
-      mask: the file of its mask, or None.
       invert: whether black is painted.
-      hints: the file of its colour hints, or None.
     """
 
     path: pathlib.Path
@@ -186,9 +184,7 @@ def mask_preview(job: Job) -> pathlib.Path:
     return _append(job.out, "_mask.png")
 
 
-def _masks(
-    mask: str | None,
-) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
+def _masks(mask: str | None) -> Callable[[pathlib.PurePath], pathlib.Path | None]:
     """Returns a function from the relative path of a picture to its mask."""
     if mask is None:
         return lambda place: None

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 
+from palette_jax.errors import UserError
 from palette_jax.pictures import files, masks, resize
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration.settings import Settings
@@ -92,13 +93,9 @@ class Result:
         index: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes one of the pictures, with the metadata of the photo.
+        """Writes one of the pictures, as .png or .jpg, with the metadata of the photo.
 
-        Args:
-          path: ends in .png or .jpg.
-          index: of the picture.
-          about: further metadata, stored beside the settings that reproduce the
-            picture.
+        `about` is stored beside the settings that reproduce the picture.
 
         Raises:
           PictureError: if the file cannot be written.
@@ -146,6 +143,21 @@ class Result:
         if task.extends:
             edges = uncrop.margins(self.photo.pixels.shape, self.settings.extend)
         return np.where(self.hole[..., 0] > 0, values, np.pad(self.photo.deep, edges))
+
+
+def read_about(path: str) -> tuple[dict[str, Any], Settings]:
+    """Returns the metadata of a result file, and the settings in it.
+
+    Raises:
+      UserError: if the file is no result, or its settings are forged.
+    """
+    about = files.read_about(path)
+    if about is None or "settings" not in about:
+        raise UserError(
+            f"expected a result of `palette-jax restore`, got {path} without settings;"
+            " name the original file"
+        )
+    return about, Settings.from_json(about["settings"])
 
 
 def made_from(

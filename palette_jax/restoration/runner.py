@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,9 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import (
-    Progress as Bar,
-)
+from rich.progress import Progress as Bar
 
 from palette_jax import interruptible
 from palette_jax.errors import UserError
@@ -33,13 +31,8 @@ from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 
-
-class _Read(NamedTuple):
-    """A job whose files could be read."""
-
-    job: Job
-    photo: Photo
-    hole: UInt8[np.ndarray, "h w 1"] | None
+_Read = tuple[Job, Photo, UInt8[np.ndarray, "h w 1"] | None]
+"""A job whose files could be read, with its picture and its hole."""
 
 
 def progress_bar() -> Bar:
@@ -85,12 +78,8 @@ class JobRunner:
     def restore(self, jobs: Sequence[Job], skipped: Sequence[str]) -> int:
         """Restores the pictures that have no result yet.
 
-        Args:
-          jobs: of the pictures.
-          skipped: files whose extension is not that of a picture, for the summary.
-
-        Returns:
-          0 if all pictures have results, 1 if not, 130 if the user stopped it.
+        `skipped` are files whose extension is not that of a picture, for the summary.
+        Returns 0 if all pictures have results, 1 if not, 130 if the user stopped it.
         """
         waiting = [job for job in jobs if self._is_waiting(job)]
         there = len(jobs) - len(waiting) - len(self._failed)
@@ -176,7 +165,7 @@ class JobRunner:
         if not read:
             return
         before = bar.tasks[0].completed
-        bar.update(task, description=read[0].job.path.name)
+        bar.update(task, description=read[0][0].path.name)
 
         def advance(progress: Progress) -> None:
             share = progress.done / progress.total
@@ -208,7 +197,6 @@ class JobRunner:
                     _print(bar, f"{job.path}: {warning}")
 
     def _read(self, job: Job, bar: Any) -> _Read | None:
-        """Reads the files of a job; None if it cannot be restored."""
         try:
             photo = files.read(job.path)
             hole, warnings = hole_of(job, photo)
@@ -220,7 +208,7 @@ class JobRunner:
             if (job.mask, warning) not in self._printed:  # One mask may be that of all.
                 self._printed.add((job.mask, warning))
                 _print(bar, f"{job.path}: {warning}")
-        return _Read(job, photo, hole)
+        return job, photo, hole
 
     def _results(
         self,
@@ -239,7 +227,6 @@ class JobRunner:
         )
 
     def _compare_steps(self, read: Sequence[_Read], results: Sequence[Result]) -> None:
-        """Prints how far results are from those of twice as many steps."""
         count = self.settings.steps["num_steps"]
         twice = dataclasses.replace(self.settings, num_steps=2 * count)
         finer = self._results(read, twice)

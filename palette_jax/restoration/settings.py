@@ -33,7 +33,6 @@ class Settings:
     Attributes:
       task: a name out of `palette_jax.tasks`.
       seed: of the first sample; the next has seed + 1, and so on.
-      num_samples: number of different results.
       quality: a name out of `QUALITY_PRESETS`.
       sampler: a name out of `SAMPLERS`, in place of the preset's.
       num_steps: in place of the preset's.

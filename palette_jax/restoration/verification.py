@@ -15,7 +15,7 @@ from palette_jax.errors import UserError
 from palette_jax.pictures import files, masks
 from palette_jax.pictures.files import Photo
 from palette_jax.restoration.restorer import Restorer
-from palette_jax.restoration.result import Result
+from palette_jax.restoration.result import Result, read_about
 from palette_jax.restoration.settings import Settings
 from palette_jax.tasks import TASKS, UserInputs
 
@@ -134,13 +134,7 @@ def load(path: str, photo_path: str, *, mask: str | None) -> Stored:
     Raises:
       UserError: if the file is not one restored picture with its settings.
     """
-    about = files.read_about(path)
-    if about is None or "settings" not in about:
-        raise UserError(
-            f"expected a result of `palette-jax restore`, got {path} without settings;"
-            " use the original file"
-        )
-    settings = Settings.from_json(about["settings"])
+    about, settings = read_about(path)
     if settings.num_samples > 1 or "extensions" in about:
         raise UserError(
             f"expected one restored picture, got {path}, a grid, a deviation or a"

@@ -1,8 +1,6 @@
 """Writes the page of a study: one HTML file that contains all pictures."""
 
-import base64
 import hashlib
-import io
 import json
 import pathlib
 import random
@@ -73,9 +71,9 @@ def write(
         """Returns the anonymous pair, and stores its answer."""
         name, place = secrets.token_hex(4), secrets.randbelow(2)
         answers[name] = {**about, "camera": place}
-        both = [_data_uri(made), _data_uri(made)]
-        both[place] = _data_uri(camera)
-        return [name, *both]
+        # Encoded again, so that both files have the same form.
+        both = [files.data_uri(Image.fromarray(each)) for each in (made, camera)]
+        return [name, *(both if place else both[::-1])]
 
     pictures, plain = [], []
     copies = dict.fromkeys(order, 0)
@@ -135,13 +133,3 @@ def _blocks(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     rows, columns = (np.arange(side) * 6 // side for side in (height, width))
     small = resize.resize(pixels, min(6, height), min(6, width))
     return small[rows.clip(max=len(small) - 1)][:, columns.clip(max=small.shape[1] - 1)]
-
-
-def _data_uri(pixels: Any) -> str:
-    """Returns a picture as a data URI, in lossless PNG.
-
-    Both pictures of a pair are encoded again, so their files have the same form.
-    """
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -27,12 +27,9 @@ class Answer(NamedTuple):
     """An answer of one person.
 
     Attributes:
-      study: the number of the page.
       subject: the person, in one spelling of the name.
       trial: its position among the person's answers, from 1.
-      picture: the name of the shown pair.
       method: of the result in the pair; empty for a catch trial.
-      seconds: how long the pair was shown.
       is_fooled: whether the person took the result for the camera's picture.
     """
 
@@ -51,12 +48,9 @@ Keys = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class Rate(NamedTuple):
-    """How often people were fooled.
+    """How often people were fooled: a share of the answers, with its 95% interval.
 
-    Attributes:
-      share: of the answers, 0 to 1; 0.5 if results look like photographs.
-      low: of the 95% interval.
-      high: of the 95% interval.
+    The share is 0.5 if results look like photographs.
     """
 
     count: int

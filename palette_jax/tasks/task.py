@@ -35,13 +35,7 @@ Gray = Literal["luma", "lightness"]
 
 
 class UserInputs(NamedTuple):
-    """The user's inputs to a degradation beside the picture.
-
-    Attributes:
-      hole: 1 at the pixels to fill in.
-      extend: the extension of each side.
-      gray: the gray of the network's training.
-    """
+    """The user's hole and extension, and the gray of the network's training."""
 
     hole: UInt8[np.ndarray, "h w 1"] | None = None
     extend: Sides = Sides()

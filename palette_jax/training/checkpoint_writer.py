@@ -61,11 +61,9 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
     ) -> None:
         """Starts writing a checkpoint; first waits for the previous one.
 
-        Args:
-          state: may be donated to the next step at once.
-          config: the resolved one.
-          held_out_loss: the lowest is kept; None is worse than any.
-          about: what else the run is made of, such as the identity of its pictures.
+        The state may be donated to the next step at once. The checkpoint with the
+        lowest held-out loss is kept; None is worse than any. `about` is what else the
+        run is made of, such as the identity of its pictures.
 
         Raises:
           CheckpointError: if this or the previous one could not be written.
@@ -86,9 +84,7 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
             self._saving = step
             # A damaged checkpoint of the same step may exist.
             self._writer.save(
-                self.directory / str(step),
-                args=ocp.args.Composite(**items),
-                force=True,
+                self.directory / str(step), args=ocp.args.Composite(**items), force=True
             )
 
     def wait(self) -> None:

@@ -17,6 +17,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from palette_jax import parallel
 from palette_jax.training import manifest
 from palette_jax.training.checkpoint_writer import CheckpointError, handler
 from palette_jax.training.manifest import committed_steps
@@ -29,10 +30,7 @@ _NO_MANIFEST = "there is no manifest.json to check its files by"
 def restore(directory: epath.PathLike, abstract_state: TrainState) -> TrainState | None:
     """Restores the newest checkpoint that is sound, None if there is none at all.
 
-    Args:
-      directory: of the checkpoints of a run.
-      abstract_state: shapes, types and shardings to restore to, which need not be those
-        that it was saved from.
+    The shardings of `abstract_state` need not be those that it was saved from.
 
     Raises:
       CheckpointError: if it is of another network, or none of them is sound.
@@ -154,7 +152,7 @@ def _restore_newest(directory: epath.PathLike, abstract: Any) -> tuple[Any, int]
         found, path = True, root / str(step)
         has_manifest = manifest.exists(path)
         wrong = manifest.problem(path) if has_manifest and _is_host_0() else None
-        if next(_on_all_hosts(iter([int(wrong is not None)]))):
+        if parallel.from_host_0(float(wrong is not None)):
             if wrong:
                 logging.warning("%s: %s; going back to the one before", path, wrong)
             continue
@@ -231,12 +229,7 @@ def _check_leaves(path: epath.Path, abstract: Any) -> None:
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    flat = jax.tree.leaves_with_path(tree)
-    return [("/".join(_name(key) for key in path), leaf) for path, leaf in flat]
-
-
-def _name(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]

@@ -33,11 +33,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
     """
 
     def __init__(self, workdir: epath.PathLike, *, beat: float = _BEAT):
-        """Takes the lock.
-
-        Args:
-          workdir: the folder of the run; it is created.
-          beat: seconds between two heartbeats.
+        """Takes the lock, and creates the folder; `beat` is in seconds.
 
         Raises:
           LockError: if a living process holds the lock.
@@ -66,10 +62,6 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 
-    def __exit__(self, *error: object) -> None:
-        """Releases the lock."""
-        self.close()
-
     def check(self) -> None:
         """Raises `LockError` if another process took over the lock; call before saves.
 
@@ -78,7 +70,7 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
         if self._is_lost:
             self._raise_held(self._read() or {})
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Releases the lock, unless another process took it over."""
         self._closing.set()
         self._thread.join()

@@ -62,10 +62,6 @@ class DivergedError(UserError):
     """Too many steps in a row had a loss that is not finite."""
 
 
-class LogError(UserError):
-    """Curves or previews that could not be written."""
-
-
 class TrainingLog:
     """Collects the metrics of every step and writes them at intervals.
 
@@ -132,7 +128,7 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Converts TensorFlow's write errors, from a thread of clu, to `LogError`."""
+        """Converts TensorFlow's write errors, from a thread of clu, to `UserError`."""
         try:
             yield
         except Exception as error:
@@ -142,7 +138,7 @@ class TrainingLog:
                 error = error.__cause__
             reason = re.sub(r"{{.*?}} *", "", str(error)).partition("\n")[0]
             finished = manifest.last_finished(self._workdir / "checkpoints")
-            raise LogError(
+            raise UserError(
                 f"could not write the log to {self._workdir}: {reason}; {finished};"
                 " make room, or choose a --workdir that you may write to, and run the"
                 " same command again"

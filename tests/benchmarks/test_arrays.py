@@ -1,5 +1,6 @@
 """Training without TensorFlow: the same pictures and laws as with it."""
 
+import functools
 import io
 import itertools
 import json
@@ -137,16 +138,16 @@ def test_what_is_not_drawn_is_what_tensorflow_makes() -> None:
     seed = tf.constant([0, 0], tf.int64)
     rng = np.random.default_rng(0)
     for x, twin in (
-        (array_tasks.colorize(rng, y).x, tasks.colorize()),
+        (array_tasks.colorize(rng, y).x, tasks.colorize),
         (
             array_tasks.colorize(rng, y, gray="lightness").x,
-            tasks.colorize(gray="lightness"),
+            functools.partial(tasks.colorize, gray="lightness"),
         ),
-        (array_tasks.superres(rng, y).x, tasks.superres()),
+        (array_tasks.superres(rng, y).x, tasks.superres),
     ):
         np.testing.assert_array_equal(x, twin(seed, {"y": tf.constant(y)})["x"])
     for quality in (5, 30, 90):
-        twin = tasks.jpeg(min_quality=quality, max_quality=quality)
+        twin = functools.partial(tasks.jpeg, min_quality=quality, max_quality=quality)
         x = array_tasks.compress(y, quality)
         np.testing.assert_array_equal(x, twin(seed, {"y": tf.constant(y)})["x"])
 

@@ -1,6 +1,7 @@
 """Tests of the order, the randomness and the gaps of batches."""
 
 import dataclasses
+import functools
 import shutil
 import zlib
 from collections.abc import Callable
@@ -12,9 +13,14 @@ import tensorflow as tf
 from PIL import Image
 
 from palette_jax.data import pipeline, sources, tasks
+from palette_jax.errors import UserError
 
 OPTIONS = {"image_size": 32, "batch_size": 4, "seed": 1}
-TASK = tasks.multitask([tasks.inpaint(), tasks.jpeg(), tasks.uncrop()], [1.0, 1.0, 1.0])
+TASK = functools.partial(
+    tasks.multitask,
+    tasks=[tasks.inpaint, tasks.jpeg, tasks.uncrop],
+    weights=[1.0, 1.0, 1.0],
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,7 @@ def test_two_hosts_together_get_the_batches_of_one(source):
 
 
 def test_two_hosts_start_again_at_the_step_of_one(plain):
-    options = {"task": tasks.colorize(), "start": 5}
+    options = {"task": tasks.colorize, "start": 5}
     halves = [
         train(plain(30), 3, **options, host_index=i, host_count=2) for i in (0, 1)
     ]
@@ -109,7 +115,7 @@ def test_an_epoch_is_a_permutation(plain, count):
 
 def test_places_in_the_order_are_fair(plain):
     # Of 400 epochs of ten pictures, each should open about 40.
-    firsts = levels(train(plain(10), 400, batch_size=10, task=tasks.colorize()))[::10]
+    firsts = levels(train(plain(10), 400, batch_size=10, task=tasks.colorize))[::10]
     assert abs(np.bincount(firsts, minlength=10) - 40).max() < 4 * 6
 
 
@@ -169,7 +175,7 @@ def test_x_and_y_of_a_pair_keep_together(tmp_path, make_photo):
                 tmp_path / name / f"{i}.png"
             )
     pairs = sources.paired(str(tmp_path / "x"), str(tmp_path / "y"))
-    for batch in train(pairs, 5, task=tasks.paired(), min_scale=0.5):
+    for batch in train(pairs, 5, task=tasks.paired, min_scale=0.5):
         for x, y in zip(batch["x"].astype(int), batch["y"].astype(int), strict=True):
             assert abs(x - y).mean() < 6 < abs(x[:, ::-1] - y).mean()
 
@@ -181,7 +187,7 @@ def test_pairs_of_two_shapes_are_broken(tmp_path, make_photo):
             width = x_width if name == "x" else 50
             make_photo(i, 50, width).save(tmp_path / name / f"{i}.png")
     pairs = sources.paired(str(tmp_path / "x"), str(tmp_path / "y"))
-    batches = pipeline.eval_batches(pairs, tasks.paired(), **OPTIONS)
+    batches = pipeline.eval_batches(pairs, tasks.paired, **OPTIONS)
     (batch,) = batches
     assert batch["valid"].tolist() == [True, True, False, True]
     assert batches.broken == {"2.png": "a pair of two shapes: 52 x 50 and 50 x 50"}
@@ -249,7 +255,7 @@ def test_a_broken_picture_is_replaced_at_the_end_of_an_epoch_too(plain):
         return {"y": file}
 
     torn = dataclasses.replace(whole, read=read)
-    drawn = levels(train(torn, 20, batch_size=3, task=tasks.colorize()))
+    drawn = levels(train(torn, 20, batch_size=3, task=tasks.colorize))
     # The order of each epoch is another one, so the broken one is also the last.
     assert {*drawn} == {0, 2}
 
@@ -276,7 +282,7 @@ def test_a_read_that_fails_once_changes_nothing_and_breaks_no_picture(source):
 
 def test_too_many_broken_pictures_stop_training(broken):
     batches = pipeline.train_batches([(broken, 1.0)], TASK, **OPTIONS)
-    with pytest.raises(pipeline.BrokenDataError, match=r"at most 1 .* of 26 .*got 2"):
+    with pytest.raises(UserError, match=r"at most 1 .* of 26 .*got 2"):
         list(islice(batches, 20))
 
 
@@ -284,9 +290,9 @@ def test_a_source_without_a_good_picture_stops_at_once(tmp_path):
     for i in range(300):
         (tmp_path / f"{i}.png").write_bytes(b"")
     source = sources.folder(str(tmp_path))
-    with pytest.raises(pipeline.BrokenDataError, match=r"cannot be decoded|cannot be"):
+    with pytest.raises(UserError, match=r"cannot be decoded|cannot be"):
         train(source, 1, max_broken_share=0.9)
-    with pytest.raises(pipeline.BrokenDataError):
+    with pytest.raises(UserError):
         list(pipeline.eval_batches(source, TASK, **OPTIONS))
 
 
@@ -332,10 +338,5 @@ def test_evaluation_leaves_broken_pictures_out(broken, source):
     whole = by_name(pipeline.eval_batches(source, TASK, **OPTIONS))
     assert by_name(batches) == whole
     assert len(batches.broken) == 3
-    with pytest.raises(pipeline.BrokenDataError):
+    with pytest.raises(UserError):
         list(pipeline.eval_batches(broken, TASK, **OPTIONS))
-
-
-def test_hosts_must_divide_the_batch(source):
-    with pytest.raises(ValueError, match="3 hosts, got 4"):
-        train(source, 1, host_count=3)

@@ -1,5 +1,6 @@
 """Tests that each task degrades a picture as Pillow or the paper would."""
 
+import functools
 import io
 
 import numpy as np
@@ -10,15 +11,17 @@ from PIL import Image
 from palette_jax.data import masks, tasks
 
 TASKS = {
-    "colorize": tasks.colorize(),
-    "colorize lightness": tasks.colorize(gray="lightness"),
-    "inpaint": tasks.inpaint(),
-    "inpaint center": tasks.inpaint(mask="center"),
-    "uncrop": tasks.uncrop(),
-    "uncrop right": tasks.uncrop(side="right"),
-    "jpeg": tasks.jpeg(),
-    "paired": tasks.paired(),
-    "multitask": tasks.multitask([tasks.colorize(), tasks.inpaint()], [1.0, 2.0]),
+    "colorize": tasks.colorize,
+    "colorize lightness": functools.partial(tasks.colorize, gray="lightness"),
+    "inpaint": tasks.inpaint,
+    "inpaint center": functools.partial(tasks.inpaint, mask="center"),
+    "uncrop": tasks.uncrop,
+    "uncrop right": functools.partial(tasks.uncrop, side="right"),
+    "jpeg": tasks.jpeg,
+    "paired": tasks.paired,
+    "multitask": functools.partial(
+        tasks.multitask, tasks=[tasks.colorize, tasks.inpaint], weights=[1.0, 2.0]
+    ),
 }
 
 
@@ -63,7 +66,7 @@ def test_gray_is_that_of_pillow(make_photo):
     colors = np.arange(256**2 * 3).reshape(256, 256, 3)
     colors = (colors * 2654435761 >> 7).astype(np.uint8)
     for image in (colors, np.asarray(make_photo(0, 256, 256))):
-        example = tasks.colorize()(tf.constant([0, 0]), {"y": tf.constant(image)})
+        example = tasks.colorize(tf.constant([0, 0]), {"y": tf.constant(image)})
         luma = np.asarray(Image.fromarray(image).convert("L"))
         np.testing.assert_array_equal(example["x"], np.stack([luma] * 3, -1))
         assert not example["hole"].numpy().any()
@@ -74,7 +77,7 @@ def test_gray_is_that_of_pillow(make_photo):
 def test_jpeg_has_the_bytes_of_pillow(make_photo, quality, size):
     photo, file = make_photo(quality, size, size), io.BytesIO()
     photo.save(file, "JPEG", quality=quality)
-    task = tasks.jpeg(min_quality=quality, max_quality=quality)
+    task = functools.partial(tasks.jpeg, min_quality=quality, max_quality=quality)
     example = task(tf.constant([0, 1]), {"y": tf.constant(np.asarray(photo))})
     np.testing.assert_array_equal(example["x"], np.asarray(Image.open(file)))
 
@@ -88,9 +91,7 @@ def test_jpeg_qualities_fall_off_exponentially(make_photo):
         quality_of[np.asarray(Image.open(file)).tobytes()] = quality
     assert len(quality_of) == 26
     picture = {"y": tf.constant(np.asarray(photo))}
-    drawn = [
-        quality_of[e["x"].tobytes()] for e in examples(tasks.jpeg(), picture, 6000)
-    ]
+    drawn = [quality_of[e["x"].tobytes()] for e in examples(tasks.jpeg, picture, 6000)]
     expected = np.exp(-np.arange(5, 31) / 10)
     expected *= len(drawn) / expected.sum()
     counts = np.bincount(drawn, minlength=31)[5:]
@@ -102,7 +103,7 @@ def test_six_tenths_of_the_holes_are_free_form(picture):
         # Five have at most ten rows at which they begin or end; a stroke has many.
         return np.diff(hole.astype(int), axis=0).any(1).sum() <= 10
 
-    holes = [e["hole"][..., 0] for e in examples(tasks.inpaint(), picture, 1500)]
+    holes = [e["hole"][..., 0] for e in examples(tasks.inpaint, picture, 1500)]
     are_rectangles = np.array([is_of_rectangles(hole) for hole in holes])
     assert abs(np.mean(~are_rectangles) - 0.6) < 4 * 0.0127
     # What kind is drawn says nothing of its area.
@@ -114,23 +115,25 @@ def test_six_tenths_of_the_holes_are_free_form(picture):
 
 def test_one_half_of_the_uncroppings_is_all_around(picture):
     holes = {masks.uncrop(side, 64).tobytes(): side for side in masks.SIDES}
-    drawn = [
-        holes[e["hole"].tobytes()] for e in examples(tasks.uncrop(), picture, 1600)
-    ]
+    drawn = [holes[e["hole"].tobytes()] for e in examples(tasks.uncrop, picture, 1600)]
     assert abs(drawn.count("all") - 800) < 4 * 20
     for side in masks.SIDES[:4]:
         assert abs(drawn.count(side) - 200) < 4 * 13.3
 
 
 def test_paired_gives_the_pair(picture):
-    (example,) = examples(tasks.paired(), picture, 1)
+    (example,) = examples(tasks.paired, picture, 1)
     np.testing.assert_array_equal(example["x"], picture["x"])
     assert not example["hole"].any()
 
 
 def test_multitask_mixes_by_weight(picture):
-    several = [tasks.colorize(), tasks.inpaint(mask="center"), tasks.paired()]
-    task = tasks.multitask(several, [1.0, 2.0, 3.0])
+    several = [
+        tasks.colorize,
+        functools.partial(tasks.inpaint, mask="center"),
+        tasks.paired,
+    ]
+    task = functools.partial(tasks.multitask, tasks=several, weights=[1.0, 2.0, 3.0])
     kinds = []
     for example in examples(task, picture, 1200):
         is_paired = np.array_equal(example["x"], picture["x"])
@@ -149,7 +152,9 @@ def test_which_task_is_drawn_says_nothing_of_what_the_task_draws(picture):
 
         return task
 
-    task = tasks.multitask([drawing(0), drawing(1)], [1.0, 1.0])
+    task = functools.partial(
+        tasks.multitask, tasks=[drawing(0), drawing(1)], weights=[1.0, 1.0]
+    )
     made = examples(task, picture, 200)
     for index in (0, 1):
         shares = np.array([m["x"] for m in made if m["y"] == index])
@@ -157,20 +162,9 @@ def test_which_task_is_drawn_says_nothing_of_what_the_task_draws(picture):
         assert abs(shares.mean() - 0.5) < 0.15
 
 
-def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match=r"free_form.*'freeform'"):
-        tasks.inpaint(mask="freeform")
-    with pytest.raises(ValueError, match="'up'"):
-        tasks.uncrop(side="up")
-    with pytest.raises(ValueError, match="got 30 and 5"):
-        tasks.jpeg(min_quality=30, max_quality=5)
-    with pytest.raises(ValueError, match="one weight"):
-        tasks.multitask([tasks.colorize()], [0.5, 0.5])
-
-
 def test_hints_are_a_few_true_colours_in_one_half_of_the_examples() -> None:
     y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    plain, hinted = tasks.colorize(), tasks.colorize(hints=True)
+    plain, hinted = tasks.colorize, functools.partial(tasks.colorize, hints=True)
     shares = []
     for i in range(60):
         seed = tf.constant([i, 7])
@@ -186,7 +180,7 @@ def test_hints_are_a_few_true_colours_in_one_half_of_the_examples() -> None:
 
 def test_old_photos_differ_by_seed_and_are_never_the_picture_itself() -> None:
     y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    task = tasks.old_photo()
+    task = tasks.old_photo
     made = [
         task(tf.constant([i, 1]), {"y": tf.constant(y)})["x"].numpy() for i in range(8)
     ]
@@ -202,6 +196,6 @@ def test_old_photos_differ_by_seed_and_are_never_the_picture_itself() -> None:
 
 def test_superres_takes_the_details_and_keeps_the_means() -> None:
     y = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    x = tasks.superres()(tf.constant([0, 1]), {"y": tf.constant(y)})["x"].numpy()
+    x = tasks.superres(tf.constant([0, 1]), {"y": tf.constant(y)})["x"].numpy()
     assert x.shape == y.shape and x.std() < 0.5 * y.std()
     assert abs(x.mean() - y.mean()) < 1

@@ -62,23 +62,13 @@ def test_a_larger_exponent_moves_the_steps_to_the_clean_end() -> None:
     np.testing.assert_allclose(squared.gamma, curve.gamma[visited], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("num_steps", "low", "high"), [(0, 1e-4, 0.1), (9, 0.0, 0.1), (9, 0.2, 0.1)]
-)
-def test_a_schedule_that_cannot_be_is_refused(
-    num_steps: int, low: float, high: float
-) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        schedules.linear_schedule(num_steps, low, high)
-
-
 def test_log_normal_levels_have_their_mean_and_deviation() -> None:
-    schedule = schedules.log_normal_schedule(2000, mean=0.5, std=2.0)
+    schedule = schedules.log_normal_schedule(2000)
     log_snr = np.log(schedule.gamma / schedule.var)
     assert np.all(np.diff(log_snr) < 0)
     assert schedule.gamma[-1] == pytest.approx(9e-5)
-    np.testing.assert_allclose(np.mean(log_snr < 0.5), 0.5, atol=1e-3)
+    np.testing.assert_allclose(np.mean(log_snr < 1.0), 0.5, atol=1e-3)
     # Its quartiles, as tabulated.
-    schedule = schedules.log_normal_schedule(4, mean=0.5, std=2.0)
+    schedule = schedules.log_normal_schedule(4)
     log_snr = np.log(schedule.gamma / schedule.var)
-    np.testing.assert_allclose(log_snr[:3], [1.84898, 0.5, -0.84898], atol=1e-5)
+    np.testing.assert_allclose(log_snr[:3], [2.618776, 1.0, -0.618776], atol=1e-5)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
-from palette_jax.evaluation.metrics import (
-    inception,
-    inception_v1,
-    lpips,
-    resnet,
-    weight_files,
-)
+from palette_jax.evaluation import suite
+from palette_jax.evaluation.metrics import inception, weight_files
 from palette_jax.evaluation.metrics.extractor import Extractor
 
 SHA256 = "0123456789abcdef" * 4
@@ -47,18 +42,23 @@ def install(monkeypatch: pytest.MonkeyPatch, *, is_broken: bool = False) -> None
 
         return _extractor(apply, ("lpips",), options)
 
-    monkeypatch.setattr(inception, "load", load_means("64", "2048"))
+    for name, load in {
+        "inception": load_means("64", "2048"),
+        "resnet50": load_means(),
+        "inception_v1": load_means("pool"),
+        "lpips": load_lpips,
+        "lpips_vgg": load_lpips,
+    }.items():
+        network = suite._NETWORKS[name]._replace(load=load)
+        monkeypatch.setitem(suite._NETWORKS, name, network)
     monkeypatch.setattr(inception, "find", lambda: epath.Path("inception.pth"))
-    monkeypatch.setattr(inception_v1, "load", load_means("pool"))
-    monkeypatch.setattr(resnet, "load", load_means())
-    monkeypatch.setattr(lpips, "load", load_lpips)
     monkeypatch.setattr(weight_files, "find", epath.Path)
     monkeypatch.setattr(weight_files, "sha256", lambda path: SHA256)
     monkeypatch.setattr(weight_files, "differs", lambda name, digest: "")
 
 
 def _extractor(apply: Any, outputs: tuple[str, ...], options: Any) -> Extractor:
-    for seen in ("clean", "whole", "vgg"):  # All see the pictures as they are.
+    for seen in ("clean", "whole"):  # All see the pictures as they are.
         options.pop(seen, None)
 
     def prepare(pictures: jax.Array) -> jax.Array:

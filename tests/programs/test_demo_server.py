@@ -157,10 +157,10 @@ def test_only_folders_of_dead_servers_are_deleted(
         folder.mkdir()
         (folder / "picture").write_bytes(b"private")
     (dead / "server.lock").touch()
-    with guard.Folder() as first:
+    with guard.temporary_folder() as first:
         assert not dead.exists() and other.exists()
-        with guard.Folder() as second:
-            assert first.files.is_dir() and second.files.is_dir()
+        with guard.temporary_folder() as second:
+            assert first.is_dir() and second.is_dir()
     assert list(tmp_path.iterdir()) == [other]
 
 

@@ -303,7 +303,7 @@ def test_masks_of_a_folder_are_matched_by_name(restore, photos, tmp_path, capsys
             "a seed from 0 to 4294967294",
         ),
         (("--task=jpeg", "--num-samples=0"), "from 1 to 10,000 for --num-samples"),
-        (("--like=a.png",), "without its settings"),
+        (("--like=a.png",), "without settings"),
         (("--task=jpeg", "--hints=h.png"), "no --hints with task jpeg"),
         (("--task=colorize", "--side=left"), "no --side with task colorize"),
         (("--task=jpeg", "--extend=left=50%"), "no --extend with task jpeg"),

@@ -60,7 +60,7 @@ source = tfds_source.tfds(
     "photos", "train", data_dir="gs://bucket/data", index_dir="gs://bucket/run/index"
 )
 batches = pipeline.train_batches(
-    [(source, 1.0)], tasks.colorize(), image_size=8, batch_size=4, seed=0, min_side=4
+    [(source, 1.0)], tasks.colorize, image_size=8, batch_size=4, seed=0, min_side=4
 )
 total = sum(int(next(batches)["y"].astype(int).sum()) for _ in range(4))
 print("read", total, batches.broken)

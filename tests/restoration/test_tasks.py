@@ -1,5 +1,6 @@
 """The tasks for a user's own picture, and that they are those of the training."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,13 @@ def _twin(task: data_tasks.Task, picture: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("gray", ["luma", "lightness"])
 def test_colorize_is_the_twin_of_the_training_task(picture, gray) -> None:
     degraded = colorize.degrade(picture, UserInputs(gray=gray))
-    twin = _twin(data_tasks.colorize(gray=gray), picture)
+    twin = _twin(functools.partial(data_tasks.colorize, gray=gray), picture)
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
 
 
 def test_inpaint_is_the_twin_of_the_training_task(picture) -> None:
-    twin = _twin(data_tasks.inpaint(), picture)
+    twin = _twin(data_tasks.inpaint, picture)
     degraded = inpaint.degrade(picture, UserInputs(twin["hole"]))
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
@@ -41,7 +42,7 @@ def test_inpaint_is_the_twin_of_the_training_task(picture) -> None:
 
 @pytest.mark.parametrize("side", data_masks.SIDES)
 def test_uncrop_is_the_twin_of_the_training_task(picture, side: str) -> None:
-    twin = _twin(data_tasks.uncrop(side=side), picture)
+    twin = _twin(functools.partial(data_tasks.uncrop, side=side), picture)
     rows, columns = np.nonzero(twin["hole"][..., 0] == 0)
     top, bottom, left, right = rows[0], rows[-1] + 1, columns.min(), columns.max() + 1
     known = picture[top:bottom, left:right]
@@ -58,7 +59,9 @@ def test_uncrop_is_the_twin_of_the_training_task(picture, side: str) -> None:
 
 
 def test_jpeg_is_given_the_bytes_that_a_file_was_decoded_to(picture) -> None:
-    twin = _twin(data_tasks.jpeg(min_quality=10, max_quality=10), picture)
+    twin = _twin(
+        functools.partial(data_tasks.jpeg, min_quality=10, max_quality=10), picture
+    )
     degraded = TASKS["jpeg"].degrade(twin["x"], UserInputs())
     np.testing.assert_array_equal(degraded.x, twin["x"])
     np.testing.assert_array_equal(degraded.hole, twin["hole"])
@@ -136,7 +139,7 @@ def test_forged_settings_are_refused(values: Any) -> None:
 def test_superres_is_given_the_enlarged_picture_of_the_training_task(picture) -> None:
     from palette_jax.pictures import resize
 
-    twin = _twin(data_tasks.superres(), picture)
+    twin = _twin(data_tasks.superres, picture)
     small = resize.resize(picture, 12, 12)
     degraded = TASKS["superres"].degrade(small, UserInputs())
     difference = np.abs(degraded.x.astype(int) - twin["x"])

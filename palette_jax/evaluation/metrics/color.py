@@ -5,9 +5,7 @@ import skimage.color
 from jaxtyping import Float64, UInt8
 
 
-def colorfulness(
-    pictures: UInt8[np.ndarray, "n h w 3"],
-) -> Float64[np.ndarray, " n"]:
+def colorfulness(pictures: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, " n"]:
     """Returns the measure M3 of Hasler and Suesstrunk (2003): 0 for gray pictures.
 
     Their subjects called 15 slightly, 45 averagely and 109 extremely colourful.

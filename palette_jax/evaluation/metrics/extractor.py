@@ -8,7 +8,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
-from palette_jax.errors import MetricError
 from palette_jax.types import Params
 
 
@@ -35,15 +34,9 @@ class Extractor:
     ):
         """Puts the weights on the devices.
 
-        Args:
-          prepare: converts bytes `[b, h, w, 3]` to the input of the network.
-          apply: `apply(params, *prepared)`, to arrays of `b` rows by name.
-          params: the folded weights.
-          sha256: of the file of the weights.
-          outputs: the names that `apply` returns.
-          batch_size: rounded up to a multiple of the number of devices.
-          mesh: devices of this process that share each batch; the default is the
-            first device.
+        `prepare` converts bytes to the input of the network. `apply(params, *prepared)`
+        returns the `outputs` by name. `batch_size` is rounded up to a multiple of the
+        devices of `mesh`, all of this process; the default is the first.
         """
         mesh = mesh or Mesh(np.array(jax.local_devices()[:1]), "data")
         self.outputs, self.sha256 = outputs, sha256
@@ -58,14 +51,8 @@ class Extractor:
     def __call__(
         self, *pictures: UInt8[np.ndarray, "n h w 3"]
     ) -> dict[str, np.ndarray]:
-        """Returns the outputs, one row for each picture (or pair of pictures).
-
-        Raises:
-          MetricError: if there are no pictures.
-        """
+        """Returns the outputs, one row for each picture (or pair of pictures)."""
         count = len(pictures[0])
-        if not count:
-            raise MetricError("expected one picture or more, got none")
         rows: list[Any] = []
         for start in range(0, count, self.batch_size):
             share = [some[start : start + self.batch_size] for some in pictures]

@@ -35,16 +35,7 @@ class Statistics:
 
     @property
     def covariance(self) -> Float64[np.ndarray, "f f"]:
-        """The covariance, with the divisor `count - 1`.
-
-        Raises:
-          MetricError: if there are fewer than two pictures.
-        """
-        if self.count < 2:
-            raise MetricError(
-                f"expected two pictures or more for a Fréchet distance, got"
-                f" {self.count}"
-            )
+        """The covariance of two pictures or more, with the divisor `count - 1`."""
         return self.scatter / (self.count - 1)
 
 
@@ -78,8 +69,7 @@ def distance(first: Statistics, second: Statistics) -> float:
     and no regularization for few pictures.
 
     Raises:
-      MetricError: if either set has fewer than two pictures, or if the sets have
-        different features.
+      MetricError: if the sets have different features.
     """
     if len(first.mean) != len(second.mean):
         raise MetricError(

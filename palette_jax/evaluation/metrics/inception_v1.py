@@ -34,10 +34,7 @@ _BLOCKS = {
 }
 
 
-def load(
-    path: epath.PathLike,
-    **options: Any,
-) -> Extractor:
+def load(path: epath.PathLike, **options: Any) -> Extractor:
     """Returns the network; its output is "pool", 1024 features for each picture.
 
     The key names are torchvision's.

@@ -7,8 +7,6 @@ pictures, so it suits sets that are too small for FID.
 import numpy as np
 from jaxtyping import Float, Float64
 
-from palette_jax.errors import MetricError
-
 _ROWS = 512  # Rows of the kernel matrices that are in memory at once.
 
 
@@ -21,16 +19,9 @@ def pseudo_values(
     the U-statistic of pairs (Gretton et al. 2012, equation 4), which never compares a
     result with its own original: it is unbiased for results that depend on their
     originals, and 0 for equal sets. The values are those of the jackknife, so their
-    spread gives the error.
-
-    Raises:
-      MetricError: if there are fewer than three pictures.
+    spread gives the error. They need three pictures.
     """
     count, size = features.shape
-    if count < 3:
-        raise MetricError(
-            f"expected three pictures or more for a kernel distance, got {count}"
-        )
     x, y = features.astype(np.float64), reference.astype(np.float64)
     sums = np.zeros(count)
     for start in range(0, count, _ROWS):

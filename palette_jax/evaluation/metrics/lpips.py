@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Float64, UInt8
 
-from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import weight_files
 from palette_jax.evaluation.metrics.extractor import Extractor
 from palette_jax.evaluation.metrics.layers import conv_relu, folded_params, max_pool
@@ -31,13 +30,8 @@ def load(
 ) -> Extractor:
     """Returns the distance: call it with two sets of pictures and read "lpips".
 
-    Pictures keep their size; a side shorter than 31 pixels raises `MetricError`.
-
-    Args:
-      backbone: torchvision's weights, `weight_files.find("alexnet")` or "vgg16".
-      linear: the weights of the channels, `weight_files.find("lpips")` or "lpips_vgg".
-      vgg: whether the backbone is VGG-16.
-      options: `batch_size` and `mesh` of `Extractor`.
+    Pictures keep their size, of at least `MIN_SIDE` pixels a side. `linear` has the
+    weights of the channels. `options` are those of `Extractor`.
 
     Raises:
       WeightsError: if a file holds other weights, or is damaged.
@@ -58,18 +52,17 @@ def load(
     )
 
 
-def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """Returns the pictures as LPIPS scales them.
+def of_consecutive(
+    samples: UInt8[np.ndarray, "samples n h w 3"], lpips: Extractor
+) -> Float64[np.ndarray, " n"]:
+    """Returns the mean LPIPS between each sample and the next; high is diverse."""
+    shape = (-1, *samples.shape[2:])
+    distances = lpips(samples[:-1].reshape(shape), samples[1:].reshape(shape))["lpips"]
+    return distances.astype(np.float64).reshape(len(samples) - 1, -1).mean(0)
 
-    Raises:
-      MetricError: if they are too small for the network.
-    """
-    height, width = pictures.shape[1:3]
-    if min(height, width) < MIN_SIDE:
-        raise MetricError(
-            f"expected pictures of {MIN_SIDE} pixels or more for LPIPS, got"
-            f" {height} x {width}"
-        )
+
+def prepare(pictures: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Returns the pictures as LPIPS scales them."""
     x = 2 * (pictures.astype(jnp.float32) / 255) - 1
     return (x - _SHIFT) / _SCALE
 

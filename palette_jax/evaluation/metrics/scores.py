@@ -9,33 +9,25 @@ from jaxtyping import Bool, Float, Float64, Integer
 from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics.pictures import refuse_not_finite
 
+SPLITS = 10  # In all publications.
+
 
 def inception_score(
     logits: Float[np.ndarray, "n classes"],
     names: Sequence[str],
     *,
-    splits: int = 10,
     in_order: bool = False,
-) -> tuple[float, float]:
-    """Returns mean and deviation over the splits (Salimans et al. 2016).
+) -> float:
+    """Returns the mean over `SPLITS` parts of the pictures (Salimans et al. 2016).
 
-    Args:
-      logits: of Inception-v3.
-      names: of the files.
-      splits: number of splits, each with its own score; 10 in all publications.
-      in_order: splits the pictures in their order, for published lists. Otherwise they
-        are shuffled by a hash of their names: if they were sorted by class, each split
-        would have few classes and a score several times too small.
+    The pictures of a published list are split in their order. Others are shuffled by a
+    hash of their names: if they were sorted by class, each split would have few classes
+    and a score several times too small.
 
     Raises:
-      MetricError: if there are fewer pictures than splits, or logits are not finite.
+      MetricError: if logits are not finite.
     """
     refuse_not_finite(logits, names)
-    if len(logits) < splits:
-        raise MetricError(
-            f"expected {splits} pictures or more for an Inception Score of {splits}"
-            f" splits, got {len(logits)}"
-        )
     if not in_order:
         hashes = [hashlib.sha256(name.encode("utf8", "replace")) for name in names]
         digests = [digest.hexdigest() for digest in hashes]
@@ -44,14 +36,14 @@ def inception_score(
     shifted = shifted - shifted.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     scores = []
-    for part in range(splits):
-        start, end = (len(logits) * i // splits for i in (part, part + 1))
+    for part in range(SPLITS):
+        start, end = (len(logits) * i // SPLITS for i in (part, part + 1))
         some = log_p[start:end]
         marginal = np.exp(some).mean(0, keepdims=True)
         # A class with p = 0 in all pictures of the split adds nothing.
         terms = np.exp(some) * (some - np.log(np.maximum(marginal, 1e-300)))
         scores.append(np.exp(terms.sum(1).mean()))
-    return float(np.mean(scores)), float(np.std(scores))
+    return float(np.mean(scores))
 
 
 def is_right(

@@ -23,12 +23,7 @@ MAX_SCALES = len(_WEIGHTS)
 def ssim(
     pictures: UInt8[np.ndarray, "n h w 3"], reference: UInt8[np.ndarray, "n h w 3"]
 ) -> Float64[np.ndarray, " n"]:
-    """Returns SSIM, the mean over windows and channels; 1 for equal pictures.
-
-    Raises:
-      MetricError: if a side is shorter than the window, 11 pixels.
-    """
-    num_scales(*pictures.shape[1:3])
+    """Returns SSIM, the mean over windows and channels; 1 for equal pictures."""
     return _each(_ssim, pictures, reference)
 
 
@@ -56,12 +51,15 @@ def ms_ssim(
 
     With fewer than five scales, the weights are scaled to a sum of 1. Such values do
     not compare with those of larger pictures, so report the number of scales.
-
-    Raises:
-      MetricError: if a side is shorter than the window, 11 pixels.
     """
-    num_scales(*pictures.shape[1:3])
     return _each(_ms_ssim, pictures, reference)
+
+
+def ms_ssim_to_first(
+    samples: UInt8[np.ndarray, "samples n h w 3"],
+) -> Float64[np.ndarray, " n"]:
+    """Returns the mean MS-SSIM of the first sample and each other; low is diverse."""
+    return np.mean([ms_ssim(samples[0], other) for other in samples[1:]], 0)
 
 
 def _each(

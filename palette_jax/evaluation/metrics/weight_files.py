@@ -24,15 +24,7 @@ class MissingWeightsError(MetricError):
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """A public weight file.
-
-    Attributes:
-      file_name: the published name, also in the folder.
-      what: the network, for people.
-      source: where it is published.
-      sha256: of the file as published.
-      licence: of the weights, as their publisher states it.
-    """
+    """A public weight file; `sha256` and `licence` are the publisher's."""
 
     file_name: str
     what: str
@@ -108,12 +100,10 @@ hashes; several projects have recorded the full ones."""
 
 
 def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
-    """Returns the path of a weight file.
+    """Returns the path of a weight file, by its key in `WEIGHT_FILES`.
 
-    Args:
-      name: a key of `WEIGHT_FILES`.
-      folder: the only folder to search. The default is the environment variable
-        PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
+    Searches only `folder`, by default that of the environment variable
+    PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
 
     Raises:
       MissingWeightsError: naming the file, its folder, its source and its sha256.

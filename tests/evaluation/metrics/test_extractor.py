@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics.extractor import Extractor
 
 TRACES = []
@@ -54,8 +53,3 @@ def test_the_network_is_compiled_once_for_all_sizes_and_counts() -> None:
     for count, size in ((4, 6), (3, 6), (9, 6), (2, 8)):
         extract(pictures(count, size))
     assert TRACES == [(4, 4, 4, 3)]
-
-
-def test_no_pictures_are_an_error() -> None:
-    with pytest.raises(MetricError, match="one picture or more"):
-        make()(np.zeros((0, 6, 6, 3), np.uint8))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from palette_jax.errors import MetricError
 from palette_jax.evaluation.metrics import kernel
 
 
@@ -65,8 +64,3 @@ def test_it_does_not_grow_as_sets_become_small_though_results_follow_originals()
     error = np.std(small) / np.sqrt(len(small))
     assert abs(np.mean(small) - whole) < 4 * error
     assert 4 * error < whole  # The test sees a bias that is as large as the distance.
-
-
-def test_two_pictures_are_refused() -> None:
-    with pytest.raises(MetricError, match=r"three pictures.*got 2"):
-        kernel.pseudo_values(draw(2, 0, 0), draw(2, 0, 1))

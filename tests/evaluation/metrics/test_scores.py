@@ -11,17 +11,11 @@ NAMES = [f"{i}.png" for i in range(200)]
 
 def test_the_inception_score_of_certain_guesses_is_the_number_of_classes() -> None:
     certain = np.where(np.eye(4)[np.arange(200) % 4] > 0, 1e4, -1e4)
-    assert scores.inception_score(certain, NAMES, in_order=True) == pytest.approx(
-        (4, 0)
-    )
-    assert scores.inception_score(np.ones((200, 7)), NAMES) == pytest.approx((1, 0))
+    score = scores.inception_score
+    assert score(certain, NAMES, in_order=True) == pytest.approx(4)
+    assert score(np.ones((200, 7)), NAMES) == pytest.approx(1)
     one_class_a_part = np.where(np.eye(10)[np.arange(200) // 20] > 0, 50.0, 0.0)
-    assert scores.inception_score(one_class_a_part, NAMES, in_order=True)[
-        0
-    ] == pytest.approx(1)
-    assert scores.inception_score(one_class_a_part, NAMES, splits=1)[0] == (
-        pytest.approx(10)
-    )
+    assert score(one_class_a_part, NAMES, in_order=True) == pytest.approx(1)
 
 
 def test_the_inception_score_is_its_definition_on_each_part() -> None:
@@ -32,13 +26,11 @@ def test_the_inception_score_is_its_definition_on_each_part() -> None:
     parts = [p[103 * i // 10 : 103 * (i + 1) // 10] for i in range(10)]
     expected = [np.exp((q * np.log(q / q.mean(0))).sum(1).mean()) for q in parts]
     got = scores.inception_score(logits + 300, NAMES[:103], in_order=True)
-    assert got == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-4)
+    assert got == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_bad_logits_and_labels_are_named() -> None:
     logits = np.zeros((12, 5))
-    with pytest.raises(MetricError, match=r"10 pictures or more.*got 9"):
-        scores.inception_score(logits[:9], NAMES[:9])
     with pytest.raises(MetricError, match="labels of 0 to 4, got 5"):
         scores.is_right(logits, np.array([0] * 11 + [5]))
     logits[3] = np.nan
@@ -74,9 +66,9 @@ def test_the_inception_score_does_not_follow_from_the_order_of_the_files() -> No
     logits[np.arange(1000), classes] = 5.0
     names = [f"{c}/{i}.png" for i, c in enumerate(classes)]
     order = np.random.default_rng(0).permutation(1000)
-    score, _ = scores.inception_score(logits, names)
-    other, _ = scores.inception_score(logits[order], [names[i] for i in order])
-    as_they_come, _ = scores.inception_score(logits, names, in_order=True)
+    score = scores.inception_score(logits, names)
+    other = scores.inception_score(logits[order], [names[i] for i in order])
+    as_they_come = scores.inception_score(logits, names, in_order=True)
     assert score == pytest.approx(other, rel=1e-12)
     # A part of 100 pictures that are drawn at random sees some 63 of 100 classes.
     assert as_they_come < 12 and 40 < score < 100
