@@ -81,9 +81,12 @@ def param_shardings(mesh: Mesh, tree: Params) -> Params:
     """Returns a sharding for each leaf: its longest divisible axis over `fsdp`.
 
     Leaves below `MIN_SHARDED` elements are replicated: gathering them takes more time
-    than it saves, and more than half of the leaves of a U-Net are that small. So are
-    leaves without a divisible axis. The tree may also contain the moments and the
-    average of the parameters, as arrays or shapes.
+    than it saves, and more than half of the leaves of a U-Net are that small.
+
+    Args:
+      mesh: the devices.
+      tree: parameters, or a tree that contains them (their moments, their average), as
+        arrays or shapes; leaves without a divisible axis are replicated.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -162,7 +165,9 @@ def jit_step(step: Step, mesh: Mesh, state_shardings: Any) -> Any:
 def pmap_step(step: Step, mesh: Mesh) -> Step:
     """Compiles a training step by `jax.pmap`; it takes the host's share of a batch.
 
-    `step` takes a device's share and averages over `PMAP_AXIS` itself.
+    Args:
+      step: of a device's share of the batch; it averages over `PMAP_AXIS` itself.
+      mesh: the devices, each with a copy of the state.
     """
     devices = list(mesh.devices.flat)
     mapped = jax.pmap(
@@ -252,8 +257,9 @@ def use_cpu_cores(batch_sizes: Sequence[int]) -> None:
 def cache_compilations(*, workdir: str | None = None) -> None:
     """Caches compiled programs for the next start, unless another cache is set.
 
-    The cache is in the user's home, or in the `workdir`, local or gs://, of a run on
-    preemptible machines, whose home folders are lost.
+    Args:
+      workdir: local or gs://, of a run on preemptible machines, whose home folders are
+        lost; the default is the user's home.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         directory = os.path.expanduser("~/.cache/palette_jax/compiled")

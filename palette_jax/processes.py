@@ -38,9 +38,14 @@ def join(
     """Joins the other processes of the run; a single process returns at once.
 
     Call it before using a device. On a TPU slice, under SLURM, Open MPI and on GKE, JAX
-    finds the other processes; elsewhere every process needs the flags: `coordinator`,
-    the `host:port` of the first process, any free port, the number of processes, and
-    its own id from 0. A failure or a timeout, in seconds, ends the process.
+    finds the other processes; elsewhere every process needs the flags. A failure or
+    timeout ends the process.
+
+    Args:
+      coordinator: `host:port` of the first process, any free port.
+      num_processes: number of processes.
+      process_id: of this process, counted from 0.
+      timeout: seconds to wait for the others.
 
     Raises:
       UserError: if only some of the three are given.

@@ -40,8 +40,10 @@ def check(
 ) -> None:
     """Raises `ConfigError` for mistakes that can be found before anything runs.
 
-    Batches are split over `num_devices`, None if it is not known. `trains` is whether
-    the pictures to train on are read.
+    Args:
+      config: to check.
+      num_devices: that batches are split over, None if it is not known.
+      trains: whether the pictures to train on are read.
     """
     checks.check_values(config, trains=trains)
     for group in ("diffusion", "sample"):
@@ -161,7 +163,9 @@ def make_predictor(
 ) -> Callable[[Params], PredictFn]:
     """Returns `weights -> predict`; reuse it, since each one is compiled.
 
-    Batches are split over `mesh`; None inside a program that has one.
+    Args:
+      config: of the network.
+      mesh: that batches are split over; None inside a program that has one.
     """
     network = make_network(config)
 

@@ -32,11 +32,15 @@ SHIPPED = pathlib.Path(__file__).parent.parent / "weights"
 def load_weights(
     checkpoint: epath.PathLike,
 ) -> tuple[ml_collections.ConfigDict, Params, int | None]:
-    """Loads the config, the averaged weights, and their step, None for files.
+    """Loads the averaged weights of a file, or of a run's newest readable checkpoint.
 
-    `checkpoint` is the folder of a run, or of its checkpoints, whose newest readable
-    one is taken; or a file of `palette-jax export`. The weights are complete on each
-    device.
+    Args:
+      checkpoint: the folder of a run, or of its checkpoints, or a file of `palette-jax
+        export`.
+
+    Returns:
+      The config of the training, the weights, complete on each device, and their step,
+      None for files.
 
     Raises:
       UserError: if there are no readable weights.
@@ -81,9 +85,12 @@ def load_restorer(
 ) -> Restorer:
     """Returns a `Restorer` with the weights that `load_weights` loads.
 
-    Without a checkpoint, it takes those weights of the package that have this task and
-    the fewest others, or without a task those with the most tasks. Uses the compile
-    cache, as the commands do.
+    Uses the compile cache, as the commands do.
+
+    Args:
+      checkpoint: as for `load_weights`; None for the weights of the package.
+      task: selects the package's weights with this task and the fewest others; None
+        selects those with the most tasks.
 
     Raises:
       UserError: if there are no such weights.

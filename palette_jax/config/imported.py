@@ -46,8 +46,10 @@ def make_config(
 ) -> ml_collections.ConfigDict:
     """Returns a complete config for the network of a file.
 
-    `values` are by group, as in config/base.py. Our own exports have a complete config,
-    whose task `task` replaces.
+    Args:
+      values: of the groups of config/base.py; a complete config, with a task, for our
+        own exports.
+      task: of the network, unless the config contains it.
 
     Raises:
       UserError: if our own export has a configuration of another version.

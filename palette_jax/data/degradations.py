@@ -12,6 +12,10 @@ def old_photo(seed: tf.Tensor, picture: tf.Tensor) -> tf.Tensor:
 
     Applies each of the first four to three pictures in four, and the compression to
     all, with random strengths.
+
+    Args:
+      seed: an integer pair.
+      picture: uint8, [size, size, 3].
     """
     steps = (_fade, _blur, _grain, _scratch)
     seeds = tf.unstack(tf.random.split(seed, 2 * len(steps) + 1))

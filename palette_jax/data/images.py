@@ -40,9 +40,12 @@ def random_square(
 ) -> tf.Tensor:
     """Returns a random square window of an image, resized to `size`.
 
-    Images of one size get the same window for a seed. The side of the window is uniform
-    in [min_scale, 1] of the short side; 1 is the largest square at a random position,
-    as in ColTran and Palette.
+    Args:
+      seed: an integer pair; images of one size get the same window for it.
+      image: uint8, [height, width, channels].
+      size: side of the result, in pixels.
+      min_scale: the window's side is uniform in [min_scale, 1] of the short side; 1 is
+        the largest square at a random position, as in ColTran and Palette.
     """
     scale, down, right = tf.unstack(tf.random.stateless_uniform([3], seed))
     height, width = tf.shape(image)[0], tf.shape(image)[1]

@@ -19,7 +19,9 @@ SIZE = 256
 def read(path: epath.PathLike, share: str) -> UInt8[np.ndarray, "n bytes"]:
     """Returns the masks of a share, one row each with eight pixels per byte; 1 is hole.
 
-    `share` is that of the hole, in percent, such as "20_30".
+    Args:
+      path: of the file.
+      share: of the hole, in percent, such as "20_30".
 
     Raises:
       UserError: if the file does not hold these masks.

@@ -60,15 +60,22 @@ def train_batches(
 ) -> Batches:
     """Returns endless batches `x`, `y` and `hole` of random, mirrored square windows.
 
-    One source is reshuffled in each epoch. With several, each example draws a source by
-    the weights, and takes the picture at the example's position in that source's own
-    order, so that all its pictures are equally likely. A later `start_step` costs
-    nothing. `batch_size` is of all hosts together. The side of a window is at least
-    `min_scale` of the picture's short side.
-
-    A picture with a side shorter than `min_side` counts as broken. A broken picture is
-    replaced by another one, and no other example changes. More than `max_broken_share`
-    of broken pictures (and more than one) stop the run.
+    Args:
+      sources: with their weights. One source is reshuffled in each epoch. With several
+        sources, each example draws a source, and takes the picture at the example's
+        position in that source's own order, so that all its pictures are equally
+        likely.
+      task: from `tasks`.
+      image_size: side of the pictures.
+      batch_size: of all hosts together.
+      seed: of the order, the windows and the degradations.
+      start_step: the step of the first batch; a later start costs nothing.
+      host_index: the host whose share of each batch is returned.
+      host_count: number of hosts that share a batch.
+      min_scale: the smallest side of a window, as a share of the picture's short side.
+      min_side: a picture with a shorter side counts as broken.
+      max_broken_share: more broken pictures (and more than one) stop the run. A broken
+        picture is replaced by another one, and no other example changes.
     """
     host_batch_size = batch_size // host_count
     lengths = tf.constant([len(source) for source, _ in sources], tf.int64)

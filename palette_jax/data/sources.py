@@ -230,9 +230,13 @@ def hold_out(source: Source, num_eval: int, *, below: int = 0) -> tuple[Source, 
 
     A picture is held out if the hash of its name is below a bound. A run stores its
     bound, so that added or removed files never move another picture from training to
-    evaluation; a `below` of 0 chooses the bound for `num_eval` pictures. Pictures cut
-    from one photograph share its hash. At most `num_eval` of the held-out pictures are
-    evaluated.
+    evaluation. Pictures cut from one photograph share its hash. At most `num_eval` of
+    the held-out pictures are evaluated.
+
+    Args:
+      source: all pictures.
+      num_eval: number of pictures below the bound of a new run.
+      below: the bound of an existing run; 0 for a new run.
 
     Raises:
       UserError: if no picture is left for training or for evaluation.

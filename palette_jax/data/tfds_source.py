@@ -26,9 +26,14 @@ def tfds(
 ) -> Source:
     """Returns the pictures of a prepared data set, for example imagenet2012.
 
-    The first feature that is an image is the picture. Nothing is downloaded. `split`
-    may have a slice, as in "train[:90%]". The index of TFRecords, which reads all
-    files, is cached in `index_dir`, local or gs://.
+    The first feature that is an image is the picture. Nothing is downloaded.
+
+    Args:
+      name: of the data set, optionally with a config and a version.
+      split: optionally with a slice, as in "train[:90%]".
+      data_dir: folder of the data sets, local or gs://; by default that of tfds.
+      index_dir: folder of the cached index of TFRecords, local or gs://. Making the
+        index reads all files.
     """
     import tensorflow_datasets as tfds  # Slow, so imported only if needed.
 

@@ -30,9 +30,19 @@ def distillation_loss(
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
     The error is that of the velocity (a weight of SNR + 1), whatever the teacher
-    predicts: so the noisiest level, the most important one, has a weight of 1. The
-    gradient flows through one of the two calls of the student. `schedule` has the steps
-    of the teacher, a multiple of `num_segments`, the steps of the student.
+    predicts: so the noisiest level, the most important one, has a weight of 1.
+
+    Args:
+      keys: one per image.
+      student: predicts the picture; the gradient flows through one of its two calls.
+      batch: bytes as the data pipeline makes them.
+      schedule: the steps of the teacher; a multiple of `num_segments`.
+      teacher: predicts the picture with fixed weights.
+      num_segments: number of steps of the student.
+      norm: of the error.
+
+    Raises:
+      ValueError: if the segments have not all the same number of the teacher's steps.
     """
     tables = _tables(schedule, num_segments)
 
@@ -70,7 +80,12 @@ class _Tables(NamedTuple):
 
 
 def _tables(schedule: NoiseSchedule, num_segments: int) -> _Tables:
-    length = len(schedule) // num_segments
+    length, rest = divmod(len(schedule), num_segments)
+    if rest or not length:
+        raise ValueError(
+            f"expected a number of segments that divides {len(schedule)} steps, got"
+            f" {num_segments}"
+        )
     gamma, var = np.append(1.0, schedule.gamma), np.append(0.0, schedule.var)
     alpha, sigma = np.sqrt(gamma), np.sqrt(var)
     t = np.arange(1, len(schedule) + 1)

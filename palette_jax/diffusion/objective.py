@@ -66,8 +66,14 @@ def denoising_loss(
     """Returns the loss of each image, averaged over its mask, and its noise level.
 
     Averaging over the mask, not over the picture, gives small and large holes the same
-    weight. `network` predicts the noise. `norm` is l2 in the paper, l1 in its ablation
-    (Table 6).
+    weight.
+
+    Args:
+      keys: one per image.
+      network: predicts the noise.
+      batch: bytes as the data pipeline makes them.
+      schedule: the trained levels.
+      norm: `l2` is the paper's choice, `l1` its ablation (Table 6).
     """
     drawn = draw(keys, batch, lambda key: draw_level(key, schedule))
     eps = network(drawn.x, drawn.y_t, drawn.level.gamma)

@@ -46,8 +46,10 @@ def ddpm(
 ) -> Sampler:
     """Builds ancestral sampling (Ho et al. 2020, Algorithm 2; the paper's).
 
-    The `large` variance, 1 - alpha, is the paper's; `small` is the posterior's, right
-    for data that is a single picture.
+    Args:
+      schedule: the steps to visit.
+      variance: `large`, 1 - alpha, is the paper's; `small` is the posterior's, right
+        for data that is a single picture.
     """
     before = _targets(schedule)
     beta = -np.expm1(schedule.log_gamma - before.log_gamma)
@@ -64,8 +66,9 @@ def ddpm(
 def ddim(schedule: NoiseSchedule, *, eta: float = 0.0) -> Sampler:
     """Builds DDIM (Song et al. 2021, Equation 12).
 
-    With an `eta` of 0 it adds no noise after the first; 1 is `ddpm` with the small
-    variance.
+    Args:
+      schedule: the steps to visit.
+      eta: 0 adds no noise after the first; 1 is `ddpm` with the small variance.
     """
     before = _targets(schedule)
     beta = -np.expm1(schedule.log_gamma - before.log_gamma)
@@ -110,8 +113,12 @@ def dpmpp_2m(schedule: NoiseSchedule) -> Sampler:
 def unipc(schedule: NoiseSchedule, *, order: int) -> Sampler:
     """Builds UniPC (Zhao et al. 2023, Algorithms 5 and 6), for the fewest steps.
 
-    With `B(h) = exp(h) - 1` and predicting the clean picture. `order` is 2 or 3, of the
-    predictor; the corrector, which needs no further call of the network, adds one.
+    With `B(h) = exp(h) - 1` and predicting the clean picture.
+
+    Args:
+      schedule: the steps to visit.
+      order: 2 or 3, of the predictor; the corrector, which needs no further call of
+        the network, adds one.
     """
     return _multistep(schedule, order=order, corrects=True)
 

@@ -57,11 +57,14 @@ def evaluate(
 
     The rows have `originals` too. Both are empty except on host 0.
 
-    `reference` is that of Fréchet distances, or its statistics by feature. `cache` has
-    saved measurements of exactly these pictures, and `own_caches` those of `originals`
-    and of rows that other evaluations share. The rows of `refuse_gray`, with their
-    folders for the message, must have colours. `check_stop` raises if the program must
-    stop.
+    Args:
+      suite: measures the pictures.
+      found: the pictures.
+      reference: of Fréchet distances; or its statistics, by feature.
+      cache: the folder of saved measurements of exactly these pictures.
+      own_caches: the folders of `originals`, and of rows that other evaluations share.
+      refuse_gray: folders of the rows that must have colours, for the message.
+      check_stop: raises if the program must stop.
 
     Raises:
       MetricError: for pictures that cannot be measured.

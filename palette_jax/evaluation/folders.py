@@ -54,7 +54,10 @@ def pair(
 ) -> dict[str, Pair]:
     """Returns the pairs of equal paths, except for the extension, by path.
 
-    Without a list of names, both folders must have the same names.
+    Args:
+      results: a folder.
+      reference: a folder.
+      names: a list of the pictures; without it, both folders must have the same names.
 
     Raises:
       UserError: naming pictures without a partner.

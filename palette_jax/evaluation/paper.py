@@ -171,9 +171,14 @@ def find(
 ) -> tuple[PaperTable | None, str]:
     """Returns the paper's table of the same task and protocol, or the reason for none.
 
-    `degradation` has the keys of `eval`. `protocol` is the name of the list of
-    pictures, or empty. The paper's FID is left out if its reference has another size
-    than `reference_pictures`.
+    Args:
+      task: of the model.
+      degradation: `inpaint_mask`, `uncrop_side` and `jpeg_quality`.
+      protocol: the name of the list of pictures, empty for other pictures.
+      pictures: number of evaluated pictures.
+      size: of the pictures.
+      reference_pictures: size of FID's reference; the paper's FID is left out if the
+        paper's reference has another size.
     """
     if protocol not in PICTURES:
         return None, (

@@ -45,8 +45,11 @@ class Line(NamedTuple):
 def chart(title: str, lines: Sequence[Line], *, x: str, log_y: bool = False) -> str:
     """Returns a chart with its legend as an SVG element; empty without points.
 
-    The order of the lines determines their colours. With `log_y`, values must be
-    positive.
+    Args:
+      title: of the chart.
+      lines: their order determines their colours.
+      x: the label of the horizontal axis.
+      log_y: whether the vertical axis is logarithmic; values must then be positive.
     """
     drawn = [line._replace(points=_drawable(line.points, log_y)) for line in lines]
     drawn = [line for line in drawn if line.points]

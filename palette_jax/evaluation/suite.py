@@ -139,8 +139,13 @@ class MetricSuite:
     ) -> dict[str, np.ndarray]:
         """Returns the outputs of a part for each picture, as `row/output`.
 
-        The work is split over the hosts, and every host gets all results. `reference`
-        has the originals, for metrics of pairs; `mask` is 1 where PSNR is measured.
+        The work is split over the hosts, and every host gets all results.
+
+        Args:
+          part: one of `parts`.
+          rows: pictures by the name of their row, such as `sample_0`.
+          reference: the originals, for metrics of pairs.
+          mask: 1 where PSNR is measured.
         """
         names = list(rows)
         arrays = [*rows.values()]

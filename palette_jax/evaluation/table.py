@@ -127,9 +127,15 @@ def row(
 ) -> Row:
     """Returns the metrics of one set of pictures.
 
-    `measured` has the row `name`, and `originals` the row `originals`, picture by
-    picture. `reference` has the statistics of Fréchet distances by feature. `labels`
-    are -1 if unknown. `in_order` is whether the order is that of a published list.
+    Args:
+      name: of the row, such as `sample_0`.
+      measured: measurements of its pictures.
+      names: of the pictures, for messages.
+      originals: measurements of the originals, picture by picture, as the row
+        `originals`.
+      reference: the reference statistics of Fréchet distances, by feature.
+      labels: the class of each picture, -1 if unknown.
+      in_order: whether the order of the pictures is that of a published list.
     """
     values: Values = {}
     arrays = measured.get("inception", {})

@@ -32,13 +32,21 @@ def import_weights(
     new_attention_order: bool = False,
     noisy_first: bool = False,
 ) -> Imported:
-    """Reads weights of any supported layout, from a file or a folder of diffusers.
+    """Reads weights of any supported layout.
 
-    Not every file determines `image_size`, in pixels, and the heads of attention: their
-    channels, `head_features`, or their number, `num_heads`, if it is the same at all
-    levels. For our own exports, `image_size` is a new size.
-    `new_attention_order` is guided-diffusion's flag of that name. With `noisy_first`,
-    the noisy picture's channels precede the source's in a diffusers network.
+    Args:
+      path: a file, or a folder of diffusers.
+      image_size: in pixels; needed if neither the file nor a published network of that
+        shape determines it. For our own exports, a new size.
+      head_features: channels of an attention head, likewise.
+      num_heads: in place of `head_features`, if it is the same at all levels.
+      new_attention_order: guided-diffusion's flag of that name.
+      noisy_first: whether the noisy picture's channels precede the source's in a
+        diffusers network with a source image.
+
+    Returns:
+      The parameters, the fields of our config for the network and its sampling, and a
+      report for each key.
 
     Raises:
       WeightsError: if the weights cannot be imported; the message names the reason.

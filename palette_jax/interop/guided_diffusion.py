@@ -33,8 +33,11 @@ def convert(
 ) -> Imported:
     """Converts a state dict.
 
-    `given` has `image_size`, and `head_features` (`num_head_channels` there) or
-    `num_heads`; optional for published networks.
+    Args:
+      state: arrays by name.
+      new_attention_order: guided-diffusion's flag of that name.
+      given: `image_size`, and `head_features` (`num_head_channels` there) or
+        `num_heads`; optional for published networks.
 
     Raises:
       WeightsError: for another layout, a class-conditional network or a classifier.

@@ -82,8 +82,12 @@ def res_block(
 ) -> Iterator[Rule]:
     """Yields the rules of a residual block.
 
-    `names` are those of the first norm and convolution, the level's dense layer, the
-    last norm and convolution, and the skip, which not every block has.
+    Args:
+      state: their arrays by name; not every block has a convolution in its skip.
+      ours: the path of the block.
+      theirs: their name of the block.
+      names: of the first norm and convolution, the level's dense layer, the last norm
+        and convolution, and the skip.
     """
     norm_in, first, film, norm_out, last, skip = (f"{theirs}.{name}" for name in names)
     yield from norm(f"{ours}/norm_in", norm_in)

@@ -24,8 +24,11 @@ def compare(
 ) -> Iterator[str]:
     """Yields a line for each output that agrees to rounding.
 
-    The file is in the format `FORM`. Further inputs, for example of other sizes, are
-    `x_NAME` and `out_NAME`.
+    Args:
+      imported: the network.
+      path: of the file in the format `FORM`. Further inputs, for example of other
+        sizes, are `x_NAME` and `out_NAME`.
+      noisy_first: whether the noisy picture's channels precede the source's.
 
     Raises:
       WeightsError: if an output differs, or the file has another format.

@@ -40,8 +40,11 @@ def sinusoids(
 ) -> Float[Array, "b f"]:
     """Embeds positions by cosines, then sines, with periods from 2 pi to 20000 pi.
 
-    A `freq_shift` of 1 makes the last period exactly 20000 pi, as in Ho et al. (2020);
-    with 0 that period would be the next one.
+    Args:
+      position: of each picture.
+      features: number of features, half of them cosines.
+      freq_shift: 1 makes the last period exactly 20000 pi, as in Ho et al. (2020); with
+        0 that period would be the next one.
     """
     half = features // 2
     frequency = np.exp(-np.log(10000.0) * np.arange(half) / (half - freq_shift))

@@ -37,9 +37,13 @@ class Guard:
     ):
         """Accepts IP addresses, this computer's name, and the allowed names.
 
-        `host` is the address that the server listens at, and `allowed` are host names
-        of a web server in front. A request has at most `max_bytes`, and all files
-        together, in `folder`, `max_total_bytes`.
+        Args:
+          app: the guarded application.
+          host: the address that the server listens at.
+          allowed: host names of a web server in front.
+          folder: of all files.
+          max_bytes: of one request.
+          max_total_bytes: of all files.
         """
         self._app, self._folder = app, pathlib.Path(folder)
         own = socket.gethostname().lower()

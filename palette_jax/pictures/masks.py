@@ -17,12 +17,19 @@ from palette_jax.pictures.files import Photo
 def to_hole(
     mask: Photo, shape: tuple[int, ...], *, invert: bool = False
 ) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
-    """Converts a mask of any size and mode to the hole of a picture, with warnings.
+    """Converts a mask of any size and mode to the hole of a picture.
 
     If the mask has exactly two values, the brighter value is filled in; if it has one
     colour, its opaque part. In other masks, values from the middle gray, 128, are
-    filled in, and transparent pixels count as black. With `invert`, it is the other
-    part.
+    filled in, and transparent pixels count as black.
+
+    Args:
+      mask: from `files.read`.
+      shape: height and width of the picture.
+      invert: whether to fill in the black part instead.
+
+    Returns:
+      The hole, 1 at pixels to fill in, and warnings for the user.
     """
     warnings: list[str] = []
     values = _values(mask)
@@ -59,8 +66,10 @@ def as_hole(
 ) -> tuple[UInt8[np.ndarray, "h w 1"], list[str]]:
     """Returns the hole of a picture from an array or a mask, and warnings.
 
-    An array has the picture's size, [height, width] or [height, width, 1], and 1 or 255
-    at pixels to fill in. A mask is a path or a Pillow image.
+    Args:
+      hole: an array [height, width] or [height, width, 1] of the picture's size, 1 or
+        255 at pixels to fill in; or a mask as a path or a Pillow image.
+      shape: height and width of the picture.
 
     Raises:
       UserError: for an array of another shape or with other values.

@@ -67,8 +67,11 @@ def measure(
 def advice(config: ml_collections.ConfigDict, num_devices: int, load: Load) -> str:
     """Returns the next flag to change so that training needs less memory.
 
-    Where the arguments alone take most of what is needed, it is to split them, since
-    nothing else makes them smaller.
+    Args:
+      config: that does not fit.
+      num_devices: of the mesh.
+      load: its memory by kind; where arguments alone take most of what is needed, they
+        are to be split, since nothing else makes them smaller.
     """
     fsdp, accumulate = config.parallel.fsdp, config.optim.accumulate
     batch_size = config.train.batch_size
@@ -98,8 +101,10 @@ def advice(config: ml_collections.ConfigDict, num_devices: int, load: Load) -> s
 def largest(needed: Callable[[int], float], room: float) -> int:
     """Returns the largest count whose need fits the room, to an eighth; 0 if none.
 
-    `needed` grows with the count. It is called seldom: where a line through the last
-    two needs meets the room.
+    Args:
+      needed: of a count; taken to grow with it. Called as seldom as can be, where a
+        line through the last two needs meets the room.
+      room: in the same unit.
     """
     low, high, count = 0, math.inf, 1
     before = (0, 0.0)

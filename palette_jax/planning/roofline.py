@@ -162,9 +162,11 @@ class Collective(NamedTuple):
 
 
 def count_collectives(hlo: str) -> dict[str, Collective]:
-    """Counts the communication of a compiled program by kind, from its text.
+    """Counts the communication of a compiled program by kind.
 
-    What is in a loop counts as often as it runs if the text says how often; else once.
+    Args:
+      hlo: its text. What is in a loop counts as often as it runs where the text tells
+        how often; once where it does not.
     """
     bodies, entry = _computations(hlo)
     found: dict[tuple[str, ...], tuple[str, Collective]] = {}

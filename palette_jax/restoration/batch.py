@@ -27,11 +27,15 @@ def predictor(
 ) -> PredictFn:
     """Returns a function from noisy to clean pictures, with the trained weights.
 
-    Use the same `apply` for all calls, because each object compiles its own sampler.
-    The network predicts the noise (`denoise`), the `velocity`, or the picture without a
-    noisy input (`regress`). `gamma_floor` is the smallest trained gamma: the paper's
-    sampling schedule goes far below it, and the network then gets the floor. With a
-    `patch_size` above 1, `without_lattice` corrects the output.
+    Args:
+      apply: the network; use the same object for all calls, because each object
+        compiles its own sampler.
+      params: its weights.
+      objective: the prediction of the network: `denoise`, the noise; `velocity`; or
+        `regress`, the picture without a noisy input.
+      gamma_floor: the smallest trained gamma. The paper's sampling schedule goes far
+        below it; the network then gets the floor.
+      patch_size: of the network; above 1, `without_lattice` corrects its output.
     """
     # A Partial passes its arrays to the compiled sampler as arguments; in a closure
     # they would become constants of the program.

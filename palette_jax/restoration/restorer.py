@@ -53,12 +53,17 @@ class Restorer:
     ):
         """Copies the weights to all devices.
 
-        `predict` is a network with its weights, as `batch.predictor` binds;
-        `make_sampler` takes `Settings.steps`. The network was trained on pictures of
-        `image_size` for the tasks of these names, with the `gray` that it colours. With
-        `clip`, estimates of the clean picture stay in [-1, 1]. `student_steps` is the
-        only number of steps that a distilled network knows; 0 for others. `about` is
-        metadata for result files.
+        Args:
+          predict: a network with its weights, as `batch.predictor` binds.
+          make_sampler: from `Settings.steps` to a sampler.
+          image_size: of the pictures that it was trained on.
+          task_names: the trained tasks.
+          clip: keeps the estimates of the clean picture in [-1, 1].
+          knows_hints: whether it was trained with colour hints.
+          gray: which gray it learned to colour.
+          student_steps: of a distilled network, the only number of steps that it knows;
+            0 for others.
+          about: metadata of the network for result files.
         """
         self.knows_hints = knows_hints
         self._gray: Gray = gray
@@ -100,10 +105,14 @@ class Restorer:
     ) -> list[Result]:
         """Restores pictures, small ones of similar sizes together.
 
-        Photos are what `files.as_photo` takes. For `inpaint`, `holes` are filled in
-        (see `masks.as_hole`); for `colorize`, `hints` are pictures whose opaque pixels
-        have true colours. `max_tiles` limits one picture. `on_progress` is called after
-        each step, and within a step of many tiles.
+        Args:
+          photos: paths, Pillow images, arrays or what `files.read` returns; see
+            `files.as_photo`.
+          settings: the task and how to carry it out.
+          holes: of `inpaint`, what of each photo is filled in; see `masks.as_hole`.
+          hints: of `colorize`, pictures whose opaque pixels have true colours.
+          max_tiles: of one picture, at most.
+          on_progress: called after each step, and within a step of many tiles.
 
         Raises:
           UserError: if the network was not trained for the task, a hole is missing, or

@@ -93,9 +93,13 @@ class Result:
         index: int = 0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes one of the pictures, as .png or .jpg, with the metadata of the photo.
+        """Writes one of the pictures, with the metadata of the photo.
 
-        `about` is stored beside the settings that reproduce the picture.
+        Args:
+          path: ends in .png or .jpg.
+          index: of the picture.
+          about: further metadata, stored beside the settings that reproduce the
+            picture.
 
         Raises:
           PictureError: if the file cannot be written.

@@ -78,8 +78,12 @@ class JobRunner:
     def restore(self, jobs: Sequence[Job], skipped: Sequence[str]) -> int:
         """Restores the pictures that have no result yet.
 
-        `skipped` are files whose extension is not that of a picture, for the summary.
-        Returns 0 if all pictures have results, 1 if not, 130 if the user stopped it.
+        Args:
+          jobs: of the pictures.
+          skipped: files whose extension is not that of a picture, for the summary.
+
+        Returns:
+          0 if all pictures have results, 1 if not, 130 if the user stopped it.
         """
         waiting = [job for job in jobs if self._is_waiting(job)]
         there = len(jobs) - len(waiting) - len(self._failed)

@@ -62,9 +62,13 @@ def plan(
     *,
     together: int,
 ) -> Plan:
-    """Returns the plan for canvases of one shape, in groups of `together` tiles.
+    """Returns the plan for canvases of one shape.
 
-    `tiles` are those of each canvas, from `positions`.
+    Args:
+      tiles: of each canvas, from `positions`.
+      shape: height and width of the canvases.
+      size: of a tile.
+      together: number of tiles in a group.
     """
     ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1))
     ramp = np.minimum(ramp / max(size // 4, 1), 1).astype(np.float32)

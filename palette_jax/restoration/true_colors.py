@@ -46,8 +46,11 @@ def spread(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a colorized picture, corrected by its hints; luma stays to rounding.
 
-    `x` is the network's input, with the colours of the hints. A hint reaches half of
-    the network's `size` (a standard deviation).
+    Args:
+      picture: the network's result.
+      x: its input, with the colours of the hints.
+      is_hint: 1 at the hints.
+      size: of the network, of which a hint reaches half (a standard deviation).
     """
     points = np.argwhere(is_hint[..., 0])
     if not len(points):

@@ -61,9 +61,11 @@ class CheckpointWriter(contextlib.AbstractContextManager["CheckpointWriter"]):
     ) -> None:
         """Starts writing a checkpoint; first waits for the previous one.
 
-        The state may be donated to the next step at once. The checkpoint with the
-        lowest held-out loss is kept; None is worse than any. `about` is what else the
-        run is made of, such as the identity of its pictures.
+        Args:
+          state: may be donated to the next step at once.
+          config: the resolved one.
+          held_out_loss: the lowest is kept; None is worse than any.
+          about: what else the run is made of, such as the identity of its pictures.
 
         Raises:
           CheckpointError: if this or the previous one could not be written.

@@ -30,7 +30,10 @@ _NO_MANIFEST = "there is no manifest.json to check its files by"
 def restore(directory: epath.PathLike, abstract_state: TrainState) -> TrainState | None:
     """Restores the newest checkpoint that is sound, None if there is none at all.
 
-    The shardings of `abstract_state` need not be those that it was saved from.
+    Args:
+      directory: of the checkpoints of a run.
+      abstract_state: shapes, types and shardings to restore to, which need not be those
+        that it was saved from.
 
     Raises:
       CheckpointError: if it is of another network, or none of them is sound.

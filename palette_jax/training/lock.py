@@ -33,7 +33,11 @@ class RunLock(contextlib.AbstractContextManager["RunLock"]):
     """
 
     def __init__(self, workdir: epath.PathLike, *, beat: float = _BEAT):
-        """Takes the lock, and creates the folder; `beat` is in seconds.
+        """Takes the lock.
+
+        Args:
+          workdir: the folder of the run; it is created.
+          beat: seconds between two heartbeats.
 
         Raises:
           LockError: if a living process holds the lock.

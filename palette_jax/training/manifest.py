@@ -47,8 +47,11 @@ def fingerprint(step_dir: epath.Path) -> str:
 def problem(step_dir: epath.Path, *, below: str = "") -> str | None:
     """Returns a description of damaged files of a checkpoint; None if there are none.
 
-    Reads all files, or only those below a folder such as `config/`, in parallel
-    threads.
+    Reads all files, in parallel threads.
+
+    Args:
+      step_dir: of a checkpoint with a manifest.
+      below: checks only the files of one part, such as `config/`.
     """
     try:
         manifest = json.loads((step_dir / NAME).read_bytes())

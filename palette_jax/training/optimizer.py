@@ -26,12 +26,19 @@ def make_optimizer(
 
     The paper has no decay. A decay over the last part of a run (warm-up, stable, decay:
     Hu et al. 2024, section 4) can move: to train for more steps, resume a run from a
-    checkpoint before the decay. `num_steps` is of the run, only for the decay.
-    `clip_norm` scales larger gradients down; None for no clipping.
+    checkpoint before the decay.
 
-    `muon` updates the kernels inside the network by orthogonal matrices (Jordan et al.
-    2024), scaled to the size of Adam's steps (Liu et al. 2025, equation 4), so that
-    both use the same rate; all others by Adam with Nesterov's momentum.
+    Args:
+      learning_rate: the constant value.
+      warmup_steps: number of steps until the constant value; 0 starts with it.
+      num_steps: of the run; only for the decay.
+      decay_steps: the last steps, over which the rate falls; 0 for no decay.
+      b1: decay of the mean of gradients.
+      b2: decay of the mean of squared gradients.
+      clip_norm: scales larger gradients down to this norm; None for no clipping.
+      muon: updates the kernels inside the network by orthogonal matrices (Jordan et al.
+        2024), scaled to the size of Adam's steps (Liu et al. 2025, equation 4), so that
+        both use the same rate; all others by Adam with Nesterov's momentum.
     """
 
     def rate(count: Any) -> Any:

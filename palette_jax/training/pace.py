@@ -40,11 +40,13 @@ class Clock:
     def __init__(
         self, workdir: str, *, start_step: int, best_step_seconds: float | None = None
     ):
-        """Starts the clock; `start_step` is the last finished step.
+        """Starts the clock.
 
-        The curves in `workdir` contain the time of the run's first start.
-        `best_step_seconds` is a step with only the network's arithmetic, at the peak
-        rate of the devices.
+        Args:
+          workdir: of the run; its curves contain the time of its first start.
+          start_step: the last finished step.
+          best_step_seconds: of a step with only the network's arithmetic, at the peak
+            rate of the devices.
         """
         self._first_start = _first_start(workdir)
         self._best = best_step_seconds

@@ -52,15 +52,23 @@ def make_train_step(
 ) -> StepFn:
     """Returns the step; compile it with the state donated.
 
-    The noise of an image depends on the key, the step and the image's position in the
-    global batch, and not on the split of the batch. The network is called as
-    `network(x, y_t, gamma, deterministic)`. The step passes further arguments after the
-    batch, such as the weights of a teacher, to the loss without changing them.
+    It passes further arguments after the batch, such as the weights of a teacher, to
+    the loss without changing them.
 
-    To save memory, `accumulate` cuts a batch into parts. With `axis_name`, of
-    `jax.pmap`, the step gets one device's share of the batch; its result is the same on
-    every device, except that dropout has another key. `platform` is the target of the
-    compilation, "cpu", "tpu" or "gpu", by default the present one.
+    Args:
+      key: of the run. The noise of an image depends on the key, the step and the
+        image's position in the global batch, and not on the split of the batch.
+      network: called as `network(x, y_t, gamma, deterministic)`.
+      optimizer: converts gradients to updates.
+      schedule: the trained noise levels.
+      loss: of the objective, for example the noise or the picture.
+      norm: of the error.
+      ema_decay: of the averaged weights, once warmed up.
+      accumulate: number of parts of a batch, to save memory.
+      axis_name: of `jax.pmap`, in which the step gets one device's share of the batch.
+        Its result is the same on every device, except that dropout has another key.
+      platform: target of the compilation, "cpu", "tpu" or "gpu"; the default is the
+        present platform.
     """
 
     def loss_fn(

@@ -156,3 +156,16 @@ def test_holes_of_the_source_have_noise_of_their_own() -> None:
         # A network that copied it would look as if it had learned.
         assert abs(np.corrcoef(x[inside], y_t[inside])[0, 1]) < 0.06
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("num_segments", [5, 24])
+def test_segments_must_divide_the_steps(num_segments: int) -> None:
+    with pytest.raises(ValueError, match="divides 12 steps"):
+        distillation.distillation_loss(
+            jax.random.split(jax.random.key(0), 1),
+            _gaussian,
+            _batch(1),
+            _schedule(12),
+            teacher=_gaussian,
+            num_segments=num_segments,
+        )

@@ -9,11 +9,17 @@ _LEVEL = 0.95
 
 
 def interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
-    """Returns a 95% interval for the mean of values, None for fewer than three.
+    """Returns a 95% interval for the mean of values, one for each picture.
 
     It is the percentile interval, widened to Student's width for few pictures
     (Hesterberg 2015). For differences of two methods on the same pictures it is the
-    paired interval. NaN is ignored, such as the accuracy of an unknown class.
+    paired interval.
+
+    Args:
+      values: NaN is ignored, such as the accuracy of an unknown class.
+
+    Returns:
+      None for fewer than three values.
     """
     values = values[~np.isnan(values)].astype(np.float64)
     count = len(values)

@@ -15,9 +15,14 @@ def psnr(
 ) -> Float[np.ndarray, " b"]:
     """Returns the peak signal-to-noise ratio over the mask of each picture, in dB.
 
-    It is at most 100, also for equal pictures: otherwise one picture of a single colour
-    would make the mean over a set infinite. `estimate` has bytes, or floats for a mean
-    of samples.
+    Args:
+      estimate: 0 to 255, bytes or floats (a mean of samples).
+      target: the clean pictures.
+      mask: 1 at the compared pixels.
+
+    Returns:
+      At most 100, also for equal pictures: otherwise one picture of a single colour
+      would make the mean over a set infinite.
     """
     error = np.square(estimate.astype(np.float64) - target) * mask
     pixels = mask.sum((1, 2, 3), dtype=np.float64) * target.shape[-1]

@@ -34,9 +34,15 @@ class Extractor:
     ):
         """Puts the weights on the devices.
 
-        `prepare` converts bytes to the input of the network. `apply(params, *prepared)`
-        returns the `outputs` by name. `batch_size` is rounded up to a multiple of the
-        devices of `mesh`, all of this process; the default is the first.
+        Args:
+          prepare: converts bytes `[b, h, w, 3]` to the input of the network.
+          apply: `apply(params, *prepared)`, to arrays of `b` rows by name.
+          params: the folded weights.
+          sha256: of the file of the weights.
+          outputs: the names that `apply` returns.
+          batch_size: rounded up to a multiple of the number of devices.
+          mesh: devices of this process that share each batch; the default is the
+            first device.
         """
         mesh = mesh or Mesh(np.array(jax.local_devices()[:1]), "data")
         self.outputs, self.sha256 = outputs, sha256

@@ -50,9 +50,12 @@ def load(path: epath.PathLike, *, clean: bool = False, **options: Any) -> Extrac
     """Returns the network, from pictures of one size to features by name.
 
     Its `outputs` are "64", "192", "768", "2048" (means over the positions) and
-    "logits"; a file that ends after Mixed_6e has no "2048" and no "logits". With
-    `clean`, it resizes pictures as clean-fid does, else as pytorch-fid does. `options`
-    are those of `Extractor`.
+    "logits"; a file that ends after Mixed_6e has no "2048" and no "logits".
+
+    Args:
+      path: of the weights.
+      clean: resizes pictures as clean-fid does, else as pytorch-fid does.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if the file holds other weights, or is damaged.

@@ -30,8 +30,13 @@ def load(
 ) -> Extractor:
     """Returns the distance: call it with two sets of pictures and read "lpips".
 
-    Pictures keep their size, of at least `MIN_SIDE` pixels a side. `linear` has the
-    weights of the channels. `options` are those of `Extractor`.
+    Pictures keep their size; a side shorter than 31 pixels raises `MetricError`.
+
+    Args:
+      backbone: torchvision's weights, `weight_files.find("alexnet")` or "vgg16".
+      linear: the weights of the channels, `weight_files.find("lpips")` or "lpips_vgg".
+      vgg: whether the backbone is VGG-16.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if a file holds other weights, or is damaged.

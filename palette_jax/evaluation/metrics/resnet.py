@@ -28,9 +28,13 @@ _SHORT_SIDE, _CROP = 256, 224
 def load(path: epath.PathLike, *, whole: bool = False, **options: Any) -> Extractor:
     """Returns the network; its output is "logits", 1000 scores for each picture.
 
-    The key names are torchvision's. The input is the centre of the picture, as in
-    torchvision, or the `whole`, as in the evaluation of I2SB. `options` are those of
-    `Extractor`.
+    The key names are torchvision's.
+
+    Args:
+      path: of the weights.
+      whole: whether the input is the whole picture, as in the evaluation of I2SB, or
+        its centre, as in torchvision.
+      options: `batch_size` and `mesh` of `Extractor`.
 
     Raises:
       WeightsError: if the file holds other weights, or is damaged.

@@ -100,10 +100,12 @@ hashes; several projects have recorded the full ones."""
 
 
 def find(name: str, *, folder: epath.PathLike | None = None) -> epath.Path:
-    """Returns the path of a weight file, by its key in `WEIGHT_FILES`.
+    """Returns the path of a weight file.
 
-    Searches only `folder`, by default that of the environment variable
-    PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
+    Args:
+      name: a key of `WEIGHT_FILES`.
+      folder: the only folder to search. The default is the environment variable
+        PALETTE_JAX_WEIGHTS, else ~/.cache/palette_jax/weights.
 
     Raises:
       MissingWeightsError: naming the file, its folder, its source and its sha256.
