@@ -45,7 +45,7 @@ from palette_jax.config.values import task_names
 from palette_jax.errors import UserError
 from palette_jax.evaluation import plots
 from palette_jax.pictures import sheets
-from palette_jax.programs import distill
+from palette_jax.programs import distill, flag_types
 from palette_jax.training import logs
 from palette_jax.training.optimizer import make_optimizer
 from palette_jax.training.step import StepFn
@@ -293,7 +293,12 @@ def main(argv: list[str]) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", help="such as multitask:small")
     what.add_argument("--teacher", metavar="FILE", help="weights, to train a student")
-    parser.add_argument("--steps", type=int, metavar="N", help="of the student (4)")
+    parser.add_argument(
+        "--steps",
+        type=flag_types.whole(1, high=1000),
+        metavar="N",
+        help="of the student (4)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="that make batches"

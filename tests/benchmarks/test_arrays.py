@@ -256,7 +256,6 @@ def test_what_one_file_cannot_give_is_refused(packed: pathlib.Path) -> None:
         (["--teacher=damaged.safetensors"], "download it again"),
         (["--teacher=others.safetensors"], "palette-jax export"),
         (["--teacher=student.safetensors"], "use its own teacher, first"),
-        (["--teacher=teacher.safetensors", "--steps=0"], "e.g. --steps=4"),
         (["--config=multitask:tiny", "--steps=4"], "leave --steps out"),
         (["--config=multitask:tiny", "--config.distill.steps=4"], "distill RUN"),
     ],

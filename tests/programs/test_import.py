@@ -237,7 +237,7 @@ def test_training_can_go_on_at_another_size_and_task(run, tmp_path, capsys) -> N
     _restored(run, "large")
     for size, said in (
         ("9", "expected data.image_size to be a multiple of 2"),
-        ("0", "expected an image size of 1 or more, got 0"),
+        ("0", "from 1 to 65,536 for --image-size, got '0'"),
     ):
         assert run("import", "w.safetensors", "--out=odd", f"--image-size={size}") == 1
         assert said in capsys.readouterr().err

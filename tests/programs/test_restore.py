@@ -296,8 +296,8 @@ def test_masks_of_a_folder_are_matched_by_name(restore, photos, tmp_path, capsys
         (("--task=uncrop", "--side=top", "--extend=-5%"), "0 to 16 times"),
         (("--task=uncrop", "--side=top", "--extend=nan"), "0 to 16 times"),
         (("--task=uncrop", "--extend=half"), "a share such as 50%"),
-        (("--task=jpeg", "--seed=4294967296"), "a seed from 0 to 4294967295"),
-        (("--task=jpeg", "--seed=-1"), "a seed from 0 to 4294967295"),
+        (("--task=jpeg", "--seed=4294967296"), "from 0 to 4,294,967,295 for --seed"),
+        (("--task=jpeg", "--seed=-1"), "from 0 to 4,294,967,295 for --seed"),
         (
             ("--task=jpeg", "--seed=4294967295", "--num-samples=2"),
             "a seed from 0 to 4294967294",

@@ -415,7 +415,7 @@ def test_a_page_that_is_loaded_again_goes_on_behind_the_pair_last_seen(
         (["--method=third"], "NAME=DIR"),
         (["--method=theirs=x"], "a unique name"),
         (["--method=third=nowhere"], "nowhere"),
-        (["--catches=100000"], "--catches of 0 to 100"),
+        (["--catches=100000"], "from 0 to 100 for --catches"),
         (["--key=study.html", "--out=study.html"], "two files"),
     ],
 )
