@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,8 +31,13 @@ from palette_jax.restoration.restorer import Restorer
 from palette_jax.restoration.result import Result
 from palette_jax.restoration.settings import Settings
 
-_Read = tuple[Job, Photo, UInt8[np.ndarray, "h w 1"] | None]
-"""A job whose files could be read, with its picture and its hole."""
+
+class _Read(NamedTuple):
+    """A job whose files could be read."""
+
+    job: Job
+    photo: Photo
+    hole: UInt8[np.ndarray, "h w 1"] | None
 
 
 def progress_bar() -> Bar:
@@ -169,7 +174,7 @@ class JobRunner:
         if not read:
             return
         before = bar.tasks[0].completed
-        bar.update(task, description=read[0][0].path.name)
+        bar.update(task, description=read[0].job.path.name)
 
         def advance(progress: Progress) -> None:
             share = progress.done / progress.total
@@ -212,7 +217,7 @@ class JobRunner:
             if (job.mask, warning) not in self._printed:  # One mask may be that of all.
                 self._printed.add((job.mask, warning))
                 _print(bar, f"{job.path}: {warning}")
-        return job, photo, hole
+        return _Read(job, photo, hole)
 
     def _results(
         self,

@@ -199,14 +199,19 @@ def test_what_another_command_wrote_meanwhile_is_kept(
     assert "1 found, 0 restored, 0 existed already, 1 failed" in said
 
 
+def _save_noise(folder: pathlib.Path, *names: str) -> None:
+    """Saves a different picture under each name."""
+    rng = np.random.default_rng(1)
+    folder.mkdir()
+    for name in names:
+        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
 def test_results_in_the_folder_of_their_pictures_are_left_out(
     restore, tmp_path, capsys
 ) -> None:
-    rng = np.random.default_rng(1)
-    for name in ("a.png", "b.png"):
-        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "mine" / name)
+    _save_noise(tmp_path / "mine", "a.png", "b.png")
     made = ("--task=colorize", "--num-samples=2", "--out=mine/colors")
     assert restore("mine", *made) == 0
     assert restore("mine", "--task=jpeg", "--format=jpg", "--out=mine/jpeg") == 0
@@ -226,11 +231,7 @@ def test_pictures_whose_names_are_one_on_the_disk_do_not_replace_each_other(
     restore, tmp_path, monkeypatch, capsys
 ) -> None:
     """`a.png` and `A.png`, on a disk that does not distinguish them."""
-    rng = np.random.default_rng(1)
-    for name in ("a.png", "A.png"):
-        pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "mine" / name)
+    _save_noise(tmp_path / "mine", "a.png", "A.png")
     targets = Job.targets
     monkeypatch.setattr(
         *(Job, "targets"),
